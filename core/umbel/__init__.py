@@ -1,0 +1,137 @@
+"""One honest way to move bytes between processes.
+
+Typed byte streams over transports that are found as plugins, with a deadline on
+every call and a close that both sides know of: libdill's IPC for Python, from
+threads and from umbel's own coroutines. The README has a first example.
+"""
+
+from umbel.address import Address
+from umbel.coroutine import (
+    BundleHandle,
+    bundle,
+    bundle_go,
+    bundle_wait,
+    go,
+    msleep,
+    yield_,
+)
+from umbel.deadline import FOREVER, now, within
+from umbel.errors import (
+    BadHandleError,
+    BrokenStreamError,
+    BusyError,
+    Canceled,
+    DeadlineError,
+    EndOfStreamError,
+    NotSupportedError,
+    PluginError,
+    UmbelError,
+    UnknownTransportError,
+)
+from umbel.fd import fdclean, fdin, fdout
+from umbel.handle import Handle, close, hclose, hmake, hown, hquery, hquery as query
+from umbel.iolist import Skip
+from umbel.ipc import (
+    ipc_accept,
+    ipc_accept_mem,
+    ipc_close,
+    ipc_connect,
+    ipc_connect_mem,
+    ipc_done,
+    ipc_fromfd,
+    ipc_fromfd_mem,
+    ipc_listen,
+    ipc_listen_mem,
+    ipc_listener_fromfd,
+    ipc_listener_fromfd_mem,
+    ipc_pair,
+    ipc_pair_mem,
+    ipc_recvfd,
+    ipc_sendfd,
+)
+from umbel.listener import ListenerHandle, accept
+from umbel.memory import Memory
+from umbel.registry import allow_only, block, load_plugins
+from umbel.report import CloseReport
+from umbel.stream import (
+    StreamHandle,
+    brecv,
+    brecvl,
+    bsend,
+    bsendl,
+    done,
+    flush,
+    receive,
+)
+from umbel.transport import PeerIdentity
+from umbel.verbs import connect, listen, pair
+
+__all__ = [
+    "FOREVER",
+    "Address",
+    "BadHandleError",
+    "BrokenStreamError",
+    "BundleHandle",
+    "BusyError",
+    "Canceled",
+    "CloseReport",
+    "DeadlineError",
+    "EndOfStreamError",
+    "Handle",
+    "ListenerHandle",
+    "Memory",
+    "NotSupportedError",
+    "PeerIdentity",
+    "PluginError",
+    "Skip",
+    "StreamHandle",
+    "UmbelError",
+    "UnknownTransportError",
+    "accept",
+    "allow_only",
+    "block",
+    "brecv",
+    "brecvl",
+    "bsend",
+    "bsendl",
+    "bundle",
+    "bundle_go",
+    "bundle_wait",
+    "close",
+    "connect",
+    "done",
+    "fdclean",
+    "fdin",
+    "fdout",
+    "flush",
+    "go",
+    "hclose",
+    "hmake",
+    "hown",
+    "hquery",
+    "ipc_accept",
+    "ipc_accept_mem",
+    "ipc_close",
+    "ipc_connect",
+    "ipc_connect_mem",
+    "ipc_done",
+    "ipc_fromfd",
+    "ipc_fromfd_mem",
+    "ipc_listen",
+    "ipc_listen_mem",
+    "ipc_listener_fromfd",
+    "ipc_listener_fromfd_mem",
+    "ipc_pair",
+    "ipc_pair_mem",
+    "ipc_recvfd",
+    "ipc_sendfd",
+    "listen",
+    "load_plugins",
+    "msleep",
+    "now",
+    "pair",
+    "query",
+    "receive",
+    "within",
+    "yield_",
+]

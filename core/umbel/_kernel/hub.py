@@ -1,0 +1,490 @@
+"""The hub of a thread: it decides which coroutine runs next.
+
+Theory of operation. There is no scheduler coroutine. Whoever must wait parks
+itself, takes the next coroutine from the ready queue and switches straight to
+it; if the queue is empty, it polls for events on its own stack. So a plain
+thread, whose main coroutine is alone, waits in poll like any program, and a
+hand-over between two coroutines costs one switch, not two.
+
+Rules that hold between any two statements here:
+
+* `current` is the coroutine that runs. It is not parked and not in `ready`.
+* A coroutine is in exactly one place: current, in `ready`, or parked.
+* Whoever unparks a coroutine puts it into `ready` and sets its `outcome`: None,
+  or the error to raise where it waits. The first to do so wins.
+* `pending` is an error that has yet to reach the coroutine. `Canceled` stays
+  there for good; any other is raised once.
+* Only `post` may be called from another thread.
+
+What is not here: bundles, channels, handles. They are built on `park`,
+`unpark` and `interrupt`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from umbel._kernel.doorbell import Doorbell
+from umbel._kernel.poller import (
+    ENDED,
+    IN,
+    OUT,
+    READABLE,
+    WRITABLE,
+    Poller,
+    make_poller,
+)
+from umbel._kernel.switch import Carrier, Switch, current_carrier, make_carrier
+from umbel._kernel.timers import Timers
+from umbel.errors import BusyError, Canceled, DeadlineError
+
+#: Switches between two looks at descriptors and timers while the queue is full.
+TURN: Final = 32
+#: Calls that complete at once before the others get a turn.
+BUDGET: Final = 128
+#: Idle carriers kept for reuse; more are left to the garbage collector.
+IDLE_CARRIERS: Final = 1024
+
+
+def _read_clock() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
+class Coroutine:
+    """One line of execution: a thread's main program, or what `start` began."""
+
+    __slots__ = (
+        "__weakref__",
+        "body",
+        "hub",
+        "is_parked",
+        "is_shielded",
+        "name",
+        "outcome",
+        "pending",
+        "switch",
+        "waits_since",
+    )
+
+    def __init__(self, hub: Hub, switch: Switch, body: Callable[[], None]) -> None:
+        self.hub = hub
+        self.switch = switch
+        self.body = body
+        self.name = ""
+        self.is_parked = False
+        #: While set, an interrupt waits in `pending` instead of waking it.
+        self.is_shielded = False
+        self.outcome: BaseException | None = None
+        self.pending: BaseException | None = None
+        self.waits_since = 0
+
+    def raise_pending(self) -> None:
+        """Raise what is pending; `Canceled` again and again, others once."""
+        error = self.pending
+        if isinstance(error, Canceled):
+            raise Canceled
+        self.pending = None
+        if error is not None:
+            raise error
+
+
+class Watch:
+    """One descriptor in one hub's poller, and who waits for it in each direction.
+
+    `readable` and `writable` remember an edge that nobody was waiting for.
+    """
+
+    __slots__ = (
+        "fd",
+        "has_ended",
+        "hub",
+        "is_lent",
+        "readable",
+        "reader",
+        "writable",
+        "writer",
+    )
+
+    def __init__(self, hub: Hub, fd: int) -> None:
+        self.hub = hub
+        self.fd = fd
+        self.reader: Coroutine | None = None
+        self.writer: Coroutine | None = None
+        self.readable = False
+        self.writable = False
+        self.has_ended = False
+        #: Made by fdin or fdout, for the time of their waiting only.
+        self.is_lent = False
+
+    def wait_in(self, deadline: int) -> None:
+        """Return once there may be something to receive. Own thread only."""
+        if self.readable or self.has_ended:
+            self.readable = False
+            return
+        # One that was interrupted and has yet to leave is no obstacle.
+        if self.reader is not None and self.reader.is_parked:
+            raise BusyError
+        hub = self.hub
+        self.reader = me = hub.current
+        if hub.poller.needs_arming:
+            hub.poller.arm(self.fd, IN)
+        try:
+            hub.park(deadline)
+        finally:
+            if self.reader is me:
+                self.reader = None
+
+    def wait_out(self, deadline: int) -> None:
+        """Return once there may be room to send. Own thread only."""
+        if self.writable:
+            self.writable = False
+            return
+        if self.writer is not None and self.writer.is_parked:
+            raise BusyError
+        hub = self.hub
+        self.writer = me = hub.current
+        if hub.poller.needs_arming:
+            hub.poller.arm(self.fd, OUT)
+        try:
+            hub.park(deadline)
+        finally:
+            if self.writer is me:
+                self.writer = None
+
+
+class Hub:
+    """The coroutines, timers and watched descriptors of one thread."""
+
+    def __init__(self) -> None:
+        carrier = current_carrier()
+        self.main = Coroutine(self, carrier.switch, lambda: None)
+        self.main.name = "main"
+        self.current = self.main
+        self.ready: deque[Coroutine] = deque()
+        self.clock: Callable[[], int] = _read_clock
+        self.timers: Timers[Coroutine] = Timers()
+        self.budget = BUDGET
+        self.poller: Poller = make_poller()
+        self._watches: dict[int, Watch] = {}
+        self._idle: list[Carrier] = []
+        self._parent: Carrier = carrier
+        self._turn = TURN
+        self._is_asleep = False
+        self.is_abandoned = False
+        self._inbox: deque[Callable[[], None]] = deque()
+        self._doorbell = Doorbell()
+        self.watch(self._doorbell.fd)
+        if self.poller.needs_arming:
+            self.poller.arm(self._doorbell.fd, IN)
+
+    # Waiting and waking.
+
+    def park(self, deadline: int) -> None:
+        """Let others run until the current coroutine is unparked.
+
+        Raises:
+            DeadlineError: ETIMEDOUT, *deadline* (ms, -1: never) came first.
+            Canceled: ECANCELED, or whatever else it was interrupted with.
+        """
+        me = self.current
+        if me.pending is not None and not me.is_shielded:
+            me.raise_pending()
+        timer = None
+        if deadline >= 0:
+            if deadline <= self.clock():
+                self._try_once(me)
+                return
+            timer = self.timers.add(deadline, me)
+        me.is_parked = True
+        try:
+            self._switch(self._next())
+        finally:
+            me.is_parked = False
+            if timer is not None:
+                self.timers.cancel(timer)
+        error = me.outcome
+        if error is not None:
+            me.outcome = None
+            raise error
+        if me.pending is not None and not me.is_shielded:
+            me.raise_pending()
+
+    def _try_once(self, me: Coroutine) -> None:
+        me.is_parked = True
+        try:
+            self._collect(0)
+        finally:
+            was_unparked = not me.is_parked
+            me.is_parked = False
+            if was_unparked:
+                self.ready.remove(me)
+        error, me.outcome = me.outcome, None
+        if error is not None:
+            raise error
+        if not was_unparked:
+            raise DeadlineError
+
+    def unpark(
+        self, coroutine: Coroutine, outcome: BaseException | None = None
+    ) -> None:
+        """Make a parked *coroutine* ready; nothing happens if it is not parked."""
+        if coroutine.is_parked:
+            coroutine.is_parked = False
+            coroutine.outcome = outcome
+            self.ready.append(coroutine)
+
+    def interrupt(self, coroutine: Coroutine, error: BaseException) -> None:
+        """Raise *error* where *coroutine* waits, or at its next blocking call."""
+        if isinstance(error, Canceled) or not coroutine.is_parked:
+            coroutine.pending = error
+        if coroutine.is_parked and not coroutine.is_shielded:
+            self.unpark(coroutine, error)
+        elif coroutine.is_parked:
+            coroutine.pending = error
+
+    def yield_now(self) -> None:
+        """Let every other coroutine that is ready run once."""
+        me = self.current
+        if me.pending is not None and not me.is_shielded:
+            me.raise_pending()
+        if self._turn <= 1 or not self.ready:
+            self._collect(0)  # before queueing: a signal may raise out of it
+        self.ready.append(me)
+        self._switch(self._next())
+
+    def spend_budget(self) -> None:
+        """Be fair: yield, for the current coroutine has not blocked for long."""
+        self.budget = BUDGET
+        if self.ready or self.timers or len(self._watches) > 1 or self._inbox:
+            self.yield_now()
+
+    def _switch(self, target: Coroutine) -> None:
+        if target is not self.current:
+            self.current = target
+            target.switch()
+
+    def _next(self) -> Coroutine:
+        self.budget = BUDGET
+        self._turn -= 1
+        if self._turn <= 0 and self.ready:
+            self._collect(0)
+        while not self.ready:
+            self._collect(self.timers.soonest() or 1)
+        return self.ready.popleft()
+
+    # Coroutines.
+
+    def start(self, body: Callable[[], None]) -> Coroutine:
+        """Run *body* in a new coroutine, at once, until it first waits.
+
+        Args:
+            body: must not raise: whatever escaped from it would be lost.
+        """
+        if self._idle:
+            carrier = self._idle.pop()
+        else:
+            carrier = make_carrier(self._carry, self._parent)
+        coroutine = Coroutine(self, carrier.switch, body)
+        self.ready.append(self.current)
+        self._switch(coroutine)
+        return coroutine
+
+    def _carry(self) -> None:
+        # No locals: they would keep a finished coroutine's objects alive.
+        while True:
+            self.current.body()
+            if self.is_abandoned:
+                os._exit(0)  # a forked child ran off the end of its coroutine
+            carrier = current_carrier()
+            if len(self._idle) >= IDLE_CARRIERS:
+                break
+            self._idle.append(carrier)
+            del carrier
+            self._switch(self._next())
+        self.current = self._next()
+        # An ending carrier returns to its parent: let that be whose turn it is.
+        carrier.parent = self.current.switch.__self__
+
+    # Descriptors.
+
+    def watch(self, fd: int) -> Watch:
+        """Watch *fd* until `forget`. OSError: EBADF, EPERM (a regular file)."""
+        watch = self._watches.get(fd)
+        if watch is None:
+            self.poller.add(fd)
+            watch = self._watches[fd] = Watch(self, fd)
+        return watch
+
+    def watching(self, fd: int) -> Watch | None:
+        """Give the watch of *fd* if there is one."""
+        return self._watches.get(fd)
+
+    def forget(self, watch: Watch) -> None:
+        """Stop watching, before the descriptor is closed: its number may come back.
+
+        May be called from another thread.
+        """
+        if self._watches.get(watch.fd) is watch:
+            del self._watches[watch.fd]
+            self.poller.remove(watch.fd)
+
+    def _collect(self, until: int) -> None:
+        """Take in events and timers; wait for one until *until* (0: don't, -1: ever)."""
+        self._turn = TURN
+        timeout = 0.0
+        if until:
+            self._is_asleep = True
+            if not self._inbox:
+                timeout = -1 if until < 0 else max(0, until - self.clock()) / 1000
+        try:
+            events = self.poller.poll(timeout)
+        except BaseException as error:
+            # Ctrl-C, or what else a signal handler raised. It belongs to main.
+            self._is_asleep = False
+            if self.current is self.main:
+                raise
+            self.interrupt(self.main, error)
+            return
+        self._is_asleep = False
+        if events:
+            self._dispatch(events)
+        if self._inbox:
+            self._read_inbox()
+        if self.timers:
+            now = self.clock()
+            while (sleeper := self.timers.pop_due(now)) is not None:
+                self.unpark(sleeper, DeadlineError())
+
+    def _dispatch(self, events: list[tuple[int, int]]) -> None:
+        watches = self._watches
+        ready = self.ready
+        for fd, mask in events:
+            watch = watches.get(fd)
+            if watch is None:
+                continue
+            if mask & READABLE:
+                if mask & ENDED:
+                    watch.has_ended = True
+                waiter = watch.reader
+                if waiter is not None and waiter.is_parked:
+                    watch.reader = None
+                    waiter.is_parked = False
+                    ready.append(waiter)
+                else:
+                    watch.readable = True
+            if mask & WRITABLE:
+                waiter = watch.writer
+                if waiter is not None and waiter.is_parked:
+                    watch.writer = None
+                    waiter.is_parked = False
+                    ready.append(waiter)
+                else:
+                    watch.writable = True
+
+    # Other threads, and host loops.
+
+    def post(self, call: Callable[[], None]) -> None:
+        """Have *call* run in this hub's thread, soon. From any thread."""
+        self._inbox.append(call)
+        if self._is_asleep:
+            self._doorbell.ring()
+
+    def _read_inbox(self) -> None:
+        self._doorbell.silence()
+        if self.poller.needs_arming:
+            self.poller.arm(self._doorbell.fd, IN)
+        while self._inbox:
+            self._inbox.popleft()()
+
+    def fileno(self) -> int:
+        """Give the descriptor that is readable when `turn` has something to do."""
+        return self.poller.fileno()
+
+    def turn(self) -> int:
+        """Run what can run now, without waiting; for a host loop to call.
+
+        Returns:
+            when to call again at the latest, in ms of the clock: 0 at once, -1 not
+            before `fileno` is readable.
+        """
+        self._collect(0)
+        if self.ready:
+            self.ready.append(self.main)
+            self._switch(self.ready.popleft())
+        self._is_asleep = True
+        if self.ready or self._inbox:
+            return 0
+        return self.timers.soonest()
+
+    def close(self) -> None:
+        """Free the hub's own descriptors: its thread ends, or was forked away."""
+        self.is_abandoned = True
+        self._is_asleep = False
+        self._doorbell.close()
+        self.poller.close()
+
+
+class _Local(threading.local):
+    hub: Hub
+    closer: _Closer
+
+
+class _Closer:
+    """Closes a thread's hub when the thread ends and its locals go."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    def __del__(self) -> None:
+        self._hub.close()
+
+
+_local: Final = _Local()
+_forked_away: Final[list[Hub]] = []
+
+
+def current_hub() -> Hub:
+    """Give the calling thread's hub, made on first use."""
+    try:
+        return _local.hub
+    except AttributeError:
+        hub = _local.hub = Hub()
+        _local.closer = _Closer(hub)
+        return hub
+
+
+def checkpoint() -> Coroutine:
+    """Begin a call that may block: be fair, and be canceled if that is pending.
+
+    Returns:
+        the calling coroutine.
+    """
+    try:
+        hub = _local.hub
+    except AttributeError:
+        hub = current_hub()
+    hub.budget -= 1
+    if hub.budget < 0:
+        hub.spend_budget()
+    me = hub.current
+    if me.pending is not None and not me.is_shielded:
+        me.raise_pending()
+    return me
+
+
+def _after_fork_in_child() -> None:
+    # The child's coroutines are copies that must never run: their hub is kept, so
+    # that nothing unwinds them, and a fresh one is made on first use.
+    hub = _local.__dict__.pop("hub", None)
+    if hub is not None:
+        _forked_away.append(hub)
+        hub.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

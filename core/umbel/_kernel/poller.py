@@ -1,0 +1,183 @@
+"""Readiness from the kernel: epoll, kqueue, or poll, behind one interface.
+
+A poller reports events as poll(2) bits. With an edge-triggered one a descriptor
+is added once for both directions and reports each change once. The portable
+`PollPoller` is level-triggered: it reports only directions that were armed, and
+disarms them as it reports, so that its user sees the same thing.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from typing import Final, Protocol
+
+from umbel.errors import NotSupportedError
+
+IN: Final = 0x1
+OUT: Final = 0x4
+ERR: Final = 0x8
+HUP: Final = 0x10
+RDHUP: Final = 0x2000
+#: Whoever waits to receive has something to learn: data, or the end.
+READABLE: Final = IN | ERR | HUP | RDHUP
+WRITABLE: Final = OUT | ERR | HUP
+#: No further edge need come: never wait for one again.
+ENDED: Final = ERR | HUP | RDHUP
+
+#: Events taken per call: enough to spread its cost, few enough to stay fair.
+BATCH: Final = 256
+
+
+class Poller(Protocol):
+    """What a hub needs of one."""
+
+    needs_arming: bool
+
+    def add(self, fd: int) -> None:
+        """Watch *fd* in both directions. OSError: EPERM if it can't be watched."""
+
+    def remove(self, fd: int) -> None:
+        """Forget *fd*, also one that has been closed meanwhile."""
+
+    def arm(self, fd: int, direction: int) -> None:
+        """Say that someone waits for *direction* (IN or OUT), if `needs_arming`."""
+
+    def poll(self, timeout: float) -> list[tuple[int, int]]:
+        """Wait *timeout* seconds at most, -1 for ever; (fd, events) pairs."""
+
+    def fileno(self) -> int:
+        """Give the descriptor that is readable while events are queued."""
+
+    def close(self) -> None:
+        """Free what the poller itself holds."""
+
+
+class EpollPoller:
+    """Linux: one epoll_ctl for the life of a descriptor, edge-triggered."""
+
+    needs_arming = False
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._mask = (
+            select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+        )
+        self._poll = self._epoll.poll
+
+    def add(self, fd: int) -> None:
+        self._epoll.register(fd, self._mask)
+
+    def remove(self, fd: int) -> None:
+        try:
+            self._epoll.unregister(fd)
+        except OSError:
+            pass  # ENOENT, EBADF: closed before, which made the kernel forget it
+
+    def arm(self, fd: int, direction: int) -> None:
+        pass
+
+    def poll(self, timeout: float) -> list[tuple[int, int]]:
+        return self._poll(timeout, BATCH)
+
+    def fileno(self) -> int:
+        return self._epoll.fileno()
+
+    def close(self) -> None:
+        self._epoll.close()
+
+
+class PollPoller:
+    """Anywhere: level-triggered, each direction armed anew for each wait."""
+
+    needs_arming = True
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+        self._armed: dict[int, int] = {}
+
+    def add(self, fd: int) -> None:
+        os.fstat(fd)  # EBADF here, as epoll has it, not in a later poll
+
+    def remove(self, fd: int) -> None:
+        if self._armed.pop(fd, 0):
+            self._poll.unregister(fd)
+
+    def arm(self, fd: int, direction: int) -> None:
+        self._set(fd, self._armed.get(fd, 0) | direction)
+
+    def poll(self, timeout: float) -> list[tuple[int, int]]:
+        found = self._poll.poll(None if timeout < 0 else -int(-timeout * 1000 // 1))
+        for fd, events in found:
+            reported = (IN if events & READABLE else 0) | (
+                OUT if events & WRITABLE else 0
+            )
+            self._set(fd, self._armed.get(fd, 0) & ~reported)
+        return found
+
+    def _set(self, fd: int, armed: int) -> None:
+        # A descriptor with nothing armed must go: poll reports its hang-up always.
+        if armed:
+            self._poll.register(fd, armed)
+            self._armed[fd] = armed
+        else:
+            self.remove(fd)
+
+    def fileno(self) -> int:
+        message = "UMBEL_POLLER=poll has no descriptor for a host loop to watch"
+        raise NotSupportedError(message)
+
+    def close(self) -> None:
+        pass
+
+
+class KqueuePoller:  # pragma: no cover - macOS and the BSDs
+    """macOS and the BSDs: both filters added once, EV_CLEAR makes them edges."""
+
+    needs_arming = False
+
+    def __init__(self) -> None:
+        self._kqueue = select.kqueue()
+
+    def add(self, fd: int) -> None:
+        self._change(fd, select.KQ_EV_ADD | select.KQ_EV_CLEAR)
+
+    def remove(self, fd: int) -> None:
+        try:
+            self._change(fd, select.KQ_EV_DELETE)
+        except OSError:
+            pass
+
+    def _change(self, fd: int, flags: int) -> None:
+        both = (select.KQ_FILTER_READ, select.KQ_FILTER_WRITE)
+        self._kqueue.control([select.kevent(fd, f, flags) for f in both], 0, 0)
+
+    def arm(self, fd: int, direction: int) -> None:
+        pass
+
+    def poll(self, timeout: float) -> list[tuple[int, int]]:
+        found = self._kqueue.control(None, BATCH, None if timeout < 0 else timeout)
+        return [(event.ident, self._events(event)) for event in found]
+
+    def _events(self, event: select.kevent) -> int:
+        ended = event.flags & select.KQ_EV_EOF
+        if event.filter == select.KQ_FILTER_READ:
+            return IN | RDHUP if ended else IN
+        return OUT | HUP if ended else OUT
+
+    def fileno(self) -> int:
+        return self._kqueue.fileno()
+
+    def close(self) -> None:
+        self._kqueue.close()
+
+
+def make_poller() -> Poller:
+    """Make the best poller there is, or the one that UMBEL_POLLER names."""
+    if os.environ.get("UMBEL_POLLER") == "poll":
+        return PollPoller()
+    if hasattr(select, "epoll"):
+        return EpollPoller()
+    if hasattr(select, "kqueue"):  # pragma: no cover - macOS and the BSDs
+        return KqueuePoller()
+    return PollPoller()  # pragma: no cover - neither exists

@@ -1,0 +1,32 @@
+"""The only module that knows greenlet.
+
+A carrier is a greenlet on which one coroutine after another runs. Making one
+costs several times more than a switch (its data stack is mapped anew), so a
+carrier is never thrown away: it asks for the next coroutine when one ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+from greenlet import getcurrent, greenlet
+
+Carrier: TypeAlias = greenlet
+Switch: TypeAlias = Callable[[], object]
+
+#: The carrier that the caller runs on.
+current_carrier: Final = getcurrent
+
+
+def make_carrier(body: Callable[[], object], parent: Carrier) -> Carrier:
+    """Make a carrier that will run *body* from the first switch to it.
+
+    Args:
+        body: runs coroutines until its hub is gone.
+        parent: where control goes should *body* ever return.
+
+    Returns:
+        the carrier, not started.
+    """
+    return greenlet(body, parent)

@@ -1,0 +1,79 @@
+"""What is due when: a heap whose canceled entries are forgotten lazily.
+
+Canceling a timer only marks it, which is O(1); most timers are canceled. Once
+the marked ones outnumber the live ones the heap is rebuilt without them, so that
+memory follows the live ones, at a constant cost per canceled timer.
+"""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+from typing import Final, Generic, TypeVar
+
+T = TypeVar("T")
+
+#: Below this many marked entries a rebuild would cost more than it frees.
+SLACK: Final = 64
+
+
+class Timer(Generic[T]):
+    """One entry: *item* is due at *when*. Canceled once *item* is None."""
+
+    __slots__ = ("item", "sequence", "when")
+
+    def __init__(self, when: int, sequence: int, item: T) -> None:
+        self.when = when
+        self.sequence = sequence
+        self.item: T | None = item
+
+
+class Timers(Generic[T]):
+    """The timers of one hub, soonest first; of equal ones the first added."""
+
+    __slots__ = ("_canceled", "_heap", "_sequence")
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, int, Timer[T]]] = []
+        self._sequence = 0
+        self._canceled = 0
+
+    def __len__(self) -> int:
+        return len(self._heap) - self._canceled
+
+    def add(self, when: int, item: T) -> Timer[T]:
+        """Have *item* come out of `pop_due` once the clock shows *when*, in ms."""
+        self._sequence = sequence = self._sequence + 1
+        timer = Timer(when, sequence, item)
+        # A tuple compares in C; the sequence number decides before the timer.
+        heappush(self._heap, (when, sequence, timer))
+        return timer
+
+    def cancel(self, timer: Timer[T]) -> None:
+        """Forget *timer*; nothing happens if it was due or canceled before."""
+        if timer.item is None:
+            return
+        timer.item = None
+        self._canceled += 1
+        if self._canceled > SLACK and self._canceled * 2 > len(self._heap):
+            self._heap = [entry for entry in self._heap if entry[2].item is not None]
+            heapify(self._heap)
+            self._canceled = 0
+
+    def soonest(self) -> int:
+        """Tell when the next live timer is due, in ms; -1 if there is none."""
+        heap = self._heap
+        while heap:
+            if heap[0][2].item is not None:
+                return heap[0][0]
+            heappop(heap)
+            self._canceled -= 1
+        return -1
+
+    def pop_due(self, now: int) -> T | None:
+        """Take one item that is due at *now*, the soonest first; None if none."""
+        when = self.soonest()
+        if when < 0 or when > now:
+            return None
+        timer = heappop(self._heap)[2]
+        item, timer.item = timer.item, None
+        return item

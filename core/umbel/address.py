@@ -1,0 +1,87 @@
+"""Addresses: a scheme, and what its transport makes of the rest.
+
+    ipc:///run/x.sock    ipc:x.sock    ipc:@abstract    mem://name    other://host:1
+
+`Address.parse(str(address)) == address` holds for each. Characters that would
+be misread are percent-encoded; a path may hold any bytes but NUL.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from typing import Final, NamedTuple
+
+from umbel.errors import system_error
+
+_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*\Z")
+_PLAIN: Final = frozenset(
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+    b"/@._-~!$&'()*+,;=:[] "
+)
+
+
+class Address(NamedTuple):
+    """Where a transport listens or connects. Immutable and hashable.
+
+    Attributes:
+        scheme: which transport.
+        location: the transport's own part, percent-decoded; bytes that are not
+            UTF-8 stand as surrogates, as in `os.fsdecode`.
+    """
+
+    scheme: str
+    location: str
+
+    def __str__(self) -> str:
+        raw = os.fsencode(self.location)
+        text = "".join(chr(b) if b in _PLAIN else f"%{b:02X}" for b in raw)
+        # "//" in front tells a location from a relative path that starts alike.
+        slashes = "" if text[:1] not in ("", "/") and self.scheme == "ipc" else "//"
+        return f"{self.scheme}:{slashes}{text}"
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Read an address.
+
+        Args:
+            text: "scheme:rest" or "scheme://rest".
+
+        Returns:
+            the address.
+
+        Raises:
+            OSError: EINVAL, no scheme, or a broken percent escape.
+            TypeError: *text* is not a string.
+        """
+        if not isinstance(text, str):
+            message = f"an address is a str such as 'ipc:x.sock', not {text!r}"
+            raise TypeError(message)
+        scheme, colon, rest = text.partition(":")
+        if not colon or not _SCHEME.match(scheme):
+            message = f"{text!r} has no scheme: write 'ipc:{text}' for a socket file"
+            raise system_error(errno.EINVAL, message)
+        return cls(scheme, _decode(rest.removeprefix("//"), text))
+
+
+def _decode(text: str, whole: str) -> str:
+    if "%" not in text:
+        return text
+    head, *escapes = os.fsencode(text).split(b"%")
+    decoded = [head]
+    for escape in escapes:
+        try:
+            decoded.append(bytes.fromhex(escape[:2].decode()) + escape[2:])
+        except ValueError:
+            message = f"{whole!r}: after % come two hexadecimal digits; % itself is %25"
+            raise system_error(errno.EINVAL, message) from None
+        if len(escape) < 2:
+            message = f"{whole!r}: after % come two hexadecimal digits; % itself is %25"
+            raise system_error(errno.EINVAL, message)
+    return os.fsdecode(b"".join(decoded))
+
+
+def path_address(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> Address:
+    """Make the ipc address of a path: a file, or an abstract name after "@"."""
+    return Address("ipc", os.fsdecode(path))

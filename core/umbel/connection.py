@@ -1,0 +1,309 @@
+"""An open byte stream: the state of its two directions, and who uses them.
+
+Each direction is open, ended or broken, and used by one coroutine at a time.
+Rules, in the order in which they are checked: busy, ended, broken.
+
+* Closing takes over: whoever is in the middle of a call gets EBADF.
+* The claim of a direction is `if user is None: user = me`, with no call in
+  between, which no other thread can interrupt. A user who finds the direction
+  refused after claiming it was overtaken by a close; a closer who finds a user
+  interrupts it, and an orderly one waits until it has left.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import ClassVar, Final, TypeVar, final
+
+from umbel._kernel.hub import Coroutine, checkpoint, current_hub
+from umbel.address import Address
+from umbel.errors import (
+    BadHandleError,
+    BrokenStreamError,
+    BusyError,
+    DeadlineError,
+    EndOfStreamError,
+    UmbelError,
+)
+from umbel.fd import unpark
+from umbel.handle import Resource, open_handles, refusal
+from umbel.registry import Transport
+from umbel.report import CloseReport
+from umbel.transport import (
+    CloseContext,
+    DirectReceive,
+    DirectSend,
+    Stream,
+)
+
+A = TypeVar("A")
+T = TypeVar("T")
+
+#: Largest piece that one system call receives of a long `brecv`.
+PIECE: Final = 1 << 20
+
+
+@final
+class Connection(Resource):
+    """An open stream, the state of its two directions, and who uses them."""
+
+    __slots__ = (
+        "address",
+        "bytes_in",
+        "bytes_out",
+        "closer",
+        "inbound_error",
+        "must_abort",
+        "outbound_error",
+        "receive_direct",
+        "receiver",
+        "send_direct",
+        "sender",
+        "stream",
+        "transport",
+    )
+
+    noun: ClassVar[str] = "byte stream"
+    verbs: ClassVar[str] = "bsend, brecv, receive, done and close"
+
+    def __init__(self, stream: Stream, address: Address, transport: Transport) -> None:
+        self.stream = stream
+        self.address = address
+        self.transport = transport
+        self.sender: Coroutine | None = None
+        self.receiver: Coroutine | None = None
+        #: Why a direction can't be used any more; None while it is open.
+        self.outbound_error: type[UmbelError] | None = None
+        self.inbound_error: type[UmbelError] | None = None
+        #: Who waits in an orderly close for the users to leave.
+        self.closer: Coroutine | None = None
+        self.must_abort = False
+        self.bytes_in = 0
+        self.bytes_out = 0
+        direct_receive = stream.query(DirectReceive)
+        self.receive_direct = (
+            self._receive_indirectly
+            if direct_receive is None
+            else direct_receive.receive
+        )
+        direct_send = stream.query(DirectSend)
+        self.send_direct: Callable[[bytes | memoryview, int], None] = (
+            self._send_indirectly if direct_send is None else direct_send.send
+        )
+
+    def query(self, kind: type[T]) -> T | None:
+        return self.stream.query(kind)
+
+    def describe(self) -> str:
+        return f"a byte stream ({self.address})"
+
+    # One direction at a time, by one user at a time.
+
+    def leave(self, me: Coroutine) -> None:
+        """End of a call that a close has overtaken: let the closer go on."""
+        if isinstance(me.pending, BadHandleError):
+            me.pending = None  # it came too late for this call
+        if self.sender is me:
+            self.sender = None
+        if self.receiver is me:
+            self.receiver = None
+        if self.sender is None and self.receiver is None:
+            if self.must_abort:
+                self.stream.abort()
+            closer = self.closer
+            if closer is not None:
+                unpark(closer)
+
+    def outbound(
+        self, me: Coroutine, call: Callable[[A, int], None], data: A, deadline: int
+    ) -> None:
+        """Send by *call*, as the user of that direction; a failure breaks it."""
+        if self.sender is not None:
+            raise BusyError
+        self.sender = me
+        try:
+            if self.outbound_error is not None:
+                raise self.outbound_error
+            try:
+                call(data, deadline)
+            except BaseException as error:
+                self.break_outbound()
+                if isinstance(error, UmbelError) or not isinstance(error, OSError):
+                    raise
+                raise explain(error) from error
+        finally:
+            if self.outbound_error is BadHandleError:
+                self.leave(me)
+            else:
+                self.sender = None
+
+    def break_outbound(self) -> None:
+        """Remember that the position in the outbound direction is lost."""
+        if self.outbound_error is None:
+            self.outbound_error = BrokenStreamError
+
+    def break_inbound(self) -> None:
+        """Remember that the position in the inbound direction is lost."""
+        if self.inbound_error is None:
+            self.inbound_error = BrokenStreamError
+
+    def require_inbound(self) -> None:
+        """Raise what keeps the inbound direction from being used."""
+        if self.inbound_error is EndOfStreamError:
+            message = "the peer has ended its direction: nothing more will come"
+            raise EndOfStreamError(message)
+        if self.inbound_error is not None:
+            raise self.inbound_error
+
+    def _send_indirectly(self, data: bytes | memoryview, deadline: int) -> None:
+        self.stream.send((memoryview(data),), deadline)
+
+    def _receive_indirectly(self, max_bytes: int, deadline: int) -> bytes:
+        buffer = bytearray(min(max_bytes, PIECE))
+        count = self.stream.receive_into(memoryview(buffer), deadline)
+        return bytes(memoryview(buffer)[:count])
+
+    # The end.
+
+    def _take_over(self) -> tuple[type[UmbelError] | None, type[UmbelError] | None]:
+        # First refuse, then look for users: see the rule at the top.
+        before = self.outbound_error, self.inbound_error
+        self.outbound_error = self.inbound_error = BadHandleError
+        for user in {self.sender, self.receiver} - {None}:
+            if user is not None:
+                self._evict(user)
+        return before
+
+    def _evict(self, user: Coroutine) -> None:
+        hub = user.hub
+
+        def interrupt() -> None:
+            if self.sender is user or self.receiver is user:
+                hub.interrupt(user, BadHandleError("the handle was closed meanwhile"))
+
+        if hub is current_hub():
+            interrupt()
+        else:
+            hub.post(interrupt)
+
+    def abort(self) -> None:
+        self._take_over()
+        self.must_abort = True
+        hub = current_hub()
+        # A user in another thread may be in a system call: the last to leave frees
+        # the descriptor, lest its number come back under that call.
+        for user in (self.sender, self.receiver):
+            if user is not None and user.hub is not hub:
+                return
+        self.stream.abort()
+
+    def close(self, deadline: int, drain_limit: int | None) -> CloseReport:
+        outbound_error, inbound_error = self._take_over()
+        try:
+            self._wait_for_users(deadline)
+            checkpoint()
+            if BrokenStreamError in (outbound_error, inbound_error):
+                message = (
+                    "a send or receive on the stream failed before, so that the peer "
+                    "can't be told of a good end; it is closed now"
+                )
+                raise BrokenStreamError(message)
+            context = CloseContext(
+                self.number,
+                self.stream,
+                deadline,
+                self.address,
+                outbound_error is EndOfStreamError,
+                inbound_error is EndOfStreamError,
+                drain_limit,
+            )
+            return self.transport.close(context)
+        except BaseException as error:
+            if getattr(error, "report", 0) is None:
+                # The end was not reached, so that nothing is known of it.
+                error.report = CloseReport()  # type: ignore[attr-defined]
+            raise
+        finally:
+            self.abort()
+
+    def _wait_for_users(self, deadline: int) -> None:
+        if self.sender is None and self.receiver is None:
+            return
+        hub = current_hub()
+        self.closer = hub.current
+        hub.yield_now()  # those of this thread leave now, whatever the deadline
+        while self.sender is not None or self.receiver is not None:
+            hub.park(deadline)
+        self.closer = None
+
+
+class InboundUse:
+    """The time during which a coroutine is the user of the inbound direction."""
+
+    __slots__ = ("connection", "done", "me")
+
+    def __init__(self, me: Coroutine, connection: Connection) -> None:
+        self.me = me
+        self.connection = connection
+        self.done = 0
+
+    def __enter__(self) -> InboundUse:
+        connection = self.connection
+        if connection.receiver is not None:
+            raise BusyError
+        connection.receiver = self.me
+        try:
+            connection.require_inbound()
+        except BaseException:
+            self._leave()
+            raise
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        connection = self.connection
+        connection.bytes_in += self.done
+        if error is not None:
+            if isinstance(error, EndOfStreamError):
+                connection.inbound_error = connection.inbound_error or EndOfStreamError
+            connection.break_inbound()
+            if hasattr(error, "bytes_done"):
+                error.bytes_done = self.done
+        self._leave()
+        if isinstance(error, OSError) and not isinstance(error, UmbelError):
+            raise explain(error) from error
+
+    def _leave(self) -> None:
+        if self.connection.inbound_error is BadHandleError:
+            self.connection.leave(self.me)
+        else:
+            self.connection.receiver = None
+
+    def require(self, count: int) -> None:
+        """Take note of *count* received bytes; none is the end of the stream."""
+        if not count:
+            message = (
+                f"the peer ended its direction after {self.done} of the bytes that "
+                "were to come"
+            )
+            raise EndOfStreamError(message)
+        self.done += count
+
+
+def explain(error: OSError) -> OSError:
+    """Make the error of umbel's own that stands for a transport's plain one."""
+    if error.errno in (errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED):
+        return BrokenStreamError()
+    if error.errno == errno.ETIMEDOUT:
+        return DeadlineError()
+    if error.errno == errno.EBADF:
+        return BadHandleError()
+    return error
+
+
+def find_connection(handle: int) -> Connection:
+    """Find the byte stream that *handle* names; EBADF or ENOTSUP if none."""
+    found = open_handles.get(handle)
+    if found.__class__ is Connection:
+        return found  # type: ignore[return-value]
+    raise refusal(handle, Connection)

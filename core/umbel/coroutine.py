@@ -1,0 +1,327 @@
+"""Coroutines, and the bundles that they live in.
+
+A bundle is what its coroutines end with: closing it cancels those that still run
+and waits until each has stopped. An exception that escapes from a coroutine is
+kept by its bundle until somebody is told.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from types import TracebackType
+from typing import ClassVar, ParamSpec, TypeVar, final
+
+from umbel._kernel.hub import Coroutine, checkpoint, current_hub
+from umbel.deadline import FOREVER
+from umbel.errors import Canceled, system_error
+from umbel.fd import unpark
+from umbel.handle import (
+    Handle,
+    Resource,
+    hclose,
+    lookup,
+    open_handles,
+    register,
+    warn_of_leak,
+)
+from umbel.report import CloseReport
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@final
+class BundleHandle(Handle):
+    """Names a bundle."""
+
+    def go(
+        self, function: Callable[P, object], *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        """Start a coroutine in it, as `bundle_go`."""
+        bundle_go(self, function, *args, **kwargs)
+
+    def wait(self, deadline: int = FOREVER) -> None:
+        """Wait until nothing runs in it, as `bundle_wait`."""
+        bundle_wait(self, deadline)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        bundle = open_handles.get(self)
+        if not isinstance(bundle, Bundle):
+            return  # closed inside the block
+        if kind is None:
+            try:
+                bundle.wait(FOREVER, until_failure=True)
+            except Canceled:
+                bundle.leave(self)
+                raise
+        bundle.leave(self)
+
+
+@final
+class Bundle(Resource):
+    """The coroutines that run in it, in order of start, and what went wrong."""
+
+    __slots__ = ("failures", "running", "waiting")
+
+    handle_class = BundleHandle
+    noun: ClassVar[str] = "bundle"
+    verbs: ClassVar[str] = "bundle_go, bundle_wait and hclose"
+
+    def __init__(self) -> None:
+        self.running: dict[Coroutine, None] = {}
+        self.failures: list[BaseException] = []
+        self.waiting: list[Coroutine] = []
+
+    def go(self, name: str, call: Callable[[], object]) -> None:
+        """Start *call* in a new coroutine of this bundle, at once."""
+        hub = current_hub()
+
+        def body() -> None:
+            coroutine = hub.current
+            coroutine.name = name
+            self.running[coroutine] = None
+            try:
+                call()
+            except Canceled as error:
+                if coroutine.pending is None:
+                    self._fail(coroutine, error)  # raised by hand: tell somebody
+            except BaseException as error:  # noqa: BLE001 - kept for the waiter
+                self._fail(coroutine, error)
+            finally:
+                self._end(coroutine)
+
+        hub.start(body)
+
+    def _fail(self, coroutine: Coroutine, error: BaseException) -> None:
+        if coroutine.hub.is_abandoned:
+            # A forked child fell out of its coroutine: nobody is left to be told.
+            if isinstance(error, SystemExit):
+                os._exit(error.code if isinstance(error.code, int) else 1)
+            traceback.print_exception(error)
+            os._exit(1)
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            # Meant for the program, not for whoever waits for this bundle.
+            coroutine.hub.interrupt(coroutine.hub.main, error)
+            return
+        error.add_note(f"in coroutine {coroutine.name}")
+        self.failures.append(error)
+
+    def _end(self, coroutine: Coroutine) -> None:
+        del self.running[coroutine]
+        if self.waiting and (not self.running or self.failures):
+            for waiter in self.waiting:
+                unpark(waiter)
+
+    def wait(self, deadline: int, *, until_failure: bool = False) -> None:
+        """Return when nothing runs in it, or (*until_failure*) something failed."""
+        me = current_hub().current
+        while self.running and not (until_failure and self.failures):
+            self._require_outside(me)
+            self.waiting.append(me)
+            try:
+                me.hub.park(deadline)
+            finally:
+                self.waiting.remove(me)
+
+    def _require_outside(self, me: Coroutine) -> None:
+        if me in self.running:
+            raise system_error(
+                errno.EDEADLK,
+                f"coroutine {me.name} waits for the bundle that it runs in itself: "
+                "return from it instead, or let another coroutine close the bundle",
+            )
+
+    def abort(self) -> None:
+        """Cancel what runs, wait until all of it has stopped, report failures."""
+        me = current_hub().current
+        for coroutine in list(self.running):
+            _cancel(coroutine)
+        was_shielded, me.is_shielded = me.is_shielded, True
+        try:
+            self.wait(FOREVER)
+        finally:
+            me.is_shielded = was_shielded
+        self.raise_failures()
+
+    def raise_failures(self) -> None:
+        """Raise what escaped from the coroutines and nobody was told yet."""
+        if self.failures:
+            failures, self.failures = self.failures, []
+            message = "coroutines of a bundle failed"
+            raise BaseExceptionGroup(message, failures)
+
+    def close(self, deadline: int, drain_limit: int | None) -> CloseReport:
+        """As abort: there is nothing to be said to a peer."""
+        self.abort()
+        return CloseReport()
+
+    def leave(self, handle: int) -> None:
+        """Close at the end of a `with` block."""
+        if open_handles.get(handle) is self:
+            hclose(handle)
+
+    def forsake(self, handle: Handle) -> None:
+        """Warn; what runs goes on, since nothing can wait for its end in here."""
+        warn_of_leak(handle, self)
+        open_handles.pop(int(handle), None)
+        for error in self.failures:
+            sys.unraisablehook(_Unraisable(error))
+
+    def describe(self) -> str:
+        return f"a bundle with {len(self.running)} running coroutines"
+
+
+class _Unraisable:
+    """What `sys.unraisablehook` reads."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.exc_type = type(error)
+        self.exc_value = error
+        self.exc_traceback = error.__traceback__
+        self.err_msg = "A coroutine of a forgotten bundle failed"
+        self.object = None
+
+
+def _cancel(coroutine: Coroutine) -> None:
+    hub = coroutine.hub
+    if hub is current_hub():
+        hub.interrupt(coroutine, Canceled())
+    else:
+        hub.post(lambda: hub.interrupt(coroutine, Canceled()))
+
+
+def bundle() -> BundleHandle:
+    """Make a bundle in which nothing runs yet.
+
+    Returns:
+        its handle; `with bundle() as b:` waits at the end for what runs in it, and
+        cancels it when one coroutine, or the block, fails.
+
+    Raises:
+        Canceled: ECANCELED, the calling coroutine is being canceled.
+
+    Source:
+        libdill bundle(3).
+    """
+    checkpoint()
+    return register(Bundle(), BundleHandle)
+
+
+def go(
+    function: Callable[P, object], *args: P.args, **kwargs: P.kwargs
+) -> BundleHandle:
+    """Start a coroutine, in a bundle of its own.
+
+    It runs at once, until it first waits; the caller goes on after it.
+
+    Args:
+        function: what to run, with *args* and *kwargs*. What it returns is dropped,
+            what it raises comes out of the bundle.
+
+    Returns:
+        the bundle. Close it, or use it in a `with` block.
+
+    Raises:
+        Canceled: ECANCELED, the calling coroutine is being canceled.
+
+    Source:
+        libdill go(3).
+    """
+    handle = bundle()
+    bundle_go(handle, function, *args, **kwargs)
+    return handle
+
+
+def bundle_go(
+    handle: BundleHandle,
+    function: Callable[P, object],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> None:
+    """Start a coroutine in a bundle: at once, until it first waits.
+
+    Args:
+        handle: the bundle.
+        function: what to run, with *args* and *kwargs*.
+
+    Raises:
+        BadHandleError: EBADF, *handle* is not open.
+        NotSupportedError: ENOTSUP, it is not a bundle.
+        Canceled: ECANCELED, the calling coroutine is being canceled.
+
+    Source:
+        libdill bundle_go(3).
+    """
+    checkpoint()
+    found = lookup(handle, Bundle)
+    name = getattr(function, "__qualname__", repr(function))
+    found.go(name, lambda: function(*args, **kwargs))
+
+
+def bundle_wait(handle: BundleHandle, deadline: int = FOREVER) -> None:
+    """Wait until no coroutine runs in a bundle. It stays open and usable.
+
+    Args:
+        handle: the bundle.
+        deadline: see `umbel.deadline`.
+
+    Raises:
+        ExceptionGroup: what escaped from its coroutines; a BaseExceptionGroup if
+            one of them is not an Exception.
+        BadHandleError: EBADF, *handle* is not open.
+        NotSupportedError: ENOTSUP, it is not a bundle.
+        DeadlineError: ETIMEDOUT, something still runs.
+        Canceled: ECANCELED, the calling coroutine is being canceled.
+        OSError: EDEADLK, the caller runs in the bundle itself.
+
+    Source:
+        libdill bundle_wait(3).
+    """
+    checkpoint()
+    found = lookup(handle, Bundle)
+    found.wait(deadline)
+    found.raise_failures()
+
+
+def msleep(deadline: int) -> None:
+    """Wait until *deadline*; -1 sleeps until canceled.
+
+    Args:
+        deadline: see `umbel.deadline`.
+
+    Raises:
+        Canceled: ECANCELED, the calling coroutine is being canceled.
+
+    Source:
+        libdill msleep(3).
+    """
+    hub = checkpoint().hub
+    if 0 <= deadline <= hub.clock():
+        hub.yield_now()
+        return
+    try:
+        while True:
+            hub.park(deadline)
+    except TimeoutError:
+        return
+
+
+def yield_() -> None:
+    """Let the other coroutines that are ready run once.
+
+    Raises:
+        Canceled: ECANCELED, the calling coroutine is being canceled.
+
+    Source:
+        libdill yield(3).
+    """
+    checkpoint().hub.yield_now()

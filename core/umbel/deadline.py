@@ -1,0 +1,53 @@
+"""Points in time.
+
+A deadline is an `int`: milliseconds on the clock that `now` reads. -1 (`FOREVER`)
+waits for ever; 0, or any moment that has passed, tries once without waiting. It
+holds for the whole call, however many system calls that takes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from umbel._kernel.hub import current_hub
+
+#: The deadline that never comes.
+FOREVER: Final = -1
+
+
+def now() -> int:
+    """Read the clock of deadlines.
+
+    Returns:
+        milliseconds since an arbitrary moment; never goes back.
+
+    Source:
+        libdill now(3); CLOCK_MONOTONIC.
+    """
+    return current_hub().clock()
+
+
+def within(seconds: float) -> int:
+    """Make the deadline that comes *seconds* from now.
+
+    Args:
+        seconds: 0 or more; fractions are rounded up to the next millisecond, so
+            that the deadline never comes early. `math.inf` gives `FOREVER`.
+
+    Returns:
+        a deadline.
+
+    Raises:
+        ValueError: *seconds* is negative or not a number.
+
+    Source:
+        own; libdill writes now() + 1000.
+    """
+    if seconds == math.inf:
+        return FOREVER
+    if not seconds >= 0:
+        message = f"within({seconds!r}): give 0 or more seconds, or math.inf"
+        raise ValueError(message)
+    # One more for the part of the current millisecond that has passed already.
+    return now() + math.ceil(seconds * 1000) + (1 if seconds else 0)

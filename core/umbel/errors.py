@@ -1,0 +1,136 @@
+"""Every error that umbel raises on its own account.
+
+All carry `errno` and are an `OSError`, with Python's own subclass where there
+is one, so that `except TimeoutError` or `except ConnectionResetError` works.
+`Canceled` alone stands outside `Exception`: an `except Exception` inside a
+coroutine that is being canceled must not swallow it.
+
+The messages of this table are what a caller reads who gave none: what happened,
+and what to do next.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import ClassVar
+
+from umbel.report import CloseReport
+
+
+class UmbelError(OSError):
+    """What all of umbel's own errors have in common.
+
+    Attributes:
+        bytes_done: how many bytes a failed send or receive had moved.
+        report: what an orderly close that failed knows of the peer, else None.
+    """
+
+    number: ClassVar[int] = errno.EIO
+    advice: ClassVar[str] = "umbel failed"
+
+    bytes_done: int = 0
+    report: CloseReport | None = None
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(self.number, message or self.advice)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # OSError's own way back would pass errno too, which __init__ knows.
+        return (type(self), (self.strerror or "",), self.__dict__ or None)
+
+
+class BadHandleError(UmbelError):
+    """EBADF: not open, or closed by another task while this one waited."""
+
+    number = errno.EBADF
+    advice = "the handle is not open: it was closed, or never existed"
+
+
+class NotSupportedError(UmbelError):
+    """ENOTSUP: this kind of handle can't do that, or its transport is disabled."""
+
+    number = errno.ENOTSUP
+    advice = "this kind of handle can't do that"
+
+
+class BusyError(UmbelError):
+    """EBUSY: another task is in the middle of the same operation."""
+
+    number = errno.EBUSY
+    advice = (
+        "another task is using that direction of the handle: let one task send "
+        "and one receive, or pass values between them through a channel"
+    )
+
+
+class DeadlineError(UmbelError, TimeoutError):
+    """ETIMEDOUT: the deadline was reached."""
+
+    number = errno.ETIMEDOUT
+    advice = (
+        "the deadline was reached: pass a later one, such as "
+        "within(seconds), or -1 to wait for ever"
+    )
+
+
+class EndOfStreamError(UmbelError, BrokenPipeError):
+    """EPIPE: that direction was ended, by the peer or by ourselves."""
+
+    number = errno.EPIPE
+    advice = "that direction of the stream has ended: close the handle"
+
+
+class BrokenStreamError(UmbelError, ConnectionResetError):
+    """ECONNRESET: broken by the peer, or by an earlier failure."""
+
+    number = errno.ECONNRESET
+    advice = "the stream is broken: close it and connect anew"
+
+
+class UnknownTransportError(UmbelError):
+    """EPROTONOSUPPORT: no transport is installed for the scheme."""
+
+    number = errno.EPROTONOSUPPORT
+    advice = "no transport is installed for that scheme"
+
+
+class PluginError(UmbelError):
+    """ELIBACC: a plugin failed to import, or breaks the plugin contract."""
+
+    number = getattr(errno, "ELIBACC", errno.ENOEXEC)
+    advice = "a plugin failed to load"
+
+
+class Canceled(BaseException):
+    """ECANCELED: the current coroutine is being canceled.
+
+    Every later blocking call in it raises this again. Let it pass.
+
+    Attributes:
+        errno: always ECANCELED.
+        bytes_done: how many bytes a canceled send or receive had moved.
+        report: what an orderly close that was canceled knows of the peer.
+    """
+
+    errno: ClassVar[int] = errno.ECANCELED
+    bytes_done: int = 0
+    report: CloseReport | None = None
+
+    def __init__(
+        self, message: str = "the coroutine is being canceled: clean up and return"
+    ) -> None:
+        super().__init__(message)
+
+
+def system_error(number: int, message: str) -> OSError:
+    """Make the OSError of an errno, with a message that says what to do.
+
+    Args:
+        number: an errno.
+        message: what was wrong, and what to do about it.
+
+    Returns:
+        the error, of the subclass that Python has for that errno.
+    """
+    return OSError(number, f"{os.strerror(number)}: {message}")

@@ -1,0 +1,239 @@
+"""Waiting: for descriptors, and for each other.
+
+`fdin`, `fdout` and `fdclean` are libdill's. `Readiness` and `WaitQueue` are what
+transports wait with; the built-in ones use nothing else.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+from collections import deque
+
+from umbel._kernel.hub import Coroutine, Hub, Watch, checkpoint, current_hub
+from umbel._kernel.poller import READABLE, WRITABLE
+from umbel.deadline import FOREVER
+from umbel.errors import BadHandleError, BusyError, DeadlineError
+
+
+class Readiness:
+    """Waits until a descriptor is ready, from any coroutine of any thread.
+
+    Edges are what it waits for: try the system call first, and wait only after
+    EAGAIN, or after a short read where nothing can be left behind it. A wait may end
+    early for no reason: try again, and wait again. The descriptor stays the caller's;
+    `forget` comes before closing it.
+    """
+
+    __slots__ = ("_elsewhere", "_home", "fd")
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._home: Watch | None = None
+        #: Hubs of further threads that have used it; None as long as there are none.
+        self._elsewhere: list[Watch] | None = None
+
+    def wait_in(self, deadline: int) -> None:
+        """Return once there may be something to receive.
+
+        Raises:
+            DeadlineError: ETIMEDOUT. Also BusyError, Canceled, BadHandleError.
+        """
+        hub = current_hub()
+        watch = self._home
+        if watch is None or watch.hub is not hub:
+            watch = self._watch_in(hub)
+        watch.wait_in(deadline)
+
+    def wait_out(self, deadline: int) -> None:
+        """Return once there may be room to send.
+
+        Raises:
+            DeadlineError: ETIMEDOUT. Also BusyError, Canceled, BadHandleError.
+        """
+        hub = current_hub()
+        watch = self._home
+        if watch is None or watch.hub is not hub:
+            watch = self._watch_in(hub)
+        watch.wait_out(deadline)
+
+    def forget(self) -> None:
+        """Stop watching. From any thread; again: no effect."""
+        self.fd = -1
+        watches = [self._home] if self._home is not None else []
+        watches += self._elsewhere or []
+        self._home = self._elsewhere = None
+        for watch in watches:
+            watch.hub.forget(watch)
+
+    def _watch_in(self, hub: Hub) -> Watch:
+        if self.fd < 0:
+            raise BadHandleError
+        for watch in self._elsewhere or []:
+            if watch.hub is hub:
+                return watch
+        found = hub.watch(self.fd)
+        if self._home is None or self._home.hub.is_abandoned:
+            self._home = found
+        else:
+            self._elsewhere = [*(self._elsewhere or []), found]
+        return found
+
+
+class WaitQueue:
+    """Coroutines, of any thread, that wait for others to wake them.
+
+    It remembers nothing: look at your condition, wait, and look again. Between
+    looking and waiting nothing may block, and with threads a wake-up can come in
+    between: hold no lock, but call `ticket` before you look.
+    """
+
+    __slots__ = ("_generation", "_waiting")
+
+    def __init__(self) -> None:
+        self._waiting: deque[Coroutine] = deque()
+        self._generation = 0
+
+    def ticket(self) -> int:
+        """Give what `wait` needs to see that a wake-up came in between."""
+        return self._generation
+
+    def wait(self, ticket: int, deadline: int) -> None:
+        """Return at the first `wake_all` since *ticket* was taken.
+
+        Raises:
+            DeadlineError: ETIMEDOUT. Also Canceled, BadHandleError.
+        """
+        me = current_hub().current
+        self._waiting.append(me)
+        try:
+            if self._generation == ticket:
+                me.hub.park(deadline)
+        finally:
+            try:
+                self._waiting.remove(me)
+            except ValueError:
+                pass  # wake_all took it
+
+    def wake_all(self) -> None:
+        """Let all who wait look again. From any thread."""
+        self._generation += 1
+        while self._waiting:
+            try:
+                coroutine = self._waiting.popleft()
+            except IndexError:
+                return  # another thread took the last
+            unpark(coroutine)
+
+
+def unpark(coroutine: Coroutine) -> None:
+    """Make *coroutine* ready, from any thread."""
+    hub = coroutine.hub
+    if hub is current_hub():
+        hub.unpark(coroutine)
+    else:
+        hub.post(lambda: hub.unpark(coroutine))
+
+
+def fdin(fd: int, deadline: int = FOREVER) -> None:
+    """Wait until *fd* is readable, or hung up.
+
+    Args:
+        fd: any descriptor that poll(2) takes. It stays yours.
+        deadline: see `umbel.deadline`.
+
+    Raises:
+        OSError: EBADF, *fd* is not open.
+        BusyError: EBUSY, another coroutine waits for the same.
+        DeadlineError: ETIMEDOUT, it did not get readable in time.
+        Canceled: ECANCELED, the calling coroutine is being canceled.
+
+    Source:
+        libdill fdin(3). Differs: nothing stays registered after it, so that a
+        descriptor may be closed without `fdclean`.
+    """
+    _wait(fd, select.POLLIN, READABLE, deadline)
+
+
+def fdout(fd: int, deadline: int = FOREVER) -> None:
+    """Wait until *fd* is writable, or hung up.
+
+    Args:
+        fd: any descriptor that poll(2) takes. It stays yours.
+        deadline: see `umbel.deadline`.
+
+    Raises:
+        OSError: EBADF, *fd* is not open.
+        BusyError: EBUSY, another coroutine waits for the same.
+        DeadlineError: ETIMEDOUT, it did not get writable in time.
+        Canceled: ECANCELED, the calling coroutine is being canceled.
+
+    Source:
+        libdill fdout(3). Differs: as `fdin`.
+    """
+    _wait(fd, select.POLLOUT, WRITABLE, deadline)
+
+
+def _wait(fd: int, direction: int, wanted: int, deadline: int) -> None:
+    hub = checkpoint().hub
+    watch = hub.watching(fd)
+    if watch is not None:
+        waiter = watch.reader if direction == select.POLLIN else watch.writer
+        if waiter is not None and waiter.is_parked:
+            raise BusyError
+    while not _is_ready(fd, direction, wanted):
+        if deadline >= 0 and deadline <= hub.clock():
+            raise DeadlineError
+        _wait_for_edge(hub, fd, direction, deadline)
+
+
+def _is_ready(fd: int, direction: int, wanted: int) -> bool:
+    look = select.poll()
+    look.register(fd, direction)
+    for _, events in look.poll(0):
+        if events & select.POLLNVAL:
+            raise OSError(errno.EBADF, f"descriptor {fd} is not open")
+        return bool(events & (wanted | select.POLLHUP | select.POLLERR))
+    return False
+
+
+def _wait_for_edge(hub: Hub, fd: int, direction: int, deadline: int) -> None:
+    is_ours = hub.watching(fd) is None
+    watch = hub.watch(fd)
+    try:
+        if direction == select.POLLIN:
+            watch.readable = False
+            watch.wait_in(deadline)
+        else:
+            watch.writable = False
+            watch.wait_out(deadline)
+    except DeadlineError:
+        pass  # one more look, since the deadline is what poll(2) then tells
+    finally:
+        # A stream's watch is left alone; so is one that the other direction uses.
+        if is_ours:
+            watch.is_lent = True
+        if watch.is_lent and watch.reader is None and watch.writer is None:
+            hub.forget(watch)
+
+
+def fdclean(fd: int) -> None:
+    """Forget *fd*, before you close it.
+
+    Args:
+        fd: any descriptor.
+
+    Raises:
+        BusyError: EBUSY, a coroutine waits for it.
+
+    Source:
+        libdill fdclean(3). `fdin` and `fdout` leave nothing behind, so that it has
+        something to do only where someone still waits.
+    """
+    watch = current_hub().watching(fd)
+    if watch is None:
+        return
+    for waiter in (watch.reader, watch.writer):
+        if waiter is not None and waiter.is_parked:
+            raise BusyError
+    current_hub().forget(watch)

@@ -1,0 +1,352 @@
+"""Handles: integers that name open objects, and the one table behind them.
+
+Numbers are never reused in a process, so a stale handle is always EBADF and never
+somebody else's object. The typed handles are `int` subclasses whose methods are
+sugar for the functions; both go through the table.
+
+The handle object that a call returned owns what it names, like a file object:
+when the last reference to it goes while it is open, Python is told so by a
+ResourceWarning, and it is closed hard. `int(handle)` is only a name.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import warnings
+from types import CodeType, TracebackType
+from typing import ClassVar, Final, Protocol, TypeVar, final
+
+from umbel._kernel.hub import checkpoint, current_hub
+from umbel.deadline import FOREVER, within
+from umbel.errors import BadHandleError, Canceled, NotSupportedError
+from umbel.report import CloseReport
+
+T = TypeVar("T")
+H = TypeVar("H", bound="Handle")
+R = TypeVar("R", bound="Resource")
+
+#: Seconds that a `with` block gives the orderly close at its end.
+CLOSE_GRACE: Final = 10.0
+
+
+class Handle(int):
+    """An integer that names an open object."""
+
+    def abort(self) -> None:
+        """Close hard, as `hclose`."""
+        hclose(self)
+
+    def close(self, deadline: int = FOREVER) -> CloseReport:
+        """Close in good order, as `close`."""
+        return close(self, deadline)
+
+    def __enter__(self: H) -> H:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self not in open_handles:
+            return
+        if kind is None:
+            self.close(within(CLOSE_GRACE))
+        else:
+            self.abort()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({int(self)})"
+
+    def __del__(self) -> None:
+        resource = open_handles.get(self)
+        if resource is not None and resource.owner == id(self):
+            resource.forsake(self)
+
+
+class Resource:
+    """What a handle names: kinds of it are streams, listeners, bundles, channels.
+
+    Attributes:
+        number: of the handle that it has, or had last.
+        owner: `id` of the handle object that closes it when forgotten.
+        opened: the code and line that opened it.
+    """
+
+    __slots__ = ("__weakref__", "number", "opened", "owner")
+
+    handle_class: ClassVar[type[Handle]] = Handle
+    noun: ClassVar[str] = "object"
+    #: What to do with a handle of this kind, for the errors of a wrong kind.
+    verbs: ClassVar[str] = "hquery, hown and hclose"
+
+    number: int
+    owner: int
+    opened: tuple[CodeType, int] | None
+
+    def query(self, kind: type[T]) -> T | None:
+        """Give what it can do as an object of class *kind*, None if it can't."""
+        return None
+
+    def abort(self) -> None:
+        """Close hard; it is out of the table already."""
+
+    def close(self, deadline: int, drain_limit: int | None) -> CloseReport:
+        """Close in good order; it is out of the table already."""
+        self.abort()
+        return CloseReport()
+
+    def forsake(self, handle: Handle) -> None:
+        """Deal with having been forgotten while open: warn, and close hard."""
+        warn_of_leak(handle, self)
+        if open_handles.pop(int(handle), None) is not None:
+            self.abort()
+
+    def describe(self) -> str:
+        """Say what it is, for people."""
+        return self.noun
+
+
+#: The one table. Core's verbs look handles up here themselves, for speed.
+open_handles: Final[dict[int, Resource]] = {}
+_numbers: Final = itertools.count(1)
+
+
+def register(resource: Resource, handle_class: type[H]) -> H:
+    """Give *resource* a handle, which is new and owns it."""
+    resource.number = number = next(_numbers)
+    handle = handle_class(number)
+    resource.owner = id(handle)
+    resource.opened = _find_caller()
+    open_handles[number] = resource
+    return handle
+
+
+def _find_caller() -> tuple[CodeType, int] | None:
+    frame = sys._getframe(2)
+    while frame.f_globals.get("__name__", "").startswith("umbel"):
+        if frame.f_back is None:
+            return None
+        frame = frame.f_back
+    return frame.f_code, frame.f_lineno
+
+
+def where_opened(resource: Resource) -> str:
+    """Say where *resource* was opened, as "file:line"."""
+    if resource.opened is None:
+        return "an unknown place"
+    code, line = resource.opened
+    return f"{code.co_filename}:{line}"
+
+
+def warn_of_leak(handle: int, resource: Resource) -> None:
+    """Issue the ResourceWarning for a handle that nobody closed."""
+    warnings.warn(
+        f"{resource.describe()} was never closed: handle {int(handle)}, opened at "
+        f"{where_opened(resource)}; use `with`, close() or hclose()",
+        ResourceWarning,
+        stacklevel=3,
+        source=resource,
+    )
+
+
+def refusal(handle: object, wanted: type[Resource]) -> Exception:
+    """Make the error for a *handle* that does not name a *wanted*."""
+    if not isinstance(handle, int):
+        return TypeError(f"a handle is an int, not {handle!r}")
+    found = open_handles.get(handle)
+    if found is None:
+        return bad_handle(handle)
+    return NotSupportedError(
+        f"handle {int(handle)} names {found.describe()}, not a {wanted.noun}: "
+        f"it is for {found.verbs}"
+    )
+
+
+def bad_handle(handle: object) -> Exception:
+    """Make the error for a *handle* that names nothing."""
+    if not isinstance(handle, int):
+        return TypeError(f"a handle is an int, not {handle!r}")
+    return BadHandleError(
+        f"handle {int(handle)} is not open: it was closed, handed on by hown, "
+        "or never existed"
+    )
+
+
+def lookup(handle: int, kind: type[R]) -> R:
+    """Find the *kind* that *handle* names; EBADF or ENOTSUP if it does not."""
+    found = open_handles.get(handle)
+    if isinstance(found, kind):
+        return found
+    raise refusal(handle, kind)
+
+
+def claim(handle: int) -> Resource:
+    """Take *handle* out of the table: of several claimants, one succeeds."""
+    resource = open_handles.pop(handle, None)
+    if resource is None:
+        raise bad_handle(handle)
+    return resource
+
+
+class HandleObject(Protocol):
+    """What `hmake` can give a handle to."""
+
+    def query(self, kind: type[T]) -> T | None:
+        """Give what it can do as an object of class *kind*, None if it can't."""
+
+    def close(self) -> None:
+        """Free what it holds. A blocking call made in here raises Canceled."""
+
+
+@final
+class _Made(Resource):
+    """An object of the user's own."""
+
+    __slots__ = ("made",)
+
+    def __init__(self, made: HandleObject) -> None:
+        self.made = made
+
+    def query(self, kind: type[T]) -> T | None:
+        return self.made.query(kind)
+
+    def abort(self) -> None:
+        me = current_hub().current
+        saved, me.pending = me.pending, Canceled("blocking calls are forbidden here")
+        try:
+            self.made.close()
+        finally:
+            me.pending = saved
+
+    def describe(self) -> str:
+        return f"an object of class {type(self.made).__name__}"
+
+
+def hmake(obj: HandleObject) -> Handle:
+    """Give an object of your own a handle.
+
+    Args:
+        obj: has `query(kind)` and `close()`. Owned by the handle from now on.
+
+    Returns:
+        its handle.
+
+    Raises:
+        Canceled: ECANCELED, the calling coroutine is being canceled.
+        TypeError: *obj* lacks one of the two methods.
+
+    Source:
+        libdill hmake(3).
+    """
+    checkpoint()
+    if not (callable(getattr(obj, "query", None)) and hasattr(obj, "close")):
+        message = f"{obj!r} needs the methods query(kind) and close() to get a handle"
+        raise TypeError(message)
+    return register(_Made(obj), Handle)
+
+
+def hquery(handle: int, kind: type[T]) -> T:
+    """Give what *handle* can do, as an object of class *kind*.
+
+    Args:
+        handle: any handle.
+        kind: a concrete class, such as `PeerIdentity`.
+
+    Returns:
+        the capability; valid while the handle is open.
+
+    Raises:
+        BadHandleError: EBADF, *handle* is not open.
+        NotSupportedError: ENOTSUP, it has no such capability.
+
+    Source:
+        libdill hquery(3). Also named `query`.
+    """
+    resource = open_handles.get(handle)
+    if resource is None:
+        raise bad_handle(handle)
+    found = resource.query(kind)
+    if found is None:
+        message = f"{resource.describe()} has no {kind.__name__}"
+        raise NotSupportedError(message)
+    return found
+
+
+def hown(handle: H) -> H:
+    """Move an object to a new handle; the old one is EBADF from now on.
+
+    Args:
+        handle: any handle.
+
+    Returns:
+        a new handle of the same kind.
+
+    Raises:
+        BadHandleError: EBADF, *handle* is not open.
+
+    Source:
+        libdill hown(3).
+    """
+    resource = claim(handle)
+    kind = type(handle) if isinstance(handle, Handle) else resource.handle_class
+    opened = resource.opened
+    owned = register(resource, kind)
+    resource.opened = opened
+    return owned  # type: ignore[return-value]  # a plain int gets its own kind back
+
+
+def hclose(handle: int) -> None:
+    """Close hard: free everything at once, whatever the peer does.
+
+    On a stream, listener or channel it never blocks and never fails. On a bundle
+    it cancels what runs and waits until it has stopped. Whoever is blocked on the
+    handle gets EBADF.
+
+    Args:
+        handle: any handle. Closed on return, whatever is raised but EBADF.
+
+    Raises:
+        BadHandleError: EBADF, *handle* is not open.
+        OSError: EDEADLK, a coroutine closes the bundle that it runs in itself.
+        ExceptionGroup: a bundle's coroutines failed, and nobody was told yet.
+
+    Source:
+        libdill hclose(3).
+    """
+    claim(handle).abort()
+
+
+def close(
+    handle: int, deadline: int = FOREVER, *, drain_limit: int | None = None
+) -> CloseReport:
+    """Close in good order, as the transport that owns the handle does it.
+
+    A stream: what was sent is delivered, our direction ends, and inbound bytes are
+    discarded until the peer's end too, so that it has either read all our data or
+    chosen not to. Anything else is closed as by `hclose`. Whoever is blocked on the
+    handle gets EBADF.
+
+    Args:
+        handle: any handle. Closed on return, whatever is raised but EBADF.
+        deadline: see `umbel.deadline`.
+        drain_limit: bytes that may be discarded; None: any number.
+
+    Returns:
+        what is known of the peer.
+
+    Raises:
+        BadHandleError: EBADF, *handle* is not open.
+        BrokenStreamError: ECONNRESET, the peer died, left without reading our
+            bytes, or the stream was broken before.
+        DeadlineError: ETIMEDOUT, the peer did not end in time.
+        Canceled: ECANCELED, the calling coroutine is being canceled.
+        OSError: EMSGSIZE, more than *drain_limit* bytes came. All of these carry
+            the CloseReport as `report`.
+
+    Source:
+        libdill ipc_close(3), made generic. Differs: see `ipc_close`.
+    """
+    return claim(handle).close(deadline, drain_limit)

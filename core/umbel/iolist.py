@@ -1,0 +1,86 @@
+"""What may be sent, and where received bytes may go.
+
+Sending takes anything with the buffer protocol, of any item size, and never
+copies. Receiving takes writable buffers, and `Skip(count)` for bytes that are
+not wanted, which is what a null pointer means in libdill.
+"""
+
+from __future__ import annotations
+
+import errno
+from array import array
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from umbel.errors import system_error
+
+if TYPE_CHECKING:
+    from mmap import mmap
+
+    from typing_extensions import Buffer
+
+    #: What received bytes can be put into. Others go through a memoryview.
+    WritableBuffer: TypeAlias = bytearray | memoryview | array[int] | mmap
+    Inbound: TypeAlias = "WritableBuffer | Skip"
+
+
+class Skip(NamedTuple):
+    """Stands for a buffer of *count* bytes that are received and thrown away."""
+
+    count: int
+
+
+def check_count(count: int, name: str) -> int:
+    """Make sure that *count* is an int (TypeError) of 0 or more (EINVAL)."""
+    if not isinstance(count, int):
+        message = f"{name} is a number of bytes, an int, not {count!r}"
+        raise TypeError(message)
+    if count < 0:
+        message = f"{name} is {count}: give 0 or more bytes"
+        raise system_error(errno.EINVAL, message)
+    return count
+
+
+def outbound_view(data: Buffer) -> memoryview:
+    """View any buffer as flat bytes. BufferError: not contiguous."""
+    view = memoryview(data)
+    if view.format == "B" and view.ndim == 1 and view.contiguous:
+        return view
+    if not view.c_contiguous:
+        message = "the buffer is not contiguous: send bytes(buffer), or its parts"
+        raise BufferError(message)
+    return view.cast("B")
+
+
+def outbound_views(buffers: Sequence[Buffer]) -> list[memoryview]:
+    """View each buffer of a list as flat bytes; an empty list is EINVAL."""
+    if isinstance(buffers, (bytes, bytearray, memoryview, str)):
+        message = "a list of buffers is wanted here; bsend sends a single one"
+        raise TypeError(message)
+    if not buffers:
+        message = "the list of buffers is empty: name one buffer or more"
+        raise system_error(errno.EINVAL, message)
+    return [outbound_view(data) for data in buffers]
+
+
+def inbound_view(target: Inbound) -> memoryview | Skip:
+    """View a writable buffer as flat bytes; TypeError if it can't be written."""
+    if isinstance(target, Skip):
+        check_count(target.count, "Skip.count")
+        return target
+    view = memoryview(target)
+    if view.readonly:
+        message = "the buffer is read-only: receive into a bytearray"
+        raise TypeError(message)
+    return outbound_view(view)
+
+
+def inbound_views(targets: Sequence[Inbound]) -> list[memoryview | Skip]:
+    """View each target of a list; an empty list is EINVAL."""
+    if isinstance(targets, (bytes, bytearray, memoryview, Skip)):
+        message = "a list of targets is wanted here; brecv fills a single one"
+        raise TypeError(message)
+    if not targets:
+        message = "the list of targets is empty: name one buffer or more"
+        raise system_error(errno.EINVAL, message)
+    return [inbound_view(target) for target in targets]

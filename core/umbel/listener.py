@@ -1,0 +1,153 @@
+"""Listeners by handle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar, TypeVar, final
+
+from umbel._kernel.hub import Coroutine, checkpoint, current_hub
+from umbel.address import Address
+from umbel.deadline import FOREVER
+from umbel.errors import BadHandleError, BusyError
+from umbel.handle import Handle, Resource, lookup, register
+from umbel.registry import Transport
+from umbel.report import CloseReport
+from umbel.stream import Connection, StreamHandle
+from umbel.transport import (
+    AcceptContext,
+    CloseContext,
+    Listener,
+    Stream,
+)
+
+T = TypeVar("T")
+
+
+@final
+class ListenerHandle(Handle):
+    """Names a listener."""
+
+    def accept(self, deadline: int = FOREVER) -> StreamHandle:
+        """Accept the next stream, as `accept`."""
+        return accept(self, deadline)
+
+    @property
+    def address(self) -> Address:
+        """Where others can connect to it."""
+        return lookup(self, Listening).listener.address
+
+    def __iter__(self) -> Iterator[StreamHandle]:
+        while True:
+            try:
+                yield accept(self)
+            except BadHandleError:
+                return  # closed meanwhile
+
+
+@final
+class Listening(Resource):
+    """An open listener, and who accepts from it."""
+
+    __slots__ = ("accepter", "is_closed", "listener", "transport")
+
+    handle_class = ListenerHandle
+    noun: ClassVar[str] = "listener"
+    verbs: ClassVar[str] = "accept and close"
+
+    def __init__(self, listener: Listener, transport: Transport) -> None:
+        self.listener = listener
+        self.transport = transport
+        self.accepter: Coroutine | None = None
+        self.is_closed = False
+
+    def query(self, kind: type[T]) -> T | None:
+        return self.listener.query(kind)
+
+    def describe(self) -> str:
+        return f"a listener ({self.listener.address})"
+
+    def accept(self, me: Coroutine, deadline: int) -> StreamHandle:
+        """Accept, as the one user of the listener."""
+        if self.accepter is not None:
+            raise BusyError
+        self.accepter = me
+        try:
+            if self.is_closed:
+                raise BadHandleError
+            context = AcceptContext(self.number, self.listener.address, deadline)
+            stream = self.transport.observed(
+                "umbel_accept", context, lambda c: self.listener.accept(c.deadline)
+            )
+            return open_stream(stream, self.listener.address, self.transport)
+        finally:
+            self.accepter = None
+            if self.is_closed:
+                if isinstance(me.pending, BadHandleError):
+                    me.pending = None
+                self.listener.abort()
+
+    def abort(self) -> None:
+        self.is_closed = True
+        user = self.accepter
+        if user is None:
+            self.listener.abort()
+            return
+        hub = user.hub
+
+        def interrupt() -> None:
+            if self.accepter is user:
+                hub.interrupt(user, BadHandleError("the listener was closed meanwhile"))
+
+        if hub is current_hub():
+            interrupt()
+            self.listener.abort()
+        else:
+            # It may be in a system call: the descriptor is freed when it leaves.
+            hub.post(interrupt)
+
+    def close(self, deadline: int, drain_limit: int | None) -> CloseReport:
+        try:
+            context = CloseContext(
+                self.number, self.listener, deadline, self.listener.address
+            )
+            self.is_closed = True
+            if self.accepter is not None:
+                self.abort()
+            return self.transport.close(context)
+        finally:
+            self.abort()
+
+
+def open_stream(stream: Stream, address: Address, transport: Transport) -> StreamHandle:
+    """Give *stream* a handle; abort it if that can't be done."""
+    try:
+        return register(Connection(stream, address, transport), StreamHandle)
+    except BaseException:
+        stream.abort()
+        raise
+
+
+def accept(handle: ListenerHandle, deadline: int = FOREVER) -> StreamHandle:
+    """Accept the next stream.
+
+    Args:
+        handle: a listener.
+        deadline: see `umbel.deadline`.
+
+    Returns:
+        the stream.
+
+    Raises:
+        BadHandleError: EBADF, *handle* is not open, or was closed meanwhile.
+        NotSupportedError: ENOTSUP, it is not a listener.
+        BusyError: EBUSY, another coroutine is accepting from it.
+        DeadlineError: ETIMEDOUT, nobody connected in time.
+        Canceled: ECANCELED, the calling coroutine is being canceled.
+        OSError: EMFILE, ENFILE: no descriptor is left. The listener lives on, and
+            the peer stays in its queue.
+
+    Source:
+        libdill ipc_accept(3), made generic.
+    """
+    me = checkpoint()
+    return lookup(handle, Listening).accept(me, deadline)

@@ -1,0 +1,32 @@
+"""Address spaces of the `mem` transport."""
+
+from __future__ import annotations
+
+import threading
+from typing import Final, final
+
+
+@final
+class Memory:
+    """An in-process address space for `mem` connections, with names of its own.
+
+    A name in one Memory means nothing in another. Connections in it are real socket
+    pairs; nothing of it is a file.
+
+    Attributes:
+        listeners: who listens, by name. The transport's; guarded by `lock`.
+        lock: held for look-ups and changes only.
+    """
+
+    __slots__ = ("listeners", "lock")
+
+    def __init__(self) -> None:
+        self.listeners: dict[str, object] = {}
+        self.lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<Memory with {len(self.listeners)} listeners>"
+
+
+#: The address space that all share who name none.
+SHARED_MEMORY: Final = Memory()

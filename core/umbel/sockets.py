@@ -1,0 +1,425 @@
+"""The data path over a stream socket, for transports that have one.
+
+Every call is tried first, with MSG_DONTWAIT, so that the descriptor's own blocking
+mode, which other processes may share, is never touched. After EAGAIN, or a short
+transfer, the next edge is waited for: a short transfer means that the kernel has
+no more to give or no more room. One exception: a byte that carries descriptors
+ends a read early with data behind it and no further edge to come. So reads are
+recvmsg, whose MSG_CTRUNC flag tells of it, and which has the kernel close
+descriptors that nobody asked for.
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import fcntl
+import os
+import select
+import socket
+import struct
+import termios
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+
+from umbel.address import Address
+from umbel.errors import BadHandleError, BrokenStreamError, system_error
+from umbel.fd import Readiness
+from umbel.transport import (
+    DescriptorPassing,
+    DirectReceive,
+    DirectSend,
+    Fileno,
+    PeerIdentity,
+    Stream,
+    UnreadBytes,
+)
+
+T = TypeVar("T")
+
+#: No SIGPIPE, whatever the program did to its handler.
+NOW: Final = socket.MSG_DONTWAIT
+SEND_NOW: Final = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
+CLOEXEC: Final = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+TRUNCATED: Final = socket.MSG_CTRUNC
+
+#: What a stream's send buffer grows to once a send did not fit: one stream in bulk
+#: is then 2-3 times as fast as with the kernel's 208 KiB, and others pay nothing.
+SEND_BUFFER: Final = 1 << 20
+
+#: Buffers that one sendmsg takes.
+IOV_MAX: Final = os.sysconf("SC_IOV_MAX") if "SC_IOV_MAX" in os.sysconf_names else 1024
+
+_CREDENTIALS: Final = struct.Struct("3i")
+
+
+class SocketStream:
+    """A `Stream` over a connected stream socket, which it owns."""
+
+    __slots__ = (
+        "__weakref__",
+        "_is_empty",
+        "_readiness",
+        "_recvmsg",
+        "_send",
+        "_send_buffer",
+        "_socket",
+    )
+
+    def __init__(self, sock: socket.socket, send_buffer: int = SEND_BUFFER) -> None:
+        self._socket = sock
+        if socket.getdefaulttimeout() is not None:
+            sock.settimeout(None)  # or Python itself would wait before each call
+        self._readiness = Readiness(sock.fileno())
+        self._send = sock.send
+        self._recvmsg = sock.recvmsg
+        self._send_buffer = send_buffer
+        self._is_empty = False
+
+    # Sending.
+
+    def send(self, buffers: Sequence[memoryview], deadline: int) -> None:
+        """As `Stream.send`."""
+        done = 0
+        left = [view for view in buffers if view.nbytes]
+        try:
+            while left:
+                if len(left) == 1:
+                    self.send_one(left[0], deadline)
+                    return
+                sent = self._send_some(left)
+                done += sent
+                left = _without_front(left, sent)
+                if left and not sent:
+                    self._readiness.wait_out(deadline)
+        except BaseException as error:
+            _add_done(error, done)
+            raise
+
+    def _send_some(self, views: list[memoryview]) -> int:
+        try:
+            return self._socket.sendmsg(views[:IOV_MAX], (), SEND_NOW)
+        except BlockingIOError:
+            self._grow()
+            return 0
+        except OSError as error:
+            raise self._explain(error) from None
+
+    def send_one(self, buffer: bytes | memoryview, deadline: int) -> None:
+        """As `DirectSend.send`."""
+        try:
+            sent = self._send(buffer, SEND_NOW)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise self._explain(error) from None
+        if sent < len(buffer):
+            self._send_rest(memoryview(buffer), sent, deadline)
+
+    def _send_rest(self, view: memoryview, sent: int, deadline: int) -> None:
+        # Growing the buffer makes room at once: only then is a wait due.
+        has_grown = self._grow()
+        try:
+            while sent < len(view):
+                if not has_grown:
+                    self._readiness.wait_out(deadline)
+                has_grown = False
+                try:
+                    sent += self._send(view[sent:], SEND_NOW)
+                except BlockingIOError:
+                    pass
+                except OSError as error:
+                    raise self._explain(error) from None
+        except BaseException as error:
+            _add_done(error, sent)
+            raise
+
+    def _grow(self) -> bool:
+        if not self._send_buffer:
+            return False
+        try:
+            self._socket.setsockopt(
+                socket.SOL_SOCKET, socket.SO_SNDBUF, self._send_buffer
+            )
+        except OSError:
+            pass  # a smaller buffer is slower, no more
+        self._send_buffer = 0
+        return True
+
+    # Receiving.
+
+    def receive(self, max_bytes: int, deadline: int) -> bytes:
+        """As `DirectReceive.receive`."""
+        while True:
+            if self._is_empty:
+                self._readiness.wait_in(deadline)
+                self._is_empty = False
+            try:
+                data, _, flags, _ = self._recvmsg(max_bytes, 0, NOW)
+            except BlockingIOError:
+                self._is_empty = True
+                continue
+            except OSError as error:
+                raise self._explain(error) from None
+            if len(data) < max_bytes and data and not flags & TRUNCATED:
+                self._is_empty = True
+            return data
+
+    def receive_into(self, buffer: memoryview, deadline: int) -> int:
+        """As `Stream.receive_into`."""
+        while True:
+            if self._is_empty:
+                self._readiness.wait_in(deadline)
+                self._is_empty = False
+            try:
+                count, _, flags, _ = self._socket.recvmsg_into((buffer,), 0, NOW)
+            except BlockingIOError:
+                self._is_empty = True
+                continue
+            except OSError as error:
+                raise self._explain(error) from None
+            if 0 < count < len(buffer) and not flags & TRUNCATED:
+                self._is_empty = True
+            return count
+
+    # The end.
+
+    def done(self, deadline: int) -> None:
+        """As `Stream.done`. Never waits."""
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            raise self._explain(error) from None
+
+    def abort(self) -> None:
+        """As `Stream.abort`."""
+        self._readiness.forget()
+        try:
+            self._socket.close()
+        except OSError:
+            pass  # ECONNRESET, which close reports, and has closed all the same
+
+    def _explain(self, error: OSError) -> OSError:
+        if error.errno in (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN):
+            return BrokenStreamError(
+                "the peer is gone, or closed without reading all that we sent: "
+                "close the handle and connect anew (ECONNRESET)"
+            )
+        if error.errno == errno.EBADF:
+            return BadHandleError()
+        return error
+
+    # Descriptors, at their place in the data.
+
+    def send_descriptors(
+        self, data: memoryview, descriptors: Sequence[int], deadline: int
+    ) -> None:
+        """As `DescriptorPassing.send`."""
+        rights = array.array("i", descriptors)
+        control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]
+        while True:
+            try:
+                sent = self._socket.sendmsg([data], control, SEND_NOW)
+                break
+            except BlockingIOError:
+                self._readiness.wait_out(deadline)
+            except OSError as error:
+                raise self._explain(error) from None
+        if sent < len(data):
+            self._send_rest(data, sent, deadline)
+
+    def receive_descriptors(
+        self, max_bytes: int, max_descriptors: int, deadline: int
+    ) -> tuple[bytes, list[int]]:
+        """As `DescriptorPassing.receive`.
+
+        Raises:
+            OSError: EMSGSIZE, more came than *max_descriptors*; all are closed.
+        """
+        rights = array.array("i")
+        # CMSG_LEN: CMSG_SPACE has padding, in which the kernel puts one more.
+        room = socket.CMSG_LEN(max_descriptors * rights.itemsize)
+        while True:
+            if self._is_empty:
+                self._readiness.wait_in(deadline)
+                self._is_empty = False
+            try:
+                data, control, flags, _ = self._recvmsg(max_bytes, room, NOW | CLOEXEC)
+                break
+            except BlockingIOError:
+                self._is_empty = True
+            except OSError as error:
+                raise self._explain(error) from None
+        for level, kind, content in control:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                rights.frombytes(content[: len(content) // 4 * 4])
+        if flags & TRUNCATED:
+            for descriptor in rights:
+                os.close(descriptor)
+            message = f"the peer sent more than {max_descriptors} descriptors at once"
+            raise system_error(errno.EMSGSIZE, message)
+        return data, list(rights)
+
+    # What it can do, and what it knows.
+
+    def query(self, kind: type[T]) -> T | None:
+        """As `Stream.query`."""
+        make = _CAPABILITIES.get(kind)
+        found = make(self) if make is not None else None
+        return found if isinstance(found, kind) else None
+
+    def _direct_receive(self) -> DirectReceive:
+        return DirectReceive(self.receive)
+
+    def _direct_send(self) -> DirectSend:
+        return DirectSend(self.send_one)
+
+    def _fileno(self) -> Fileno:
+        return Fileno(self._socket.fileno())
+
+    def _peer_identity(self) -> PeerIdentity | None:
+        if not self._is_local() or not hasattr(socket, "SO_PEERCRED"):
+            return None
+        raw = self._socket.getsockopt(
+            socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size
+        )
+        return PeerIdentity(*_CREDENTIALS.unpack(raw))
+
+    def _descriptor_passing(self) -> DescriptorPassing | None:
+        if not self._is_local():
+            return None
+        return DescriptorPassing(self.send_descriptors, self.receive_descriptors)
+
+    def _unread_bytes(self) -> UnreadBytes | None:
+        # Only a local socket's queue holds just what the peer has not read.
+        if not self._is_local():
+            return None
+        return UnreadBytes(self._count_unread, self._wait_unread)
+
+    def _count_unread(self) -> int:
+        raw = fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
+        return int.from_bytes(raw, "little")
+
+    def _wait_unread(self, deadline: int) -> None:
+        while self._count_unread():
+            self._readiness.wait_out(deadline)
+        # A peer that goes without reading empties the queue too, but in error.
+        look = select.poll()
+        look.register(self._socket.fileno(), 0)
+        for _, events in look.poll(0):
+            if events & select.POLLERR:
+                raise BrokenStreamError
+
+    def _is_local(self) -> bool:
+        return self._socket.family == socket.AF_UNIX
+
+
+_CAPABILITIES: Final[dict[type, Callable[[SocketStream], object]]] = {
+    DirectReceive: SocketStream._direct_receive,
+    DirectSend: SocketStream._direct_send,
+    Fileno: SocketStream._fileno,
+    PeerIdentity: SocketStream._peer_identity,
+    DescriptorPassing: SocketStream._descriptor_passing,
+    UnreadBytes: SocketStream._unread_bytes,
+}
+
+
+def _without_front(views: list[memoryview], count: int) -> list[memoryview]:
+    for index, view in enumerate(views):
+        if count < view.nbytes:
+            return [view[count:], *views[index + 1 :]]
+        count -= view.nbytes
+    return []
+
+
+def _add_done(error: BaseException, count: int) -> None:
+    if hasattr(error, "bytes_done"):
+        error.bytes_done += count
+
+
+class SocketListener:
+    """A `Listener` over a listening stream socket, which it owns."""
+
+    __slots__ = ("__weakref__", "_readiness", "_send_buffer", "_socket", "address")
+
+    def __init__(
+        self, sock: socket.socket, address: Address, send_buffer: int = SEND_BUFFER
+    ) -> None:
+        # accept has no MSG_DONTWAIT: here the descriptor's own mode must do.
+        sock.setblocking(False)
+        self.address = address
+        self._socket = sock
+        self._send_buffer = send_buffer
+        self._readiness = Readiness(sock.fileno())
+
+    def accept(self, deadline: int) -> Stream:
+        """As `Listener.accept`."""
+        while True:
+            try:
+                accepted, _ = self._socket.accept()
+            except BlockingIOError:
+                self._readiness.wait_in(deadline)
+            except ConnectionAbortedError:
+                pass  # it gave up while queued: the next one, please
+            except OSError as error:
+                if error.errno in (errno.EBADF, errno.EINVAL):
+                    raise BadHandleError from None
+                raise
+            else:
+                return SocketStream(accepted, self._send_buffer)
+
+    def abort(self) -> None:
+        """As `Listener.abort`."""
+        self._readiness.forget()
+        self._socket.close()
+
+    def query(self, kind: type[T]) -> T | None:
+        """As `Listener.query`."""
+        found = Fileno(self._socket.fileno())
+        return found if isinstance(found, kind) else None
+
+
+def adopt_socket(fd: int, *, is_listening: bool) -> socket.socket:
+    """Take over a descriptor that is a local stream socket.
+
+    Args:
+        fd: stays the caller's if an error is raised.
+        is_listening: whether it must listen, or must be connected.
+
+    Returns:
+        the socket, which owns *fd*.
+
+    Raises:
+        OSError: EINVAL, it is something else; EBADF, it is not open.
+    """
+    if not isinstance(fd, int):
+        message = f"a descriptor is an int, not {fd!r}"
+        raise TypeError(message)
+    if fd < 0:
+        raise system_error(errno.EINVAL, f"{fd} is no descriptor")
+    os.fstat(fd)
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError:
+        raise system_error(errno.EINVAL, f"descriptor {fd} is not a socket") from None
+    problem = _find_problem(sock, is_listening)
+    if problem:
+        sock.detach()
+        raise system_error(errno.EINVAL, f"descriptor {fd} {problem}")
+    return sock
+
+
+def _find_problem(sock: socket.socket, is_listening: bool) -> str:
+    if sock.family != socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
+        return "is not an AF_UNIX stream socket"
+    listens = bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    if listens and not is_listening:
+        return "listens: adopt it with ipc_listener_fromfd"
+    if is_listening and not listens:
+        return "does not listen: adopt a connection with ipc_fromfd"
+    if not is_listening:
+        try:
+            sock.getpeername()
+        except OSError:
+            return "is not connected"
+    return ""

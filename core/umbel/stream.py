@@ -1,0 +1,410 @@
+"""Byte streams by handle: libdill's bsend and brecv, and what Python adds.
+
+* A `bsend` or `brecv` that fails once it has begun has lost its position in the
+  stream: that direction is broken from then on.
+* `receive` loses nothing: after ETIMEDOUT or ECANCELED it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final, final, overload
+
+from umbel._kernel.hub import Coroutine, checkpoint, current_hub
+from umbel.address import Address
+from umbel.connection import PIECE, Connection, InboundUse, find_connection
+from umbel.deadline import FOREVER
+from umbel.errors import (
+    BadHandleError,
+    BrokenStreamError,
+    BusyError,
+    EndOfStreamError,
+    NotSupportedError,
+    system_error,
+)
+from umbel.handle import Handle
+from umbel.iolist import (
+    Skip,
+    check_count,
+    inbound_view,
+    inbound_views,
+    outbound_view,
+    outbound_views,
+)
+from umbel.transport import DoneContext, Fileno, UnreadBytes
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from umbel.iolist import Inbound, WritableBuffer
+
+SCRATCH_SIZE: Final = 65536
+#: What a receive returns at most unless told otherwise.
+DEFAULT_SIZE: Final = 65536
+
+
+@final
+class StreamHandle(Handle):
+    """Names a byte stream. Its methods are the functions of the same name."""
+
+    def send(self, data: Buffer, deadline: int = FOREVER) -> None:
+        """Send all of *data*, as `bsend`."""
+        bsend(self, data, deadline)
+
+    def receive(self, max_bytes: int = DEFAULT_SIZE, deadline: int = FOREVER) -> bytes:
+        """Receive what there is, as `receive`."""
+        return receive(self, max_bytes, deadline)
+
+    def receive_exactly(self, count: int, deadline: int = FOREVER) -> bytes:
+        """Receive *count* bytes, as `brecv`."""
+        return brecv(self, count, deadline)
+
+    def done(self, deadline: int = FOREVER) -> None:
+        """End our direction, as `done`."""
+        done(self, deadline)
+
+    def fileno(self) -> int:
+        """Give the descriptor, which stays umbel's; ENOTSUP if there is none."""
+        found = find_connection(self).stream.query(Fileno)
+        if found is None:
+            message = "this transport's streams have no descriptor"
+            raise NotSupportedError(message)
+        return found.fd
+
+    @property
+    def address(self) -> Address:
+        """Where it was connected, or accepted."""
+        return find_connection(self).address
+
+    def __iter__(self) -> Iterator[bytes]:
+        while chunk := receive(self):
+            yield chunk
+
+
+Connection.handle_class = StreamHandle
+
+
+def bsend(handle: StreamHandle, data: Buffer, deadline: int = FOREVER) -> None:
+    """Send all of *data*.
+
+    Args:
+        handle: a byte stream.
+        data: anything with the buffer protocol and contiguous memory, of any item
+            size. Not copied; yours again on return.
+        deadline: see `umbel.deadline`.
+
+    Raises:
+        BadHandleError: EBADF, *handle* is not open, or was closed meanwhile.
+        NotSupportedError: ENOTSUP, it is not a byte stream.
+        BusyError: EBUSY, another coroutine is sending on it.
+        EndOfStreamError: EPIPE, we have ended our direction.
+        BrokenStreamError: ECONNRESET, the peer is gone, or an earlier send failed.
+        DeadlineError: ETIMEDOUT. This direction is broken from now on.
+        Canceled: ECANCELED. Likewise. These errors carry `bytes_done`.
+
+    Source:
+        libdill bsend(3).
+    """
+    me = checkpoint()
+    connection = find_connection(handle)
+    flat = data if type(data) is bytes else outbound_view(data)
+    connection.outbound(me, connection.send_direct, flat, deadline)
+    connection.bytes_out += len(flat)
+
+
+def bsendl(
+    handle: StreamHandle, buffers: Sequence[Buffer], deadline: int = FOREVER
+) -> None:
+    """Send all of several buffers, in order, as one.
+
+    Args:
+        handle: a byte stream.
+        buffers: one or more, of any number; each as the data of `bsend`.
+        deadline: see `umbel.deadline`.
+
+    Raises:
+        OSError: EINVAL, the list is empty.
+        BadHandleError: EBADF. For this and all other errors see `bsend`.
+        DeadlineError: ETIMEDOUT. This direction is broken from now on.
+        Canceled: ECANCELED. Likewise.
+
+    Source:
+        libdill bsendl(3). Differs: IOV_MAX is no limit.
+    """
+    me = checkpoint()
+    connection = find_connection(handle)
+    views = outbound_views(buffers)
+    connection.outbound(me, connection.stream.send, views, deadline)
+    connection.bytes_out += sum(view.nbytes for view in views)
+
+
+def receive(
+    handle: StreamHandle, max_bytes: int = DEFAULT_SIZE, deadline: int = FOREVER
+) -> bytes:
+    """Receive what there is, waiting only if there is nothing.
+
+    Args:
+        handle: a byte stream.
+        max_bytes: 1 or more.
+        deadline: see `umbel.deadline`.
+
+    Returns:
+        1 to *max_bytes* bytes; b"" at the end of the stream, again and again.
+
+    Raises:
+        OSError: EINVAL, *max_bytes* is 0 or less.
+        BadHandleError: EBADF, *handle* is not open, or was closed meanwhile.
+        NotSupportedError: ENOTSUP, it is not a byte stream.
+        BusyError: EBUSY, another coroutine is receiving from it.
+        BrokenStreamError: ECONNRESET, the peer is gone with our bytes unread, or an
+            earlier `brecv` failed.
+        DeadlineError: ETIMEDOUT. Nothing is lost: call again.
+        Canceled: ECANCELED. Nothing is lost.
+
+    Source:
+        own; recv(2) without its surprises.
+    """
+    me = checkpoint()
+    connection = find_connection(handle)
+    if type(max_bytes) is not int or max_bytes <= 0:
+        _refuse_size(max_bytes)
+    if connection.receiver is not None:
+        raise BusyError
+    connection.receiver = me
+    try:
+        if connection.inbound_error is not None:
+            if connection.inbound_error is EndOfStreamError:
+                return b""
+            raise connection.inbound_error
+        data = connection.receive_direct(max_bytes, deadline)
+        if data:
+            connection.bytes_in += len(data)
+        elif connection.inbound_error is None:
+            connection.inbound_error = EndOfStreamError
+        return data
+    except ConnectionResetError:
+        connection.break_inbound()
+        raise
+    finally:
+        if connection.inbound_error is BadHandleError:
+            connection.leave(me)
+        else:
+            connection.receiver = None
+
+
+def _refuse_size(max_bytes: int) -> None:
+    if check_count(max_bytes, "max_bytes") == 0:
+        message = "max_bytes is 0: give 1 or more"
+        raise system_error(errno.EINVAL, message)
+
+
+@overload
+def brecv(handle: StreamHandle, target: int, deadline: int = FOREVER) -> bytes: ...
+
+
+@overload
+def brecv(
+    handle: StreamHandle, target: WritableBuffer | Skip, deadline: int = FOREVER
+) -> None: ...
+
+
+def brecv(
+    handle: StreamHandle,
+    target: int | WritableBuffer | Skip,
+    deadline: int = FOREVER,
+) -> bytes | None:
+    """Receive exactly as many bytes as asked for, or fail.
+
+    Args:
+        handle: a byte stream.
+        target: a number of bytes, to get them as a new object; or a writable buffer,
+            which is filled, or `Skip(count)`, for bytes that nobody wants.
+        deadline: see `umbel.deadline`.
+
+    Returns:
+        the bytes, if a number was given.
+
+    Raises:
+        OSError: EINVAL, a negative count.
+        BadHandleError: EBADF, *handle* is not open, or was closed meanwhile.
+        NotSupportedError: ENOTSUP, it is not a byte stream.
+        BusyError: EBUSY, another coroutine is receiving from it.
+        EndOfStreamError: EPIPE, the peer ended its direction before that many bytes,
+            now and ever after. What came of them is lost.
+        BrokenStreamError: ECONNRESET, the peer is gone, or an earlier brecv failed.
+        DeadlineError: ETIMEDOUT. This direction is broken from now on.
+        Canceled: ECANCELED. Likewise. These errors carry `bytes_done`.
+
+    Source:
+        libdill brecv(3); a null buffer there is `Skip` here.
+    """
+    me = checkpoint()
+    connection = find_connection(handle)
+    if isinstance(target, int):
+        check_count(target, "the count")
+        return _receive_exactly(me, connection, target, deadline)
+    _fill_all(me, connection, [inbound_view(target)], deadline)
+    return None
+
+
+def brecvl(
+    handle: StreamHandle, targets: Sequence[Inbound], deadline: int = FOREVER
+) -> None:
+    """Fill several buffers, in order, as if they were one.
+
+    Args:
+        handle: a byte stream.
+        targets: one or more writable buffers or `Skip(count)`.
+        deadline: see `umbel.deadline`.
+
+    Raises:
+        OSError: EINVAL, the list is empty.
+        BadHandleError: EBADF. For this and all other errors see `brecv`.
+        DeadlineError: ETIMEDOUT. This direction is broken from now on.
+        Canceled: ECANCELED. Likewise.
+
+    Source:
+        libdill brecvl(3). Differs: a skip that fails inside the list fails the call.
+    """
+    me = checkpoint()
+    connection = find_connection(handle)
+    _fill_all(me, connection, inbound_views(targets), deadline)
+
+
+def _receive_exactly(
+    me: Coroutine, connection: Connection, count: int, deadline: int
+) -> bytes:
+    if not count:
+        return b""
+    with InboundUse(me, connection) as inbound:
+        data = connection.receive_direct(min(count, PIECE), deadline)
+        inbound.require(len(data))
+        if len(data) == count:
+            return data
+        pieces = [data]
+        while inbound.done < count:
+            left = min(count - inbound.done, PIECE)
+            data = connection.receive_direct(left, deadline)
+            inbound.require(len(data))
+            pieces.append(data)
+        return b"".join(pieces)
+
+
+def _fill_all(
+    me: Coroutine,
+    connection: Connection,
+    targets: Sequence[memoryview | Skip],
+    deadline: int,
+) -> None:
+    with InboundUse(me, connection) as inbound:
+        for target in targets:
+            if isinstance(target, Skip):
+                _skip(inbound, target.count, deadline)
+            else:
+                _fill(inbound, target, deadline)
+
+
+def _fill(inbound: InboundUse, view: memoryview, deadline: int) -> None:
+    receive_into = inbound.connection.stream.receive_into
+    filled = 0
+    while filled < len(view):
+        count = receive_into(view[filled:], deadline)
+        inbound.require(count)
+        filled += count
+
+
+def _skip(inbound: InboundUse, count: int, deadline: int) -> None:
+    scratch = memoryview(bytearray(min(count, SCRATCH_SIZE)))
+    while count:
+        skipped = inbound.connection.stream.receive_into(scratch[:count], deadline)
+        inbound.require(skipped)
+        count -= skipped
+
+
+def done(handle: StreamHandle, deadline: int = FOREVER) -> None:
+    """End our direction: the peer receives what was sent, and then the end.
+
+    The other direction goes on. Works in a coroutine that is being canceled, unless
+    the transport has to wait.
+
+    Args:
+        handle: a byte stream.
+        deadline: see `umbel.deadline`; a local socket never waits here.
+
+    Raises:
+        BadHandleError: EBADF, *handle* is not open.
+        NotSupportedError: ENOTSUP, it is not a byte stream, or its transport can't.
+        BusyError: EBUSY, a coroutine is sending on it.
+        EndOfStreamError: EPIPE, we have ended our direction before.
+        BrokenStreamError: ECONNRESET, an earlier send failed, or the peer is gone.
+        DeadlineError: ETIMEDOUT, the transport could not do it in time.
+        Canceled: ECANCELED, the transport had to wait.
+
+    Source:
+        libdill ipc_done(3), made generic.
+    """
+    me = current_hub().current
+    connection = find_connection(handle)
+    if connection.sender is not None:
+        raise BusyError
+    connection.sender = me
+    try:
+        if connection.outbound_error is EndOfStreamError:
+            message = "we have ended our direction before"
+            raise EndOfStreamError(message)
+        if connection.outbound_error is not None:
+            raise connection.outbound_error
+        context = DoneContext(int(handle), connection.address, deadline)
+        try:
+            connection.transport.observed(
+                "umbel_done", context, lambda c: connection.stream.done(c.deadline)
+            )
+        except BaseException:
+            connection.break_outbound()
+            raise
+        if connection.outbound_error is None:
+            connection.outbound_error = EndOfStreamError
+    finally:
+        if connection.outbound_error is BadHandleError:
+            connection.leave(me)
+        else:
+            connection.sender = None
+
+
+def flush(handle: StreamHandle, deadline: int = FOREVER) -> None:
+    """Wait until the peer has read everything that we sent, without closing.
+
+    Args:
+        handle: a byte stream.
+        deadline: see `umbel.deadline`.
+
+    Raises:
+        BadHandleError: EBADF, *handle* is not open, or was closed meanwhile.
+        NotSupportedError: ENOTSUP, its transport can't tell.
+        BusyError: EBUSY, a coroutine is sending on it.
+        BrokenStreamError: ECONNRESET, the peer is gone without reading everything.
+        DeadlineError: ETIMEDOUT, it has not read everything. Nothing is broken.
+        Canceled: ECANCELED. Likewise.
+
+    Source:
+        unix(7), SIOCOUTQ: what a local socket's peer has not read yet.
+    """
+    me = checkpoint()
+    connection = find_connection(handle)
+    unread = connection.stream.query(UnreadBytes)
+    if unread is None:
+        message = f"{connection.describe()}: its transport can't tell what was read"
+        raise NotSupportedError(message)
+    if connection.sender is not None:
+        raise BusyError
+    connection.sender = me
+    try:
+        if connection.outbound_error not in (None, EndOfStreamError):
+            raise connection.outbound_error or BrokenStreamError
+        unread.wait(deadline)
+    finally:
+        if connection.outbound_error is BadHandleError:
+            connection.leave(me)
+        else:
+            connection.sender = None

@@ -1,0 +1,202 @@
+"""The narrow waist: what core and a transport say to each other.
+
+Pure declarations; `umbel.spi` is the door through which transports see them.
+The contract of each method stands here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol, TypeVar, final
+
+from umbel.address import Address
+
+T = TypeVar("T")
+
+
+class Stream(Protocol):
+    """A byte stream, as a transport provides it.
+
+    Core never calls `send` twice at once, nor `receive_into`; it may call the two
+    at the same time, from different coroutines or threads. It calls `done` once at
+    most and nothing but `query` after `abort`. Errors are OSErrors with an errno;
+    a peer that is gone is ECONNRESET in both directions.
+    """
+
+    def send(self, buffers: Sequence[memoryview], deadline: int) -> None:
+        """Send all bytes of all *buffers* (flat, of bytes), in order.
+
+        An error that leaves after some bytes carries their count in `bytes_done`.
+        The buffers are borrowed until the call returns.
+        """
+
+    def receive_into(self, buffer: memoryview, deadline: int) -> int:
+        """Fill the front of *buffer* (1 byte or more); return how many bytes.
+
+        1 or more; 0 at the end of the stream, then and ever after. An error must
+        not lose bytes: after ETIMEDOUT or ECANCELED the next call goes on.
+        """
+
+    def done(self, deadline: int) -> None:
+        """End our direction: the peer sees the end after all that was sent."""
+
+    def abort(self) -> None:
+        """Free everything now. Never blocks or raises; again: no effect; any thread."""
+
+    def query(self, kind: type[T]) -> T | None:
+        """Give the capability *kind* (a concrete class), None if there is none."""
+
+
+class Listener(Protocol):
+    """What accepts streams, as a transport provides it."""
+
+    address: Address
+
+    def accept(self, deadline: int) -> Stream:
+        """Give the next stream. EMFILE and the like are raised; the listener lives."""
+
+    def abort(self) -> None:
+        """Free everything now. Never blocks or raises; again: no effect; any thread."""
+
+    def query(self, kind: type[T]) -> T | None:
+        """Give the capability *kind* (a concrete class), None if there is none."""
+
+
+Options = Mapping[str, object]
+
+
+class ListenContext(NamedTuple):
+    """What `umbel_listen` is asked for."""
+
+    address: Address
+    backlog: int
+    options: Options
+
+
+class ConnectContext(NamedTuple):
+    """What `umbel_connect` is asked for."""
+
+    address: Address
+    deadline: int
+    options: Options
+
+
+class PairContext(NamedTuple):
+    """What `umbel_pair` is asked for."""
+
+    scheme: str
+    options: Options
+
+
+class CloseContext(NamedTuple):
+    """What `umbel_close` is asked for: the orderly end of *endpoint*.
+
+    Attributes:
+        handle: its number, for the record; it is not open any more.
+        endpoint: the stream or listener. Core aborts it afterwards in any case.
+        deadline: when to give up.
+        address: where it was connected or listened.
+        is_done: our direction was ended before.
+        has_ended: the peer's end of stream was received before.
+        drain_limit: inbound bytes that may be discarded; None: any number.
+    """
+
+    handle: int
+    endpoint: Stream | Listener
+    deadline: int
+    address: Address
+    is_done: bool = False
+    has_ended: bool = False
+    drain_limit: int | None = None
+
+
+class AcceptContext(NamedTuple):
+    """What wrappers of `umbel_accept` see."""
+
+    handle: int
+    address: Address
+    deadline: int
+
+
+class DoneContext(NamedTuple):
+    """What wrappers of `umbel_done` see."""
+
+    handle: int
+    address: Address
+    deadline: int
+
+
+# Capabilities: optional abilities, which `query` finds by their class.
+
+
+@final
+class Fileno(NamedTuple):
+    """The endpoint has a descriptor, which it still owns."""
+
+    fd: int
+
+
+@final
+class DirectReceive(NamedTuple):
+    """The stream can receive into a new bytes object faster than into a buffer.
+
+    Attributes:
+        receive: (max_bytes, deadline) -> bytes, else as `Stream.receive_into`.
+    """
+
+    receive: Callable[[int, int], bytes]
+
+
+@final
+class DirectSend(NamedTuple):
+    """The stream can send one buffer faster than a list of them.
+
+    Attributes:
+        send: (buffer, deadline), else as `Stream.send`. The buffer may be any
+            contiguous object with the buffer protocol.
+    """
+
+    send: Callable[[bytes | memoryview, int], None]
+
+
+@final
+class UnreadBytes(NamedTuple):
+    """The stream knows whether its peer has read everything.
+
+    Attributes:
+        count: () -> bytes; only whether it is 0 means anything.
+        wait: (deadline); returns once the peer has read everything.
+    """
+
+    count: Callable[[], int]
+    wait: Callable[[int], None]
+
+
+@final
+class DescriptorPassing(NamedTuple):
+    """Descriptors can travel in the stream, at their place in the data.
+
+    Attributes:
+        send: (data, descriptors, deadline): at least one byte; they stay ours.
+        receive: (max_bytes, max_descriptors, deadline) -> data, descriptors.
+    """
+
+    send: Callable[[memoryview, Sequence[int], int], None]
+    receive: Callable[[int, int, int], tuple[bytes, list[int]]]
+
+
+@final
+class PeerIdentity(NamedTuple):
+    """Who is at the other end, by the word of the kernel.
+
+    Attributes:
+        pid: process that connected or listened; it may be gone by now.
+        uid: its effective user.
+        gid: its effective group.
+        pidfd: a descriptor of that process, yours to close; -1 if not asked for.
+    """
+
+    pid: int
+    uid: int
+    gid: int
+    pidfd: int = -1

@@ -1,0 +1,117 @@
+"""The verbs that work on any transport, by address."""
+
+from __future__ import annotations
+
+from umbel._kernel.hub import checkpoint
+from umbel.address import Address
+from umbel.deadline import FOREVER
+from umbel.handle import register
+from umbel.iolist import check_count
+from umbel.listener import ListenerHandle, Listening, open_stream
+from umbel.registry import find_transport, load_requested
+from umbel.stream import StreamHandle
+from umbel.transport import ConnectContext, ListenContext, PairContext
+
+#: Connections that may wait to be accepted, unless told otherwise.
+BACKLOG = 128
+
+
+def _read(address: str | Address) -> Address:
+    return address if isinstance(address, Address) else Address.parse(address)
+
+
+def listen(
+    address: str | Address, backlog: int = BACKLOG, **options: object
+) -> ListenerHandle:
+    """Listen at *address*.
+
+    Args:
+        address: such as "ipc:x.sock" or "mem://name".
+        backlog: how many connections may wait to be accepted.
+        options: the transport's own; an unknown one is a TypeError.
+
+    Returns:
+        the listener.
+
+    Raises:
+        UnknownTransportError: EPROTONOSUPPORT, no transport for that scheme.
+        NotSupportedError: ENOTSUP, it is blocked, or can't listen.
+        PluginError: ELIBACC, it failed to load.
+        OSError: EADDRINUSE, EACCES, ENOENT and others, as its transport tells.
+        Canceled: ECANCELED, the calling coroutine is being canceled.
+
+    Source:
+        libdill ipc_listen(3), made generic.
+    """
+    checkpoint()
+    where = _read(address)
+    check_count(backlog, "backlog")
+    load_requested()
+    transport = find_transport(where.scheme)
+    listener = transport.listen(ListenContext(where, backlog, options))
+    return register(Listening(listener, transport), ListenerHandle)
+
+
+def connect(
+    address: str | Address, deadline: int = FOREVER, **options: object
+) -> StreamHandle:
+    """Connect to a listener at *address*.
+
+    Args:
+        address: such as "ipc:x.sock" or "mem://name".
+        deadline: see `umbel.deadline`.
+        options: the transport's own; an unknown one is a TypeError.
+
+    Returns:
+        the stream.
+
+    Raises:
+        DeadlineError: ETIMEDOUT, nobody had room for the connection in time.
+        UnknownTransportError: EPROTONOSUPPORT, no transport for that scheme.
+        NotSupportedError: ENOTSUP, it is blocked, or can't connect.
+        PluginError: ELIBACC, it failed to load.
+        OSError: ECONNREFUSED, ENOENT and others, as its transport tells.
+        Canceled: ECANCELED, the calling coroutine is being canceled.
+
+    Source:
+        libdill ipc_connect(3), made generic.
+    """
+    checkpoint()
+    where = _read(address)
+    load_requested()
+    transport = find_transport(where.scheme)
+    stream = transport.connect(ConnectContext(where, deadline, options))
+    return open_stream(stream, where, transport)
+
+
+def pair(scheme: str = "mem", **options: object) -> tuple[StreamHandle, StreamHandle]:
+    """Make two streams that are each other's peers.
+
+    Args:
+        scheme: of a transport that can do it.
+        options: the transport's own; an unknown one is a TypeError.
+
+    Returns:
+        both streams.
+
+    Raises:
+        UnknownTransportError: EPROTONOSUPPORT, no transport for that scheme.
+        NotSupportedError: ENOTSUP, it is blocked, or can't make pairs.
+        PluginError: ELIBACC, it failed to load.
+        OSError: EMFILE and others, as its transport tells.
+        Canceled: ECANCELED, the calling coroutine is being canceled.
+
+    Source:
+        libdill ipc_pair(3), made generic.
+    """
+    checkpoint()
+    load_requested()
+    transport = find_transport(scheme)
+    left, right = transport.pair(PairContext(scheme, options))
+    where = Address(scheme, "")
+    try:
+        first = open_stream(left, where, transport)
+    except BaseException:
+        right.abort()
+        raise
+    return first, open_stream(right, where, transport)

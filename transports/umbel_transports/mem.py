@@ -1,0 +1,163 @@
+"""mem: socket pairs within one process, under names in a `Memory`.
+
+    mem://name
+
+Chapters, as in every transport: the plugin, listening, connecting, closing.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections import deque
+from typing import TypeVar
+
+from umbel.spi import (
+    SHARED_MEMORY,
+    Address,
+    BadHandleError,
+    CloseContext,
+    CloseReport,
+    ConnectContext,
+    DeadlineError,
+    ListenContext,
+    Memory,
+    Options,
+    PairContext,
+    SocketStream,
+    Stream,
+    WaitQueue,
+    hookimpl,
+    shut_down,
+    system_error,
+    take_options,
+)
+
+T = TypeVar("T")
+
+
+class MemTransport:
+    """The plugin."""
+
+    @hookimpl
+    def umbel_listen(self, context: ListenContext) -> MemListener:
+        """Listen under a name that nobody listens under."""
+        memory = _memory(context.options)
+        name = context.address.location
+        if not name:
+            message = "a mem listener needs a name, such as mem://name"
+            raise system_error(errno.EINVAL, message)
+        listener = MemListener(memory, context.address, context.backlog)
+        with memory.lock:
+            if name in memory.listeners:
+                message = f"mem://{name} has a listener in this Memory: close it first"
+                raise system_error(errno.EADDRINUSE, message)
+            memory.listeners[name] = listener
+        return listener
+
+    @hookimpl
+    def umbel_connect(self, context: ConnectContext) -> Stream:
+        """Connect to a listener, waiting while its backlog is full."""
+        memory = _memory(context.options)
+        with memory.lock:
+            listener = memory.listeners.get(context.address.location)
+        if not isinstance(listener, MemListener):
+            raise _refused(context.address)
+        return listener.connect(context.deadline)
+
+    @hookimpl
+    def umbel_pair(self, context: PairContext) -> tuple[Stream, Stream]:
+        """Make a socket pair."""
+        _memory(context.options)
+        left, right = socket.socketpair()
+        return SocketStream(left), SocketStream(right)
+
+    @hookimpl
+    def umbel_close(self, context: CloseContext) -> CloseReport:
+        """Shut down as any local stream: done, then drain."""
+        return shut_down(context)
+
+
+def _memory(options: Options) -> Memory:
+    memory = take_options(options, memory=Memory).get("memory", SHARED_MEMORY)
+    assert isinstance(memory, Memory)
+    return memory
+
+
+def _refused(address: Address) -> OSError:
+    message = f"nobody listens at {address} in this Memory: listen there first"
+    return system_error(errno.ECONNREFUSED, message)
+
+
+class MemListener:
+    """A name, and the far ends of connections that wait to be accepted."""
+
+    def __init__(self, memory: Memory, address: Address, backlog: int) -> None:
+        self.address = address
+        self._memory = memory
+        self._backlog = max(backlog, 1)
+        self._queue: deque[socket.socket] = deque()
+        self._arrivals = WaitQueue()
+        self._departures = WaitQueue()
+        self._is_closed = False
+
+    # Listening.
+
+    def accept(self, deadline: int) -> Stream:
+        """As `Listener.accept`."""
+        while True:
+            ticket = self._arrivals.ticket()
+            if self._is_closed:
+                raise BadHandleError
+            if self._queue:
+                accepted = self._queue.popleft()
+                self._departures.wake_all()
+                return SocketStream(accepted)
+            self._arrivals.wait(ticket, deadline)
+
+    def abort(self) -> None:
+        """As `Listener.abort`. Connections that nobody accepted are reset."""
+        with self._memory.lock:
+            self._is_closed = True
+            if self._memory.listeners.get(self.address.location) is self:
+                del self._memory.listeners[self.address.location]
+        while self._queue:
+            self._queue.popleft().close()
+        self._arrivals.wake_all()
+        self._departures.wake_all()
+
+    def query(self, kind: type[T]) -> T | None:
+        """As `Listener.query`: there is nothing special about it."""
+        return None
+
+    # Connecting.
+
+    def connect(self, deadline: int) -> Stream:
+        """Queue a new connection, once there is room for it.
+
+        Raises:
+            OSError: ECONNREFUSED, the listener was closed.
+            DeadlineError: ETIMEDOUT, its backlog was full all the time.
+        """
+        while True:
+            ticket = self._departures.ticket()
+            with self._memory.lock:
+                if self._is_closed:
+                    raise _refused(self.address)
+                if len(self._queue) < self._backlog:
+                    near, far = socket.socketpair()
+                    self._queue.append(far)
+                    break
+            try:
+                self._departures.wait(ticket, deadline)
+            except DeadlineError:
+                message = (
+                    f"the backlog of {self.address} ({self._backlog}) was full until "
+                    "the deadline: accept faster, or listen with a larger one"
+                )
+                raise DeadlineError(message) from None
+        self._arrivals.wake_all()
+        return SocketStream(near)
+
+
+transport = MemTransport()
