@@ -55,14 +55,18 @@ class Address(NamedTuple):
             OSError: EINVAL, no scheme, or a broken percent escape.
             TypeError: *text* is not a string.
         """
-        if not isinstance(text, str):
-            message = f"an address is a str such as 'ipc:x.sock', not {text!r}"
-            raise TypeError(message)
-        scheme, colon, rest = text.partition(":")
+        scheme, colon, rest = _require_text(text).partition(":")
         if not colon or not _SCHEME.match(scheme):
             message = f"{text!r} has no scheme: write 'ipc:{text}' for a socket file"
             raise system_error(errno.EINVAL, message)
         return cls(scheme, _decode(rest.removeprefix("//"), text))
+
+
+def _require_text(text: object) -> str:
+    if isinstance(text, str):
+        return text
+    message = f"an address is a str such as 'ipc:x.sock', not {text!r}"
+    raise TypeError(message)
 
 
 def _decode(text: str, whole: str) -> str:

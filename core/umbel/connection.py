@@ -93,10 +93,16 @@ class Connection(Resource):
         )
 
     def query(self, kind: type[T]) -> T | None:
+        """As `Resource.query`."""
         return self.stream.query(kind)
 
     def describe(self) -> str:
+        """As `Resource.describe`."""
         return f"a byte stream ({self.address})"
+
+    def disown(self) -> None:
+        """As `Resource.disown`: nobody in this process is in a call on it."""
+        self.sender = self.receiver = self.closer = None
 
     # One direction at a time, by one user at a time.
 
@@ -188,6 +194,7 @@ class Connection(Resource):
             hub.post(interrupt)
 
     def abort(self) -> None:
+        """As `Resource.abort`; whoever uses it gets EBADF."""
         self._take_over()
         self.must_abort = True
         hub = current_hub()
@@ -199,6 +206,7 @@ class Connection(Resource):
         self.stream.abort()
 
     def close(self, deadline: int, drain_limit: int | None) -> CloseReport:
+        """As `Resource.close`; whoever uses it gets EBADF and leaves first."""
         outbound_error, inbound_error = self._take_over()
         try:
             self._wait_for_users(deadline)
@@ -305,5 +313,5 @@ def find_connection(handle: int) -> Connection:
     """Find the byte stream that *handle* names; EBADF or ENOTSUP if none."""
     found = open_handles.get(handle)
     if found.__class__ is Connection:
-        return found  # type: ignore[return-value]
+        return found
     raise refusal(handle, Connection)

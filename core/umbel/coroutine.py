@@ -169,14 +169,16 @@ class Bundle(Resource):
         if open_handles.get(handle) is self:
             hclose(handle)
 
-    def forsake(self, handle: Handle) -> None:
+    def forsake(self, handle: int) -> None:
         """Warn; what runs goes on, since nothing can wait for its end in here."""
         warn_of_leak(handle, self)
         open_handles.pop(int(handle), None)
         for error in self.failures:
-            sys.unraisablehook(_Unraisable(error))
+            # Its own class can't be made in Python.
+            sys.unraisablehook(_Unraisable(error))  # type: ignore[arg-type]
 
     def describe(self) -> str:
+        """As `Resource.describe`."""
         return f"a bundle with {len(self.running)} running coroutines"
 
 
@@ -224,8 +226,10 @@ def go(
     It runs at once, until it first waits; the caller goes on after it.
 
     Args:
-        function: what to run, with *args* and *kwargs*. What it returns is dropped,
-            what it raises comes out of the bundle.
+        function: what to run. What it returns is dropped, what it raises comes out
+            of the bundle.
+        *args: for it.
+        **kwargs: for it.
 
     Returns:
         the bundle. Close it, or use it in a `with` block.
@@ -251,7 +255,9 @@ def bundle_go(
 
     Args:
         handle: the bundle.
-        function: what to run, with *args* and *kwargs*.
+        function: what to run.
+        *args: for it.
+        **kwargs: for it.
 
     Raises:
         BadHandleError: EBADF, *handle* is not open.

@@ -11,11 +11,13 @@ ResourceWarning, and it is closed hard. `int(handle)` is only a name.
 
 from __future__ import annotations
 
+import atexit
 import itertools
+import os
 import sys
 import warnings
 from types import CodeType, TracebackType
-from typing import ClassVar, Final, Protocol, TypeVar, final
+from typing import ClassVar, Final, Protocol, TypeVar, cast, final
 
 from umbel._kernel.hub import checkpoint, current_hub
 from umbel.deadline import FOREVER, within
@@ -71,7 +73,7 @@ class Resource:
 
     Attributes:
         number: of the handle that it has, or had last.
-        owner: `id` of the handle object that closes it when forgotten.
+        owner: `id` of the handle object that closes it when forgotten; 0: none.
         opened: the code and line that opened it.
     """
 
@@ -98,11 +100,14 @@ class Resource:
         self.abort()
         return CloseReport()
 
-    def forsake(self, handle: Handle) -> None:
+    def forsake(self, handle: int) -> None:
         """Deal with having been forgotten while open: warn, and close hard."""
         warn_of_leak(handle, self)
         if open_handles.pop(int(handle), None) is not None:
             self.abort()
+
+    def disown(self) -> None:
+        """In a forked child: forget the coroutines that only the parent has."""
 
     def describe(self) -> str:
         """Say what it is, for people."""
@@ -191,6 +196,26 @@ def claim(handle: int) -> Resource:
     return resource
 
 
+@atexit.register
+def _close_forgotten() -> None:
+    # Python gives no promise that handles in globals are deleted at exit, and a
+    # listener's file must not outlive its process.
+    for number, resource in list(open_handles.items()):
+        if resource.owner:
+            resource.forsake(number)
+
+
+def _after_fork_in_child() -> None:
+    # What was opened before the fork is the parent's to warn of and to close.
+    for resource in open_handles.values():
+        resource.owner = 0
+        resource.disown()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
 class HandleObject(Protocol):
     """What `hmake` can give a handle to."""
 
@@ -211,9 +236,11 @@ class _Made(Resource):
         self.made = made
 
     def query(self, kind: type[T]) -> T | None:
+        """As `Resource.query`."""
         return self.made.query(kind)
 
     def abort(self) -> None:
+        """As `Resource.abort`, with blocking forbidden."""
         me = current_hub().current
         saved, me.pending = me.pending, Canceled("blocking calls are forbidden here")
         try:
@@ -222,6 +249,7 @@ class _Made(Resource):
             me.pending = saved
 
     def describe(self) -> str:
+        """As `Resource.describe`."""
         return f"an object of class {type(self.made).__name__}"
 
 
@@ -291,11 +319,10 @@ def hown(handle: H) -> H:
         libdill hown(3).
     """
     resource = claim(handle)
-    kind = type(handle) if isinstance(handle, Handle) else resource.handle_class
     opened = resource.opened
-    owned = register(resource, kind)
+    owned = register(resource, resource.handle_class)
     resource.opened = opened
-    return owned  # type: ignore[return-value]  # a plain int gets its own kind back
+    return cast("H", owned)
 
 
 def hclose(handle: int) -> None:

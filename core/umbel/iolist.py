@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 from array import array
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, final
 
 from umbel.errors import system_error
 
@@ -24,13 +24,28 @@ if TYPE_CHECKING:
     Inbound: TypeAlias = "WritableBuffer | Skip"
 
 
-class Skip(NamedTuple):
-    """Stands for a buffer of *count* bytes that are received and thrown away."""
+@final
+class Skip:
+    """Stands for a buffer of *count* bytes that are received and thrown away.
 
-    count: int
+    Args:
+        count: 0 or more bytes.
+
+    Raises:
+        OSError: EINVAL, *count* is negative.
+        TypeError: *count* is not an int.
+    """
+
+    __slots__ = ("count",)
+
+    def __init__(self, count: int) -> None:
+        self.count = check_count(count, "the count of a Skip")
+
+    def __repr__(self) -> str:
+        return f"Skip({self.count})"
 
 
-def check_count(count: int, name: str) -> int:
+def check_count(count: object, name: str) -> int:
     """Make sure that *count* is an int (TypeError) of 0 or more (EINVAL)."""
     if not isinstance(count, int):
         message = f"{name} is a number of bytes, an int, not {count!r}"
@@ -66,7 +81,6 @@ def outbound_views(buffers: Sequence[Buffer]) -> list[memoryview]:
 def inbound_view(target: Inbound) -> memoryview | Skip:
     """View a writable buffer as flat bytes; TypeError if it can't be written."""
     if isinstance(target, Skip):
-        check_count(target.count, "Skip.count")
         return target
     view = memoryview(target)
     if view.readonly:

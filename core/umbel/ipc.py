@@ -328,7 +328,9 @@ def ipc_listen_mem(
 
 
 def ipc_accept_mem(
-    handle: ListenerHandle, mem: Memory | None = None, deadline: int = FOREVER
+    handle: ListenerHandle,
+    mem: Memory | None = None,  # noqa: ARG001 - part of the call's form
+    deadline: int = FOREVER,
 ) -> StreamHandle:
     """Accept the next stream; as `ipc_accept`. It lives where its listener does."""
     return ipc_accept(handle, deadline)
@@ -346,11 +348,17 @@ def ipc_pair_mem(mem: Memory | None = None) -> tuple[StreamHandle, StreamHandle]
     return pair("mem", **_in(mem))
 
 
-def ipc_fromfd_mem(fd: int, mem: Memory | None = None) -> StreamHandle:
+def ipc_fromfd_mem(
+    fd: int,
+    mem: Memory | None = None,  # noqa: ARG001 - it has no name there
+) -> StreamHandle:
     """Take over a connected local stream socket into *mem*; as `ipc_fromfd`."""
     return _adopt_stream(fd, "mem")
 
 
-def ipc_listener_fromfd_mem(fd: int, mem: Memory | None = None) -> ListenerHandle:
+def ipc_listener_fromfd_mem(
+    fd: int,
+    mem: Memory | None = None,  # noqa: ARG001 - it has no name there
+) -> ListenerHandle:
     """Take over a listening local socket into *mem*; as `ipc_listener_fromfd`."""
     return _adopt_listener(fd, "mem")

@@ -7,12 +7,13 @@ from typing import ClassVar, TypeVar, final
 
 from umbel._kernel.hub import Coroutine, checkpoint, current_hub
 from umbel.address import Address
+from umbel.connection import Connection
 from umbel.deadline import FOREVER
 from umbel.errors import BadHandleError, BusyError
 from umbel.handle import Handle, Resource, lookup, register
 from umbel.registry import Transport
 from umbel.report import CloseReport
-from umbel.stream import Connection, StreamHandle
+from umbel.stream import StreamHandle
 from umbel.transport import (
     AcceptContext,
     CloseContext,
@@ -61,10 +62,16 @@ class Listening(Resource):
         self.is_closed = False
 
     def query(self, kind: type[T]) -> T | None:
+        """As `Resource.query`."""
         return self.listener.query(kind)
 
     def describe(self) -> str:
+        """As `Resource.describe`."""
         return f"a listener ({self.listener.address})"
+
+    def disown(self) -> None:
+        """As `Resource.disown`."""
+        self.accepter = None
 
     def accept(self, me: Coroutine, deadline: int) -> StreamHandle:
         """Accept, as the one user of the listener."""
@@ -87,6 +94,7 @@ class Listening(Resource):
                 self.listener.abort()
 
     def abort(self) -> None:
+        """As `Resource.abort`; who accepts gets EBADF."""
         self.is_closed = True
         user = self.accepter
         if user is None:
@@ -106,6 +114,7 @@ class Listening(Resource):
             hub.post(interrupt)
 
     def close(self, deadline: int, drain_limit: int | None) -> CloseReport:
+        """As `Resource.close`: a listener stops at once."""
         try:
             context = CloseContext(
                 self.number, self.listener, deadline, self.listener.address

@@ -8,7 +8,7 @@ logged with its plugin's name and changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 T = TypeVar("T")
 C = TypeVar("C")
@@ -21,14 +21,18 @@ class Outcome(NamedTuple, Generic[T]):
     error: BaseException | None = None
 
 
+_Generator: TypeAlias = "Generator[None, Outcome[object], Outcome[object] | None]"
+WrapperFunction: TypeAlias = "Callable[..., _Generator]"
+
+
 class Wrapper(NamedTuple):
     """One plugin's wrapper of one hook."""
 
     plugin_name: str
-    function: Callable[..., Generator[None, Outcome[object], Outcome[object] | None]]
+    function: WrapperFunction
 
 
-_Running = list[tuple[str, "Generator[None, Outcome[object], Outcome[object] | None]"]]
+_Running: TypeAlias = "list[tuple[str, _Generator]]"
 
 
 def run_wrapped(

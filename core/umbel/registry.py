@@ -14,7 +14,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar, cast
 
 from umbel.errors import (
     NotSupportedError,
@@ -22,7 +22,7 @@ from umbel.errors import (
     UnknownTransportError,
     system_error,
 )
-from umbel.observe import Wrapper, run_wrapped
+from umbel.observe import Wrapper, WrapperFunction, run_wrapped
 from umbel.report import CloseReport
 from umbel.shutdown import shut_down
 from umbel.transport import (
@@ -72,20 +72,39 @@ class Transport:
 
     def listen(self, context: ListenContext) -> Listener:
         """Run `umbel_listen`."""
-        return self._run("umbel_listen", context, self._function("umbel_listen"))
+        function = self._function("umbel_listen")
+        return self._run(
+            "umbel_listen",
+            context,
+            cast("Callable[[ListenContext], Listener]", function),
+        )
 
     def connect(self, context: ConnectContext) -> Stream:
         """Run `umbel_connect`."""
-        return self._run("umbel_connect", context, self._function("umbel_connect"))
+        function = self._function("umbel_connect")
+        return self._run(
+            "umbel_connect",
+            context,
+            cast("Callable[[ConnectContext], Stream]", function),
+        )
 
     def pair(self, context: PairContext) -> tuple[Stream, Stream]:
         """Run `umbel_pair`."""
-        return self._run("umbel_pair", context, self._function("umbel_pair"))
+        function = self._function("umbel_pair")
+        return self._run(
+            "umbel_pair",
+            context,
+            cast("Callable[[PairContext], tuple[Stream, Stream]]", function),
+        )
 
     def close(self, context: CloseContext) -> CloseReport:
         """Run `umbel_close`, or the standard shutdown if the plugin has none."""
         function = self.functions.get("umbel_close", shut_down)
-        return self._run("umbel_close", context, function)  # type: ignore[arg-type]
+        return self._run(
+            "umbel_close",
+            context,
+            cast("Callable[[CloseContext], CloseReport]", function),
+        )
 
     def observed(self, hook: str, context: C, call: Callable[[C], T]) -> T:
         """Run *call*, which core itself does, inside the wrappers of *hook*."""
@@ -97,13 +116,13 @@ class Transport:
             return call(context)
         return run_wrapped(hook, wrappers, context, call)
 
-    def _function(self, hook: str) -> Callable[..., object]:
+    def _function(self, hook: str) -> object:
         function = self.functions.get(hook)
         if function is None:
             verb = hook.removeprefix("umbel_")
             message = f"the transport {self.scheme!r} ({self.source}) can't {verb}"
             raise NotSupportedError(message)
-        return function  # type: ignore[return-value]
+        return function
 
 
 _transports: Final[dict[str, Transport]] = {}
@@ -291,7 +310,8 @@ def add_plugin(plugin: object, name: str, source: str = "this program") -> None:
                         "only the transport may; use hookimpl(wrapper=True)"
                     )
                     raise PluginError(message)
-                found.append((caller.name, Wrapper(name, implementation.function)))
+                function = cast("WrapperFunction", implementation.function)
+                found.append((caller.name, Wrapper(name, function)))
         for hook, wrapper in found:
             _wrappers.setdefault(hook, []).append(wrapper)
         _loaded_plugins[name] = source

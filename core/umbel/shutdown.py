@@ -7,7 +7,7 @@ one that brings its own may call.
 from __future__ import annotations
 
 import errno
-from typing import Final
+from typing import Final, TypeGuard
 
 from umbel.errors import system_error
 from umbel.report import CloseReport
@@ -34,27 +34,35 @@ def shut_down(context: CloseContext) -> CloseReport:
         libdill ipc_close(3).
     """
     endpoint = context.endpoint
-    if not hasattr(endpoint, "receive_into"):
-        endpoint.abort()
-        return CloseReport()
+    if _is_stream(endpoint):
+        return _part(endpoint, context)
+    endpoint.abort()
+    return CloseReport()
+
+
+def _is_stream(endpoint: Stream | Listener) -> TypeGuard[Stream]:
+    return hasattr(endpoint, "receive_into")
+
+
+def _part(stream: Stream, context: CloseContext) -> CloseReport:
     discarded = 0
     try:
         if not context.is_done:
-            endpoint.done(context.deadline)
+            stream.done(context.deadline)
         if not context.has_ended:
             scratch = memoryview(bytearray(DRAIN_SIZE))
-            while count := endpoint.receive_into(scratch, context.deadline):
+            while count := stream.receive_into(scratch, context.deadline):
                 discarded += count
                 _check_limit(discarded, context.drain_limit)
     except BaseException as error:
         # Reset: bytes of ours lay unread. Otherwise the peer may still read them.
         is_reset = isinstance(error, ConnectionError)
-        consumed = False if is_reset else _has_consumed(endpoint)
+        consumed = False if is_reset else _has_consumed(stream)
         error.report = CloseReport(  # type: ignore[attr-defined]  # ours have it
             consumed, discarded
         )
         raise
-    return CloseReport(_has_consumed(endpoint), discarded)
+    return CloseReport(_has_consumed(stream), discarded)
 
 
 def _check_limit(discarded: int, limit: int | None) -> None:
@@ -63,6 +71,6 @@ def _check_limit(discarded: int, limit: int | None) -> None:
         raise system_error(errno.EMSGSIZE, message)
 
 
-def _has_consumed(endpoint: Stream | Listener) -> bool | None:
-    unread = endpoint.query(UnreadBytes)
-    return None if unread is None else unread.count() == 0
+def _has_consumed(stream: Stream) -> bool | None:
+    unread = stream.query(UnreadBytes)
+    return None if unread is None else unread.is_zero()

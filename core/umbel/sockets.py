@@ -50,6 +50,7 @@ SEND_BUFFER: Final = 1 << 20
 #: Buffers that one sendmsg takes.
 IOV_MAX: Final = os.sysconf("SC_IOV_MAX") if "SC_IOV_MAX" in os.sysconf_names else 1024
 
+INT_SIZE: Final = array.array("i").itemsize
 _CREDENTIALS: Final = struct.Struct("3i")
 
 
@@ -217,10 +218,10 @@ class SocketStream:
         """As `DescriptorPassing.send`."""
         rights = array.array("i", descriptors)
         control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]
-        while True:
+        sent = 0
+        while not sent:
             try:
                 sent = self._socket.sendmsg([data], control, SEND_NOW)
-                break
             except BlockingIOError:
                 self._readiness.wait_out(deadline)
             except OSError as error:
@@ -236,29 +237,20 @@ class SocketStream:
         Raises:
             OSError: EMSGSIZE, more came than *max_descriptors*; all are closed.
         """
-        rights = array.array("i")
         # CMSG_LEN: CMSG_SPACE has padding, in which the kernel puts one more.
-        room = socket.CMSG_LEN(max_descriptors * rights.itemsize)
+        room = socket.CMSG_LEN(max_descriptors * INT_SIZE)
         while True:
             if self._is_empty:
                 self._readiness.wait_in(deadline)
                 self._is_empty = False
             try:
                 data, control, flags, _ = self._recvmsg(max_bytes, room, NOW | CLOEXEC)
-                break
             except BlockingIOError:
                 self._is_empty = True
+                continue
             except OSError as error:
                 raise self._explain(error) from None
-        for level, kind, content in control:
-            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                rights.frombytes(content[: len(content) // 4 * 4])
-        if flags & TRUNCATED:
-            for descriptor in rights:
-                os.close(descriptor)
-            message = f"the peer sent more than {max_descriptors} descriptors at once"
-            raise system_error(errno.EMSGSIZE, message)
-        return data, list(rights)
+            return data, _take_descriptors(control, flags, max_descriptors)
 
     # What it can do, and what it knows.
 
@@ -294,14 +286,14 @@ class SocketStream:
         # Only a local socket's queue holds just what the peer has not read.
         if not self._is_local():
             return None
-        return UnreadBytes(self._count_unread, self._wait_unread)
+        return UnreadBytes(self._is_all_read, self._wait_unread)
 
-    def _count_unread(self) -> int:
+    def _is_all_read(self) -> bool:
         raw = fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
-        return int.from_bytes(raw, "little")
+        return not any(raw)
 
     def _wait_unread(self, deadline: int) -> None:
-        while self._count_unread():
+        while not self._is_all_read():
             self._readiness.wait_out(deadline)
         # A peer that goes without reading empties the queue too, but in error.
         look = select.poll()
@@ -322,6 +314,21 @@ _CAPABILITIES: Final[dict[type, Callable[[SocketStream], object]]] = {
     DescriptorPassing: SocketStream._descriptor_passing,
     UnreadBytes: SocketStream._unread_bytes,
 }
+
+
+def _take_descriptors(
+    control: list[tuple[int, int, bytes]], flags: int, limit: int
+) -> list[int]:
+    rights = array.array("i")
+    for level, kind, content in control:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            rights.frombytes(content[: len(content) // INT_SIZE * INT_SIZE])
+    if flags & TRUNCATED:
+        for descriptor in rights:
+            os.close(descriptor)
+        message = f"the peer sent more than {limit} descriptors at once"
+        raise system_error(errno.EMSGSIZE, message)
+    return list(rights)
 
 
 def _without_front(views: list[memoryview], count: int) -> list[memoryview]:
@@ -392,12 +399,7 @@ def adopt_socket(fd: int, *, is_listening: bool) -> socket.socket:
     Raises:
         OSError: EINVAL, it is something else; EBADF, it is not open.
     """
-    if not isinstance(fd, int):
-        message = f"a descriptor is an int, not {fd!r}"
-        raise TypeError(message)
-    if fd < 0:
-        raise system_error(errno.EINVAL, f"{fd} is no descriptor")
-    os.fstat(fd)
+    _require_open(fd)
     try:
         sock = socket.socket(fileno=fd)
     except OSError:
@@ -407,6 +409,15 @@ def adopt_socket(fd: int, *, is_listening: bool) -> socket.socket:
         sock.detach()
         raise system_error(errno.EINVAL, f"descriptor {fd} {problem}")
     return sock
+
+
+def _require_open(fd: object) -> None:
+    if not isinstance(fd, int):
+        message = f"a descriptor is an int, not {fd!r}"
+        raise TypeError(message)
+    if fd < 0:
+        raise system_error(errno.EINVAL, f"{fd} is no descriptor")
+    os.fstat(fd)
 
 
 def _find_problem(sock: socket.socket, is_listening: bool) -> str:

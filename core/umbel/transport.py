@@ -164,11 +164,11 @@ class UnreadBytes(NamedTuple):
     """The stream knows whether its peer has read everything.
 
     Attributes:
-        count: () -> bytes; only whether it is 0 means anything.
+        is_zero: () -> whether the peer has read everything.
         wait: (deadline); returns once the peer has read everything.
     """
 
-    count: Callable[[], int]
+    is_zero: Callable[[], bool]
     wait: Callable[[int], None]
 
 

@@ -141,13 +141,10 @@ class MemListener:
         """
         while True:
             ticket = self._departures.ticket()
-            with self._memory.lock:
-                if self._is_closed:
-                    raise _refused(self.address)
-                if len(self._queue) < self._backlog:
-                    near, far = socket.socketpair()
-                    self._queue.append(far)
-                    break
+            near = self._enqueue()
+            if near is not None:
+                self._arrivals.wake_all()
+                return SocketStream(near)
             try:
                 self._departures.wait(ticket, deadline)
             except DeadlineError:
@@ -156,8 +153,16 @@ class MemListener:
                     "the deadline: accept faster, or listen with a larger one"
                 )
                 raise DeadlineError(message) from None
-        self._arrivals.wake_all()
-        return SocketStream(near)
+
+    def _enqueue(self) -> socket.socket | None:
+        with self._memory.lock:
+            if self._is_closed:
+                raise _refused(self.address)
+            if len(self._queue) >= self._backlog:
+                return None
+            near, far = socket.socketpair()
+            self._queue.append(far)
+            return near
 
 
 transport = MemTransport()

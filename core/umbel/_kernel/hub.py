@@ -39,7 +39,7 @@ from umbel._kernel.poller import (
     Poller,
     make_poller,
 )
-from umbel._kernel.switch import Carrier, Switch, current_carrier, make_carrier
+from umbel._kernel.switch import Carrier, current_carrier, make_carrier
 from umbel._kernel.timers import Timers
 from umbel.errors import BusyError, Canceled, DeadlineError
 
@@ -61,6 +61,7 @@ class Coroutine:
     __slots__ = (
         "__weakref__",
         "body",
+        "carrier",
         "hub",
         "is_parked",
         "is_shielded",
@@ -71,9 +72,10 @@ class Coroutine:
         "waits_since",
     )
 
-    def __init__(self, hub: Hub, switch: Switch, body: Callable[[], None]) -> None:
+    def __init__(self, hub: Hub, carrier: Carrier, body: Callable[[], None]) -> None:
         self.hub = hub
-        self.switch = switch
+        self.carrier = carrier
+        self.switch = carrier.switch
         self.body = body
         self.name = ""
         self.is_parked = False
@@ -162,7 +164,7 @@ class Hub:
 
     def __init__(self) -> None:
         carrier = current_carrier()
-        self.main = Coroutine(self, carrier.switch, lambda: None)
+        self.main = Coroutine(self, carrier, lambda: None)
         self.main.name = "main"
         self.current = self.main
         self.ready: deque[Coroutine] = deque()
@@ -289,7 +291,7 @@ class Hub:
             carrier = self._idle.pop()
         else:
             carrier = make_carrier(self._carry, self._parent)
-        coroutine = Coroutine(self, carrier.switch, body)
+        coroutine = Coroutine(self, carrier, body)
         self.ready.append(self.current)
         self._switch(coroutine)
         return coroutine
@@ -308,7 +310,7 @@ class Hub:
             self._switch(self._next())
         self.current = self._next()
         # An ending carrier returns to its parent: let that be whose turn it is.
-        carrier.parent = self.current.switch.__self__
+        carrier.parent = self.current.carrier
 
     # Descriptors.
 
@@ -331,10 +333,11 @@ class Hub:
         """
         if self._watches.get(watch.fd) is watch:
             del self._watches[watch.fd]
-            self.poller.remove(watch.fd)
+            if not self.is_abandoned:
+                self.poller.remove(watch.fd)
 
     def _collect(self, until: int) -> None:
-        """Take in events and timers; wait for one until *until* (0: don't, -1: ever)."""
+        """Take in events and timers; wait until *until* (0: don't, -1: for ever)."""
         self._turn = TURN
         timeout = 0.0
         if until:

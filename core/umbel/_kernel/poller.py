@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import select
+import sys
 from typing import Final, Protocol
 
 from umbel.errors import NotSupportedError
@@ -131,45 +132,47 @@ class PollPoller:
         pass
 
 
-class KqueuePoller:  # pragma: no cover - macOS and the BSDs
-    """macOS and the BSDs: both filters added once, EV_CLEAR makes them edges."""
+if sys.platform != "linux":  # pragma: no cover - macOS and the BSDs
 
-    needs_arming = False
+    class KqueuePoller:
+        """macOS and the BSDs: both filters added once, EV_CLEAR makes them edges."""
 
-    def __init__(self) -> None:
-        self._kqueue = select.kqueue()
+        needs_arming = False
 
-    def add(self, fd: int) -> None:
-        self._change(fd, select.KQ_EV_ADD | select.KQ_EV_CLEAR)
+        def __init__(self) -> None:
+            self._kqueue = select.kqueue()
 
-    def remove(self, fd: int) -> None:
-        try:
-            self._change(fd, select.KQ_EV_DELETE)
-        except OSError:
+        def add(self, fd: int) -> None:
+            self._change(fd, select.KQ_EV_ADD | select.KQ_EV_CLEAR)
+
+        def remove(self, fd: int) -> None:
+            try:
+                self._change(fd, select.KQ_EV_DELETE)
+            except OSError:
+                pass
+
+        def _change(self, fd: int, flags: int) -> None:
+            both = (select.KQ_FILTER_READ, select.KQ_FILTER_WRITE)
+            self._kqueue.control([select.kevent(fd, f, flags) for f in both], 0, 0)
+
+        def arm(self, fd: int, direction: int) -> None:
             pass
 
-    def _change(self, fd: int, flags: int) -> None:
-        both = (select.KQ_FILTER_READ, select.KQ_FILTER_WRITE)
-        self._kqueue.control([select.kevent(fd, f, flags) for f in both], 0, 0)
+        def poll(self, timeout: float) -> list[tuple[int, int]]:
+            found = self._kqueue.control(None, BATCH, None if timeout < 0 else timeout)
+            return [(event.ident, self._events(event)) for event in found]
 
-    def arm(self, fd: int, direction: int) -> None:
-        pass
+        def _events(self, event: select.kevent) -> int:
+            ended = event.flags & select.KQ_EV_EOF
+            if event.filter == select.KQ_FILTER_READ:
+                return IN | RDHUP if ended else IN
+            return OUT | HUP if ended else OUT
 
-    def poll(self, timeout: float) -> list[tuple[int, int]]:
-        found = self._kqueue.control(None, BATCH, None if timeout < 0 else timeout)
-        return [(event.ident, self._events(event)) for event in found]
+        def fileno(self) -> int:
+            return self._kqueue.fileno()
 
-    def _events(self, event: select.kevent) -> int:
-        ended = event.flags & select.KQ_EV_EOF
-        if event.filter == select.KQ_FILTER_READ:
-            return IN | RDHUP if ended else IN
-        return OUT | HUP if ended else OUT
-
-    def fileno(self) -> int:
-        return self._kqueue.fileno()
-
-    def close(self) -> None:
-        self._kqueue.close()
+        def close(self) -> None:
+            self._kqueue.close()
 
 
 def make_poller() -> Poller:
@@ -178,6 +181,6 @@ def make_poller() -> Poller:
         return PollPoller()
     if hasattr(select, "epoll"):
         return EpollPoller()
-    if hasattr(select, "kqueue"):  # pragma: no cover - macOS and the BSDs
+    if sys.platform != "linux" and hasattr(select, "kqueue"):  # pragma: no cover
         return KqueuePoller()
     return PollPoller()  # pragma: no cover - neither exists

@@ -13,7 +13,6 @@ from typing import Final, TypeAlias
 from greenlet import getcurrent, greenlet
 
 Carrier: TypeAlias = greenlet
-Switch: TypeAlias = Callable[[], object]
 
 #: The carrier that the caller runs on.
 current_carrier: Final = getcurrent

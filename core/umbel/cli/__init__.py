@@ -1,0 +1,144 @@
+"""The command line: `umbel demo`, `listen`, `connect` and `transports`.
+
+It uses the library as anyone does: nothing in here reaches below `umbel` itself.
+Exit status: 0, all went well; 2, wrong usage; 128 and a signal's number; else the
+errno of what went wrong, as the message on standard error names it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from umbel.cli.failure import report_failure, status_of
+
+_LISTEN: Final = """\
+Wait for a connection, then carry standard input to it and what it sends to standard
+output.
+
+At the end of input our direction ends and receiving goes on. At the end of the peer's
+stream reading stops, our direction ends too, and both part in good order: status 0.
+A peer that was killed is told from one that ended as long as our own direction is
+open, or bytes of ours lie unread. Where input has ended before (as with </dev/null)
+and the peer has read it all, the two look alike and nothing can be reported; over a
+network they always may."""
+
+_CONNECT: Final = """\
+Connect, then carry standard input to the peer and what it sends to standard output.
+The end is the same as with `umbel listen`, which tells about killed peers."""
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not value >= 0:
+        raise ValueError
+    return value
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="umbel", description="Byte streams between processes."
+    )
+    parser.add_argument("--version", action="store_true", help="print it and exit")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="two processes talk and part in good order")
+    demo.add_argument("--answer-at", metavar="PATH", help=argparse.SUPPRESS)
+
+    listen = _add_pipe(commands, "listen", "pipe through the next connection", _LISTEN)
+    listen.add_argument(
+        "--echo", action="store_true", help="send back what comes, use no in- or output"
+    )
+    listen.add_argument(
+        "--keep",
+        action="store_true",
+        help="serve until stopped; standard input is not read then",
+    )
+    listen.add_argument(
+        "--backlog",
+        type=int,
+        default=128,
+        help="connections that may wait (%(default)s)",
+    )
+    _add_pipe(commands, "connect", "pipe through a connection", _CONNECT)
+
+    commands.add_parser("transports", help="list what is installed, and its state")
+    return parser
+
+
+def _add_pipe(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    summary: str,
+    description: str,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("address", help="such as ipc:x.sock or ipc:@name")
+    parser.add_argument(
+        "--deadline",
+        type=_seconds,
+        metavar="SECONDS",
+        help="for the whole exchange, the wait for the peer included",
+    )
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: those after the program's name; None: of this process.
+
+    Returns:
+        the exit status.
+    """
+    parser = _make_parser()
+    options = parser.parse_args(arguments)
+    if options.version:
+        from importlib.metadata import version
+
+        print(f"umbel {version('umbel')}")
+        return 0
+    if options.command is None:
+        parser.print_help(sys.stderr)
+        return 2
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        return _run(options)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except OSError as error:
+        report_failure(options.command, error)
+        return status_of(error)
+    except BaseExceptionGroup as group:
+        report_failure(options.command, group)
+        return status_of(group)
+
+
+def _stop(number: int, _frame: object) -> None:
+    sys.exit(128 + number)
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.command == "demo":
+        from umbel.cli.demo import answer, demo
+
+        return demo() if options.answer_at is None else answer(options.answer_at)
+    if options.command == "transports":
+        from umbel.cli.transports import list_transports
+
+        return list_transports()
+    from umbel.cli.pipe import connect_and_pipe, listen_and_echo, listen_and_pipe
+
+    if options.command == "connect":
+        return connect_and_pipe(options.address, options.deadline)
+    serve = listen_and_echo if options.echo else listen_and_pipe
+    return serve(options.address, options.backlog, options.deadline, options.keep)

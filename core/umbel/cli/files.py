@@ -1,0 +1,68 @@
+"""Standard input and output as coroutines can use them.
+
+Neither descriptor's blocking mode is changed: a shell, or the other side of a
+pipeline, shares it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+from typing import Final
+
+import umbel
+
+#: Bytes of one read: enough to spread a call's cost, few enough to stay in cache.
+CHUNK: Final = 1 << 18
+
+
+class Input:
+    """A descriptor that is read."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+
+    def read_into(self, buffer: memoryview, deadline: int) -> int:
+        """Fill the front of *buffer*; return how many bytes, 0 at the end."""
+        if not self._is_file:
+            umbel.fdin(self._fd, deadline)
+        return os.readv(self._fd, [buffer])
+
+
+class Output:
+    """A descriptor that is written, without holding up other coroutines."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._own = -1
+        self._piece = CHUNK
+        self._must_wait = False
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            return
+        try:
+            # A description of our own, which may be non-blocking.
+            flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY
+            self._own = self._fd = os.open(f"/dev/fd/{fd}", flags)
+        except OSError:
+            # A socket, or someone else's terminal. This much fits after POLLOUT.
+            self._piece = select.PIPE_BUF
+            self._must_wait = True
+
+    def write(self, data: bytes, deadline: int) -> None:
+        """Write all of *data*."""
+        left = memoryview(data)
+        while left:
+            if self._must_wait:
+                umbel.fdout(self._fd, deadline)
+            try:
+                left = left[os.write(self._fd, left[: self._piece]) :]
+            except BlockingIOError:
+                umbel.fdout(self._fd, deadline)
+
+    def close(self) -> None:
+        """Free what was opened here; the descriptor that was given stays."""
+        if self._own >= 0:
+            os.close(self._own)
+            self._own = -1

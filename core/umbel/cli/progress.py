@@ -1,0 +1,52 @@
+"""The progress line: how many bytes, and how fast."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Final, TextIO
+
+import umbel
+
+INTERVAL: Final = 0.25
+
+
+class Meter:
+    """Counts bytes, and shows them on a terminal while `show` runs."""
+
+    def __init__(self, screen: TextIO | None = None) -> None:
+        self.sent = 0
+        self.received = 0
+        self._screen = sys.stderr if screen is None else screen
+        self._start = time.monotonic()
+        self._has_shown = False
+
+    def show(self) -> None:
+        """Redraw the line until canceled; return at once without a terminal."""
+        while self._screen.isatty():
+            umbel.msleep(umbel.within(INTERVAL))
+            self._has_shown = True
+            self._draw()
+
+    def finish(self) -> None:
+        """Leave the last figures on the screen, if any were shown."""
+        if self._has_shown:
+            self._draw()
+            self._screen.write("\n")
+
+    def _draw(self) -> None:
+        seconds = time.monotonic() - self._start
+        rate = (self.sent + self.received) / max(seconds, 0.001)
+        self._screen.write(
+            f"\r{_size(self.sent)} sent, {_size(self.received)} received, "
+            f"{_size(rate)}/s in {seconds:.1f} s\x1b[K"
+        )
+        self._screen.flush()
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
