@@ -204,7 +204,7 @@ class SocketStream:
         if error.errno in (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN):
             return BrokenStreamError(
                 "the peer is gone, or closed without reading all that we sent: "
-                "close the handle and connect anew (ECONNRESET)"
+                "close the handle and connect anew"
             )
         if error.errno == errno.EBADF:
             return BadHandleError()

@@ -19,16 +19,20 @@ _LISTEN: Final = """\
 Wait for a connection, then carry standard input to it and what it sends to standard
 output.
 
-At the end of input our direction ends and receiving goes on. At the end of the peer's
-stream reading stops, our direction ends too, and both part in good order: status 0.
-A peer that was killed is told from one that ended as long as our own direction is
-open, or bytes of ours lie unread. Where input has ended before (as with </dev/null)
-and the peer has read it all, the two look alike and nothing can be reported; over a
-network they always may."""
+At the end of input our direction ends and receiving goes on; input that was empty
+from the start, such as /dev/null, keeps it open until the peer's end. At the end of
+the peer's stream reading stops (a regular file is sent to its end), our direction
+ends too, and both part in good order: status 0.
+
+A peer that was killed is reported (ECONNRESET) while our own direction is open, or
+bytes of ours lie unread. Once our input has ended and the peer has read all of it,
+one that was killed and one that ended look alike: that can't be known, here or in
+any program. Over a network it may never be known."""
 
 _CONNECT: Final = """\
 Connect, then carry standard input to the peer and what it sends to standard output.
-The end is the same as with `umbel listen`, which tells about killed peers."""
+The end is as with `umbel listen`, which also tells about killed peers, but for this:
+empty input ends our direction at once."""
 
 
 def _seconds(text: str) -> float:

@@ -22,11 +22,12 @@ class Input:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+        #: It ends by itself, and never makes one wait.
+        self.is_file = stat.S_ISREG(os.fstat(fd).st_mode)
 
     def read_into(self, buffer: memoryview, deadline: int) -> int:
         """Fill the front of *buffer*; return how many bytes, 0 at the end."""
-        if not self._is_file:
+        if not self.is_file:
             umbel.fdin(self._fd, deadline)
         return os.readv(self._fd, [buffer])
 

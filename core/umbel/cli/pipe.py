@@ -28,8 +28,12 @@ class Exchange:
         sink: Output,
         meter: Meter,
         deadline: int,
+        *,
+        keeps_open: bool = False,
     ) -> None:
         self._stream = stream
+        #: Empty input leaves our direction open: the peer may have much to say.
+        self._keeps_open = keeps_open
         self._source = source
         self._sink = sink
         self._meter = meter
@@ -55,14 +59,18 @@ class Exchange:
 
     def _carry(self, source: Input) -> None:
         buffer = memoryview(bytearray(CHUNK))
-        while not self._has_peer_ended:
+        sent = 0
+        while source.is_file or not self._has_peer_ended:
             self._is_in_read = True
             count = source.read_into(buffer, self._deadline)
             self._is_in_read = False
             if not count:
                 break
             umbel.bsend(self._stream, buffer[:count], self._deadline)
-            self._meter.sent += count
+            sent += count
+            self._meter.sent = sent
+        if self._keeps_open and not sent:
+            return
         umbel.done(self._stream, self._deadline)
         self._is_done = True
 
@@ -120,10 +128,20 @@ def connect_and_pipe(address: str, seconds: float | None) -> int:
     return 0
 
 
-def _pipe(stream: umbel.StreamHandle, source: Input | None, deadline: int) -> None:
+def _pipe(
+    stream: umbel.StreamHandle,
+    source: Input | None,
+    deadline: int,
+    *,
+    keeps_open: bool = False,
+) -> None:
     sink = Output(STDOUT)
     try:
-        _with_meter(lambda meter: Exchange(stream, source, sink, meter, deadline).run())
+        _with_meter(
+            lambda meter: Exchange(
+                stream, source, sink, meter, deadline, keeps_open=keeps_open
+            ).run()
+        )
     finally:
         sink.close()
 
@@ -137,7 +155,7 @@ def listen_and_pipe(
             deadline = _deadline(seconds)
             stream = umbel.accept(listener, deadline)
             umbel.hclose(listener)  # one was wanted: others are refused from now on
-            _pipe(stream, Input(STDIN), deadline)
+            _pipe(stream, Input(STDIN), deadline, keeps_open=True)
             return 0
         for stream in listener:
             _survive(partial(_pipe, stream, None, _deadline(seconds)))

@@ -1,0 +1,66 @@
+"""Fixtures for all tests, and the check that each leaves nothing behind."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import umbel
+from tests.support import Ends, open_descriptors, wait_until
+from umbel.handle import open_handles
+from umbel.registry import find_transport
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    umbel.now()  # this thread's hub has descriptors of its own
+    for scheme in ("ipc", "mem"):
+        find_transport(scheme)
+    descriptors = open_descriptors()
+    threads = threading.active_count()
+
+    yield
+
+    assert not open_handles, {n: r.describe() for n, r in open_handles.items()}
+    gc.collect()
+    wait_until(lambda: threading.active_count() <= threads, "the end of all threads")
+    left = open_descriptors() - descriptors
+    assert not left, f"descriptors were left open: {left}"
+
+
+@pytest.fixture(params=["ipc", "mem"])
+def scheme(request: pytest.FixtureRequest) -> str:
+    found = request.param
+    assert isinstance(found, str)
+    return found
+
+
+@pytest.fixture
+def ends(scheme: str) -> Iterator[Ends]:
+    """Give two streams that are each other's peers; a test may close them."""
+    pair = umbel.pair(scheme)
+    yield pair
+    for end in pair:
+        if end in open_handles:
+            umbel.hclose(end)
+
+
+@pytest.fixture
+def listener(scheme: str, tmp_path: Path) -> Iterator[umbel.ListenerHandle]:
+    """Give a listener; a test may close it."""
+    place = str(tmp_path / "x.sock") if scheme == "ipc" else tmp_path.name
+    found = umbel.listen(umbel.Address(scheme, place))
+    yield found
+    if found in open_handles:
+        umbel.hclose(found)
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(8) as pool:
+        yield pool

@@ -1,0 +1,130 @@
+"""What several tests need: peers, ways to wait for a state, and ways to look inside."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import umbel
+from umbel.connection import Connection
+from umbel.handle import open_handles
+from umbel.listener import Listening
+
+#: Seconds after which a state that a test waits for is given up.
+PATIENCE = 20.0
+#: Milliseconds by which a deadline may be missed on an idle machine.
+SLACK = 20
+
+Ends = tuple[umbel.StreamHandle, umbel.StreamHandle]
+
+
+def calls(*given: Callable[[], object]) -> tuple[Callable[[], object], ...]:
+    """Type several functions alike, for a loop over them."""
+    return given
+
+
+def pattern(size: int) -> bytes:
+    """Make *size* bytes in which every position can be told from its neighbours."""
+    whole = b"".join(i.to_bytes(4, "big") for i in range(size // 4 + 1))
+    return whole[:size]
+
+
+def open_descriptors() -> set[int]:
+    """List the descriptors of this process."""
+    found = set()
+    for name in os.listdir("/dev/fd"):
+        try:
+            os.fstat(int(name))
+        except OSError:
+            continue  # that of the listing itself
+        found.add(int(name))
+    return found
+
+
+def wait_until(condition: Callable[[], object], what: str = "the state") -> None:
+    """Return once *condition* holds, which another thread or process brings about."""
+    give_up = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < give_up, f"{what} never came"
+        time.sleep(0.001)
+
+
+def is_blocked(handle: int) -> bool:
+    """Tell whether someone waits in a call on *handle*."""
+    found = open_handles.get(handle)
+    if isinstance(found, Connection):
+        users = (found.sender, found.receiver)
+        return any(user is not None and user.is_parked for user in users)
+    assert isinstance(found, Listening)
+    return found.accepter is not None and found.accepter.is_parked
+
+
+def wait_until_blocked(handle: int) -> None:
+    """Return once another thread waits in a call on *handle*."""
+    wait_until(lambda: is_blocked(handle), "the blocked call")
+
+
+def lateness(call: Callable[[int], object], milliseconds: int = 60) -> int:
+    """Tell how many ms after its deadline *call* gave ETIMEDOUT, at best of five.
+
+    A busy machine makes anything late now and then, but never early.
+    """
+    found = []
+    for _ in range(5):
+        deadline = umbel.now() + milliseconds
+        try:
+            call(deadline)
+        except umbel.DeadlineError:
+            pass
+        else:
+            raise AssertionError("no ETIMEDOUT")
+        late = umbel.now() - deadline
+        assert late >= 0, "ETIMEDOUT came too early"
+        found.append(late)
+        if late <= SLACK:
+            break
+    return min(found)
+
+
+def fill(stream: umbel.StreamHandle) -> int:
+    """Send until there is no more room, breaking that direction; count the bytes."""
+    try:
+        umbel.bsend(stream, bytes(64 << 20), 0)
+    except umbel.DeadlineError as error:
+        return error.bytes_done
+    raise AssertionError("64 MiB found room")
+
+
+def drain(stream: umbel.StreamHandle) -> bytes:
+    """Receive to the end of the stream."""
+    return b"".join(stream)
+
+
+@contextmanager
+def python(code: str, *arguments: str, **env: str) -> Iterator[subprocess.Popen[str]]:
+    """Run *code* in a process of its own, with its input and output at hand."""
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **env},
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def run_python(code: str, *arguments: str, **env: str) -> str:
+    """Run *code* in a process of its own; give what it printed. It must succeed."""
+    with python(code, *arguments, **env) as process:
+        out, err = process.communicate(timeout=PATIENCE * 2)
+        assert process.returncode == 0, err
+        assert "Warning" not in err, err
+        return out
