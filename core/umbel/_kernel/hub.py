@@ -258,6 +258,8 @@ class Hub:
             self._collect(0)  # before queueing: a signal may raise out of it
         self.ready.append(me)
         self._switch(self._next())
+        if me.pending is not None and not me.is_shielded:
+            me.raise_pending()
 
     def spend_budget(self) -> None:
         """Be fair: yield, for the current coroutine has not blocked for long."""

@@ -1,0 +1,536 @@
+"""Coroutines and bundles: when they run, how they end, who is told."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import time
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import umbel
+from tests.support import Ends, calls, lateness, wait_until
+from umbel._kernel.hub import current_hub
+
+
+def test_a_coroutine_runs_at_once_until_it_first_waits() -> None:
+    order: list[str] = []
+
+    def run() -> None:
+        order.append("begins")
+        umbel.yield_()
+        order.append("goes on")
+
+    with umbel.go(run):
+        order.append("the caller")
+
+    assert order == ["begins", "the caller", "goes on"]
+
+
+def test_arguments_are_passed_on() -> None:
+    got: list[object] = []
+
+    def run(*args: int, key: str) -> None:
+        got.append((args, key))
+
+    with umbel.go(run, 1, 2, key="x"), umbel.bundle() as b:
+        umbel.bundle_go(b, run, 3, key="y")
+        b.go(run, 4, key="z")
+
+    assert got == [((1, 2), "x"), ((3,), "y"), ((4,), "z")]
+
+
+def test_coroutines_go_on_in_the_order_in_which_they_became_ready() -> None:
+    order: list[int] = []
+
+    together = umbel.within(0.01)
+
+    def run(i: int) -> None:
+        umbel.msleep(together)
+        for _ in range(3):
+            order.append(i)
+            umbel.yield_()
+
+    with umbel.bundle() as b:
+        for i in range(4):
+            b.go(run, i)
+
+    assert order == [0, 1, 2, 3] * 3
+
+
+def test_bundle_wait_returns_once_nothing_runs() -> None:
+    finished: list[int] = []
+
+    def run(i: int) -> None:
+        umbel.msleep(umbel.within(0.01 * i))
+        finished.append(i)
+
+    b = umbel.bundle()
+    umbel.bundle_wait(b, 0)
+    for i in (2, 1):
+        b.go(run, i)
+    b.wait()
+
+    assert finished == [1, 2]
+    b.go(run, 0)  # it is usable as before
+    umbel.hclose(b)
+
+
+def test_bundle_wait_ends_at_its_deadline_and_cancels_nothing() -> None:
+    b = umbel.go(umbel.msleep, -1)
+
+    assert lateness(lambda until: umbel.bundle_wait(b, until)) <= 20
+    with pytest.raises(umbel.DeadlineError):
+        b.wait(0)
+
+    umbel.hclose(b)
+
+
+def test_closing_a_bundle_cancels_in_order_and_waits() -> None:
+    order: list[object] = []
+
+    def run(i: int) -> None:
+        try:
+            umbel.msleep(-1)
+        except umbel.Canceled as error:
+            order.append((i, error.errno))
+            raise
+
+    b = umbel.bundle()
+    for i in range(3):
+        b.go(run, i)
+    umbel.hclose(b)
+
+    assert order == [(i, errno.ECANCELED) for i in range(3)]
+
+
+def test_every_blocking_call_of_a_canceled_coroutine_is_ecanceled(ends: Ends) -> None:
+    left, right = ends
+    umbel.bsend(right, b"there is data")
+    caught: list[int] = []
+    listener = umbel.listen("mem://x")
+    other = umbel.bundle()
+
+    class Thing:
+        def query(self, kind: object) -> None:
+            return None
+
+        def close(self) -> None:
+            pass
+
+    def run() -> None:
+        try:
+            umbel.msleep(-1)
+        except umbel.Canceled:
+            for call in calls(
+                lambda: umbel.msleep(0),
+                umbel.yield_,
+                lambda: umbel.bsend(left, b"x"),
+                lambda: umbel.brecv(left, 1),
+                lambda: umbel.brecv(left, 0),
+                lambda: umbel.receive(left),
+                lambda: umbel.accept(listener, 0),
+                lambda: umbel.connect("mem://x"),
+                lambda: umbel.listen("mem://y"),
+                umbel.ipc_pair,
+                lambda: umbel.fdin(left.fileno()),
+                lambda: umbel.fdout(left.fileno()),
+                lambda: umbel.flush(left),
+                lambda: umbel.bundle_wait(other, 0),
+                lambda: umbel.go(print),
+                lambda: umbel.bundle_go(other, print),
+                umbel.bundle,
+                lambda: umbel.hmake(Thing()),
+                lambda: umbel.ipc_sendfd(left, 0),
+                lambda: umbel.ipc_recvfd(left),
+            ):
+                with pytest.raises(umbel.Canceled) as error:
+                    call()
+                caught.append(error.value.errno)
+            umbel.done(left)  # what does not block still works
+            umbel.hclose(listener)
+            raise
+
+    umbel.hclose(umbel.go(run))
+
+    assert caught == [errno.ECANCELED] * 20
+    assert umbel.receive(right) == b""
+    umbel.hclose(other)
+
+
+def test_an_except_exception_does_not_swallow_the_cancellation() -> None:
+    survived: list[str] = []
+
+    def run() -> None:
+        while True:
+            try:
+                umbel.msleep(-1)
+            except Exception:
+                survived.append("swallowed")
+
+    umbel.hclose(umbel.go(run))
+
+    assert survived == []
+
+
+def test_a_coroutine_canceled_while_ready_is_canceled_at_its_next_call() -> None:
+    reached: list[str] = []
+
+    def run() -> None:
+        umbel.yield_()
+        reached.append("too far")
+
+    umbel.hclose(umbel.go(run))
+
+    assert reached == []
+
+
+def test_failures_come_out_of_bundle_wait_once() -> None:
+    def fail(message: str) -> None:
+        umbel.yield_()
+        raise ValueError(message)
+
+    b = umbel.bundle()
+    b.go(fail, "one")
+    b.go(fail, "two")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        umbel.bundle_wait(b)
+
+    assert [str(e) for e in caught.value.exceptions] == ["one", "two"]
+    assert "fail" in caught.value.exceptions[0].__notes__[0]
+    umbel.bundle_wait(b)
+    umbel.hclose(b)
+
+
+def test_bundle_wait_does_not_cancel_the_siblings_of_a_failure() -> None:
+    finished: list[str] = []
+
+    def fail() -> None:
+        raise ValueError
+
+    def finish() -> None:
+        umbel.msleep(umbel.within(0.01))
+        finished.append("yes")
+
+    b = umbel.bundle()
+    b.go(finish)
+    b.go(fail)
+    with pytest.raises(ExceptionGroup):
+        umbel.bundle_wait(b)
+    umbel.hclose(b)
+
+    assert finished == ["yes"]
+
+
+def test_in_a_with_block_a_failure_cancels_the_siblings() -> None:
+    canceled: list[str] = []
+
+    def wait() -> None:
+        try:
+            umbel.msleep(-1)
+        except umbel.Canceled:
+            canceled.append("yes")
+            raise
+
+    def fail() -> None:
+        umbel.yield_()
+        raise ValueError("mine")
+
+    def both() -> None:
+        with umbel.bundle() as b:
+            b.go(wait)
+            b.go(fail)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        both()
+
+    assert canceled == ["yes"]
+    assert [type(e) for e in caught.value.exceptions] == [ValueError]
+
+
+def test_a_with_block_that_fails_cancels_what_runs() -> None:
+    b = umbel.bundle()
+
+    def work() -> None:
+        with b:
+            b.go(umbel.msleep, -1)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        work()
+
+    with pytest.raises(umbel.BadHandleError):
+        umbel.hclose(b)
+
+
+def test_hclose_raises_what_nobody_was_told_yet() -> None:
+    def fail() -> None:
+        raise ValueError
+
+    b = umbel.go(fail)
+
+    with pytest.raises(ExceptionGroup):
+        umbel.hclose(b)
+    with pytest.raises(umbel.BadHandleError):
+        umbel.hclose(b)
+
+
+def test_a_failure_while_being_canceled_is_told() -> None:
+    def run() -> None:
+        try:
+            umbel.msleep(-1)
+        finally:
+            raise ValueError("in cleaning up")
+
+    b = umbel.go(run)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        umbel.hclose(b)
+
+    assert str(caught.value.exceptions[0]) == "in cleaning up"
+
+
+def test_a_canceled_that_someone_raised_by_hand_is_told() -> None:
+    def run() -> None:
+        raise umbel.Canceled
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        umbel.hclose(umbel.go(run))
+
+    assert isinstance(caught.value.exceptions[0], umbel.Canceled)
+
+
+def test_failures_of_a_forgotten_bundle_reach_the_unraisable_hook(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import sys
+    import warnings
+
+    told: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda u: told.append(u.exc_value))
+
+    def fail() -> None:
+        raise ValueError("lost?")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        umbel.go(fail)
+        gc.collect()
+
+    assert [str(error) for error in told] == ["lost?"]
+
+
+def test_a_coroutine_cannot_close_or_await_the_bundle_it_runs_in() -> None:
+    caught: list[int | None] = []
+
+    def run() -> None:
+        for call in calls(lambda: umbel.bundle_wait(b), lambda: umbel.hclose(b)):
+            with pytest.raises(OSError, match="bundle that it runs in") as error:
+                call()
+            caught.append(error.value.errno)
+
+    b = umbel.bundle()
+    b.go(run)
+
+    assert caught == [errno.EDEADLK] * 2
+
+
+def test_a_canceled_waiter_still_waits_for_the_bundles_it_closes() -> None:
+    order: list[str] = []
+
+    def inner() -> None:
+        try:
+            umbel.msleep(-1)
+        finally:
+            order.append("inner ended")
+
+    def outer() -> None:
+        try:
+            with umbel.go(inner):
+                umbel.msleep(-1)
+        finally:
+            order.append("outer ended")
+
+    umbel.hclose(umbel.go(outer))
+
+    assert order == ["inner ended", "outer ended"]
+
+
+def test_exit_in_a_coroutine_reaches_the_main_program() -> None:
+    def leave() -> None:
+        raise SystemExit(3)
+
+    def work() -> None:
+        with umbel.bundle() as b:
+            b.go(leave)
+            umbel.msleep(-1)
+
+    with pytest.raises(SystemExit) as caught:
+        work()
+
+    assert caught.value.code == 3
+
+
+def test_msleep_returns_at_its_deadline_not_before() -> None:
+    for _ in range(5):
+        deadline = umbel.within(0.03)
+        umbel.msleep(deadline)
+        late = umbel.now() - deadline
+        assert late >= 0
+        if late <= 20:
+            return
+    pytest.fail("always more than 20 ms late")
+
+
+def test_msleep_of_the_past_lets_others_run() -> None:
+    order: list[str] = []
+
+    def other() -> None:
+        umbel.yield_()
+        order.append("other")
+
+    with umbel.go(other):
+        umbel.msleep(0)
+        order.append("me")
+
+    assert order == ["other", "me"]
+
+
+def test_within_never_comes_early() -> None:
+    for seconds in (0, 0.0001, 0.001, 0.0015, 0.02):
+        start = time.monotonic()
+        deadline = umbel.within(seconds)
+        while umbel.now() < deadline:
+            pass
+        assert time.monotonic() - start >= seconds
+
+
+@pytest.mark.parametrize("wrong", [-1, -0.001, float("nan")])
+def test_within_takes_no_negative_time(wrong: float) -> None:
+    with pytest.raises(ValueError, match=r"math\.inf"):
+        umbel.within(wrong)
+
+
+def test_within_infinity_is_for_ever() -> None:
+    assert umbel.within(float("inf")) == umbel.FOREVER == -1
+
+
+def test_coroutines_that_never_block_are_fair_to_timers_and_others(
+    ends: Ends,
+) -> None:
+    left, right = ends
+    stop: list[str] = []
+
+    def busy() -> None:
+        while not stop:
+            umbel.bsend(left, b"x")
+            umbel.brecv(right, 1)
+
+    def timer() -> None:
+        umbel.msleep(umbel.within(0.01))
+        stop.append("the timer came")
+
+    with umbel.bundle() as b:
+        b.go(timer)
+        b.go(busy)
+
+    assert stop == ["the timer came"]
+
+
+def test_yielding_for_ever_does_not_starve_descriptors(ends: Ends) -> None:
+    left, right = ends
+    received: list[bytes] = []
+
+    def spin() -> None:
+        while not received:
+            umbel.yield_()
+
+    with umbel.bundle() as b:
+        b.go(lambda: received.append(umbel.receive(right)))
+        b.go(spin)
+        b.go(spin)
+        umbel.bsend(left, b"x")
+
+    assert received == [b"x"]
+
+
+def test_carriers_are_used_again() -> None:
+    def run() -> None:
+        umbel.yield_()
+
+    for _ in range(100):
+        umbel.hclose(umbel.go(umbel.now))
+    before = len(current_hub()._idle)
+    for _ in range(1000):
+        with umbel.go(run):
+            pass
+
+    assert len(current_hub()._idle) == before
+
+
+def test_a_finished_coroutine_keeps_nothing_alive() -> None:
+    class Large:
+        pass
+
+    large = Large()
+    reference = weakref.ref(large)
+
+    with umbel.go(lambda _: umbel.yield_(), large):
+        pass
+    del large
+
+    assert reference() is None
+
+
+def test_ten_thousand_coroutines_at_once() -> None:
+    finished: list[int] = []
+
+    def run(i: int) -> None:
+        umbel.msleep(umbel.within(0.001))
+        finished.append(i)
+
+    with umbel.bundle() as b:
+        for i in range(10_000):
+            b.go(run, i)
+
+    assert len(finished) == 10_000
+
+
+def test_a_bundle_can_be_closed_from_another_thread(
+    threads: ThreadPoolExecutor,
+) -> None:
+    ended: list[umbel.BundleHandle] = []
+
+    def run() -> None:
+        b = umbel.bundle()
+        b.go(umbel.msleep, -1)
+        ended.append(b)
+        umbel.bundle_wait(b)
+
+    waiting = threads.submit(run)
+    wait_until(lambda: ended)
+    umbel.hclose(ended[0])
+
+    waiting.result(20)
+
+
+def test_context_variables_are_those_of_the_coroutine() -> None:
+    import contextvars
+
+    variable = contextvars.ContextVar("variable", default="unset")
+    seen: list[str] = []
+
+    def run(value: str) -> None:
+        variable.set(value)
+        umbel.yield_()
+        seen.append(variable.get())
+
+    with umbel.bundle() as b:
+        b.go(run, "one")
+        b.go(run, "two")
+
+    assert seen == ["one", "two"]
+    assert variable.get() == "unset"

@@ -1,0 +1,190 @@
+"""Waiting for descriptors of the program's own."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import umbel
+from tests.support import Ends, calls, lateness
+from umbel._kernel.hub import current_hub
+
+Pipe = tuple[int, int]
+
+
+@pytest.fixture
+def pipe() -> Iterator[Pipe]:
+    found = os.pipe()
+    yield found
+    for fd in found:
+        try:
+            os.close(fd)
+        except OSError:
+            pass  # the test did
+
+
+def test_fdin_returns_when_there_is_something_to_read(pipe: Pipe) -> None:
+    read_end, write_end = pipe
+    got: list[bytes] = []
+
+    def read() -> None:
+        umbel.fdin(read_end)
+        got.append(os.read(read_end, 10))
+
+    with umbel.go(read):
+        os.write(write_end, b"x")
+
+    assert got == [b"x"]
+
+
+def test_fdin_returns_at_once_when_something_is_there(pipe: Pipe) -> None:
+    os.write(pipe[1], b"x")
+
+    for _ in range(3):  # level, not edge: it is still there
+        umbel.fdin(pipe[0], 0)
+
+
+def test_fdin_returns_on_a_hang_up(pipe: Pipe) -> None:
+    os.close(pipe[1])
+
+    umbel.fdin(pipe[0], 0)
+
+
+def test_fdout_returns_when_there_is_room_again(pipe: Pipe) -> None:
+    read_end, write_end = pipe
+    os.set_blocking(write_end, False)
+    try:
+        while True:
+            os.write(write_end, bytes(65536))
+    except BlockingIOError:
+        pass  # it is full
+    with pytest.raises(umbel.DeadlineError):
+        umbel.fdout(write_end, 0)
+
+    with umbel.go(umbel.fdout, write_end):
+        os.read(read_end, 65536)
+
+    assert os.write(write_end, b"x") == 1
+
+
+def test_waiting_ends_at_the_deadline(pipe: Pipe) -> None:
+    assert lateness(lambda until: umbel.fdin(pipe[0], until)) <= 20
+
+
+def test_deadline_0_polls(pipe: Pipe) -> None:
+    with pytest.raises(umbel.DeadlineError):
+        umbel.fdin(pipe[0], 0)
+    umbel.fdout(pipe[1], 0)
+
+
+def test_a_closed_descriptor_is_ebadf(pipe: Pipe) -> None:
+    os.close(pipe[0])
+
+    for call in calls(lambda: umbel.fdin(pipe[0]), lambda: umbel.fdout(pipe[0], 0)):
+        with pytest.raises(OSError, match="not open") as caught:
+            call()
+        assert caught.value.errno == errno.EBADF
+
+
+def test_a_second_waiter_is_ebusy_and_the_first_undisturbed(pipe: Pipe) -> None:
+    got: list[str] = []
+
+    def wait() -> None:
+        umbel.fdin(pipe[0])
+        got.append("first")
+
+    with umbel.go(wait):
+        with pytest.raises(umbel.BusyError):
+            umbel.fdin(pipe[0])
+        with pytest.raises(umbel.BusyError):
+            umbel.fdclean(pipe[0])
+        os.write(pipe[1], b"x")
+
+    assert got == ["first"]
+
+
+def test_both_directions_can_be_waited_for_at_once() -> None:
+    import socket
+
+    a, b = socket.socketpair()
+    order: list[str] = []
+
+    def wait_in() -> None:
+        umbel.fdin(a.fileno())
+        order.append("in")
+
+    with a, b, umbel.go(wait_in):
+        umbel.fdout(a.fileno())
+        order.append("out")
+        b.send(b"x")
+
+    assert order == ["out", "in"]
+
+
+def test_a_wait_leaves_no_registration_behind(pipe: Pipe) -> None:
+    for call in calls(
+        lambda: umbel.fdin(pipe[0], umbel.within(0.005)),
+        lambda: umbel.hclose(umbel.go(umbel.fdin, pipe[0])),
+        lambda: umbel.fdout(pipe[1]),
+    ):
+        try:
+            call()
+        except umbel.DeadlineError:
+            pass
+
+        assert current_hub().watching(pipe[0]) is None
+        assert current_hub().watching(pipe[1]) is None
+
+
+def test_a_descriptor_that_was_closed_and_came_back_is_a_new_one(pipe: Pipe) -> None:
+    read_end, write_end = pipe
+    with pytest.raises(umbel.DeadlineError):
+        umbel.fdin(read_end, umbel.within(0.005))
+    umbel.fdclean(read_end)
+    os.close(read_end)
+    os.close(write_end)
+
+    again, other = os.pipe()
+    assert again == read_end
+    with umbel.go(umbel.fdin, again):
+        os.write(other, b"x")
+
+
+def test_a_regular_file_is_always_ready(tmp_path: Path) -> None:
+    fd = os.open(tmp_path / "x", os.O_RDWR | os.O_CREAT)
+
+    umbel.fdin(fd, 0)
+    umbel.fdout(fd, 0)
+
+    os.close(fd)
+
+
+def test_waiting_for_a_streams_descriptor_leaves_the_stream_usable(ends: Ends) -> None:
+    left, right = ends
+
+    with umbel.go(umbel.fdin, right.fileno()):
+        umbel.bsend(left, b"x")
+    assert umbel.receive(right) == b"x"
+
+    with umbel.go(umbel.receive, right):
+        with pytest.raises(umbel.BusyError):
+            umbel.fdin(right.fileno())
+        umbel.bsend(left, b"y")
+
+
+def test_a_canceled_wait_is_ecanceled_again(pipe: Pipe) -> None:
+    caught: list[int] = []
+
+    def wait() -> None:
+        for _ in range(2):
+            with pytest.raises(umbel.Canceled) as error:
+                umbel.fdin(pipe[0])
+            caught.append(error.value.errno)
+
+    umbel.hclose(umbel.go(wait))
+
+    assert caught == [errno.ECANCELED] * 2

@@ -1,0 +1,611 @@
+"""Names and files of the ipc transport, and connecting to them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import stat
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import umbel
+from tests.support import (
+    drain,
+    lateness,
+    python,
+    run_python,
+    wait_until,
+    wait_until_blocked,
+)
+
+
+def exchange(listener: umbel.ListenerHandle, path: object) -> None:
+    """Connect, and see that bytes go both ways."""
+    client = umbel.ipc_connect(path)  # type: ignore[arg-type]
+    server = umbel.ipc_accept(listener)
+    umbel.bsend(client, b"there")
+    assert umbel.brecv(server, 5) == b"there"
+    umbel.bsend(server, b"back")
+    assert umbel.brecv(client, 4) == b"back"
+    umbel.hclose(client)
+    umbel.hclose(server)
+
+
+def fill_backlog(address: str) -> list[umbel.StreamHandle]:
+    """Connect until there is no more room."""
+    waiting = []
+    while True:
+        try:
+            waiting.append(umbel.connect(address, 0))
+        except umbel.DeadlineError as error:
+            assert "backlog" in str(error)
+            return waiting
+
+
+@pytest.mark.parametrize("kind", [str, os.fsencode, Path], ids=["str", "bytes", "Path"])
+def test_any_kind_of_path_works(tmp_path: Path, kind: object) -> None:
+    path = kind(str(tmp_path / "x.sock"))  # type: ignore[operator]
+
+    with umbel.ipc_listen(path) as listener:
+        exchange(listener, path)
+
+
+def test_the_file_is_there_while_listening_and_no_longer(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    with umbel.ipc_listen(path):
+        assert stat.S_ISSOCK(path.stat().st_mode)
+
+    assert not path.exists()
+
+
+def test_hclose_removes_the_file_too(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    umbel.hclose(umbel.ipc_listen(path))
+
+    assert not path.exists()
+
+
+def test_a_relative_path_is_found_after_a_change_of_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    with umbel.ipc_listen("x.sock") as listener:
+        monkeypatch.chdir(tmp_path / "other")
+        with pytest.raises(FileNotFoundError):
+            umbel.ipc_connect("x.sock")
+        client = umbel.connect(listener.address)
+        umbel.hclose(client)
+
+    assert os.listdir(tmp_path) == ["other"]
+
+
+@pytest.mark.parametrize(
+    "name", ["with space", "ümlaut", "per%cent", "colon:name", b"\xff\xfe"], ids=repr
+)
+def test_odd_names_work_and_survive_their_address(
+    tmp_path: Path, name: str | bytes
+) -> None:
+    path = os.fsencode(tmp_path) + b"/" + os.fsencode(name)
+
+    with umbel.ipc_listen(path) as listener:
+        exchange(listener, path)
+        umbel.hclose(umbel.connect(str(listener.address)))
+
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_path_of_300_bytes_works(tmp_path: Path) -> None:
+    folder = tmp_path / ("d" * 100) / ("e" * 100)
+    folder.mkdir(parents=True)
+
+    with umbel.ipc_listen(folder / "x.sock") as listener:
+        exchange(listener, folder / "x.sock")
+
+    assert os.listdir(folder) == []
+
+
+@pytest.mark.parametrize("size", [107, 108, 109])
+def test_paths_round_the_limit_work(tmp_path: Path, size: int) -> None:
+    path = str(tmp_path / "x")
+    path += "y" * (size - len(path))
+
+    with umbel.ipc_listen(path) as listener:
+        exchange(listener, path)
+
+
+def test_a_name_longer_than_a_socket_can_have_is_enametoolong(tmp_path: Path) -> None:
+    for path in (tmp_path / ("x" * 108), "@" + "x" * 107):
+        with pytest.raises(OSError, match="longer than") as caught:
+            umbel.ipc_listen(path)
+        assert caught.value.errno == errno.ENAMETOOLONG
+
+
+def test_an_abstract_name_needs_no_file() -> None:
+    name = f"@umbel-test-{os.getpid()}"
+
+    with umbel.ipc_listen(name) as listener:
+        assert str(listener.address) == f"ipc:{name}"
+        exchange(listener, name)
+
+    with pytest.raises(ConnectionRefusedError):
+        umbel.ipc_connect(name)
+
+
+@pytest.mark.parametrize("path", ["", "@", "a\0b", b"\0abstract"], ids=repr)
+def test_empty_names_and_nul_are_einval(path: str | bytes) -> None:
+    for call in (umbel.ipc_listen, umbel.ipc_connect):
+        with pytest.raises(OSError, match=r"empty|NUL") as caught:
+            call(path)
+        assert caught.value.errno == errno.EINVAL
+
+
+def test_a_live_listener_is_never_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    with umbel.ipc_listen(path, backlog=1) as listener:
+        for _ in range(3):
+            with pytest.raises(OSError, match="live process") as caught:
+                umbel.ipc_listen(path)
+            assert caught.value.errno == errno.EADDRINUSE
+        exchange(listener, path)  # and none of the tries sits in its backlog
+
+
+def test_a_listener_with_a_full_backlog_is_live(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    with umbel.ipc_listen(path, backlog=0):
+        waiting = umbel.ipc_connect(path)
+        with pytest.raises(umbel.DeadlineError):
+            umbel.ipc_connect(path, 0)
+        with pytest.raises(OSError, match="live process"):
+            umbel.ipc_listen(path)
+        umbel.hclose(waiting)
+
+
+def test_a_socket_that_is_bound_but_does_not_listen_yet_is_live(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "x.sock"
+
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        with pytest.raises(OSError, match="live process"):
+            umbel.ipc_listen(path)
+
+    assert path.exists()
+
+
+def test_a_stale_file_of_a_dead_process_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+
+    with umbel.ipc_listen(path) as listener:
+        exchange(listener, path)
+
+
+def test_of_many_starters_on_a_stale_file_one_wins(
+    tmp_path: Path, threads: ThreadPoolExecutor
+) -> None:
+    path = tmp_path / "x.sock"
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+
+    starting = [threads.submit(umbel.ipc_listen, path) for _ in range(8)]
+    outcomes = [future.exception(20) for future in starting]
+    winner = next(f.result() for f in starting if f.exception() is None)
+
+    assert sum(outcome is None for outcome in outcomes) == 1
+    assert {getattr(o, "errno", None) for o in outcomes} == {None, errno.EADDRINUSE}
+    exchange(winner, path)
+    umbel.hclose(winner)
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_what_is_no_socket_is_never_removed(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "precious"
+    if what == "file":
+        path.write_text("data")
+    else:
+        path.mkdir()
+
+    with pytest.raises(OSError, match="no socket") as caught:
+        umbel.ipc_listen(path)
+
+    assert caught.value.errno == errno.EADDRINUSE
+    assert path.exists()
+
+
+def test_a_file_that_is_no_longer_ours_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+    first = umbel.ipc_listen(path)
+    path.unlink()
+    second = umbel.ipc_listen(path)
+
+    umbel.hclose(first)
+
+    exchange(second, path)
+    umbel.hclose(second)
+    assert not path.exists()
+
+
+def test_unlink_false_leaves_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    umbel.hclose(umbel.listen(f"ipc:{path}", unlink=False))
+
+    assert path.exists()
+    umbel.hclose(umbel.ipc_listen(path))  # it is stale, and can be replaced
+
+
+def test_the_mode_is_that_which_was_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    with umbel.listen(f"ipc:{path}", mode=0o600):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_mode_that_cannot_be_set_leaves_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    with pytest.raises(OverflowError):
+        umbel.listen(f"ipc:{path}", mode=1 << 80)
+
+    assert not path.exists()
+
+
+def test_an_unknown_option_is_a_type_error_that_names_a_near_one(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(TypeError, match="unlink"):
+        umbel.listen(f"ipc:{tmp_path}/x.sock", unlnik=True)
+    with pytest.raises(TypeError, match="wrong type"):
+        umbel.listen(f"ipc:{tmp_path}/x.sock", mode="600")
+
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "advice"),
+    [
+        ("nothing", errno.ENOENT, "no such file"),
+        ("no/folder", errno.ENOENT, "folder does not exist"),
+        ("file", errno.ECONNREFUSED, "nobody listens"),
+        ("file/under", errno.ENOTDIR, "not a folder"),
+        ("stale", errno.ECONNREFUSED, "nobody listens"),
+        ("datagram", errno.EPROTOTYPE, "not a stream socket"),
+    ],
+)
+def test_connecting_to_what_does_not_listen_says_so(
+    tmp_path: Path, name: str, number: int, advice: str
+) -> None:
+    (tmp_path / "file").touch()
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(tmp_path / "stale"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagram:
+        datagram.bind(str(tmp_path / "datagram"))
+        with pytest.raises(OSError, match=advice) as caught:
+            umbel.ipc_connect(tmp_path / name)
+
+    assert caught.value.errno == number
+    assert name in str(caught.value)
+
+
+def test_listening_in_a_folder_that_is_missing_is_enoent(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="make it"):
+        umbel.ipc_listen(tmp_path / "no" / "x.sock")
+
+
+def test_streams_are_accepted_in_the_order_of_connecting(
+    listener: umbel.ListenerHandle,
+) -> None:
+    clients = [umbel.connect(listener.address) for _ in range(10)]
+    for i, client in enumerate(clients):
+        umbel.bsend(client, bytes([i]))
+
+    servers = [umbel.accept(listener) for _ in clients]
+
+    assert [umbel.brecv(server, 1)[0] for server in servers] == list(range(10))
+    for end in (*clients, *servers):
+        umbel.hclose(end)
+
+
+def test_accept_ends_at_its_deadline(listener: umbel.ListenerHandle) -> None:
+    assert lateness(lambda until: umbel.accept(listener, until)) <= 20
+
+
+def test_accept_with_deadline_0_takes_who_is_there(
+    listener: umbel.ListenerHandle,
+) -> None:
+    with pytest.raises(umbel.DeadlineError):
+        umbel.accept(listener, 0)
+    client = umbel.connect(listener.address, 0)
+
+    umbel.hclose(umbel.accept(listener, 0))
+    umbel.hclose(client)
+
+
+def test_a_second_accept_is_ebusy(
+    listener: umbel.ListenerHandle, threads: ThreadPoolExecutor
+) -> None:
+    first = threads.submit(umbel.accept, listener)
+    wait_until_blocked(listener)
+
+    with pytest.raises(umbel.BusyError):
+        umbel.accept(listener, 0)
+    client = umbel.connect(listener.address)
+
+    umbel.hclose(first.result(20))
+    umbel.hclose(client)
+
+
+def test_a_full_backlog_is_waited_for_until_the_deadline(
+    tmp_path: Path, scheme: str
+) -> None:
+    address = f"ipc:{tmp_path}/x.sock" if scheme == "ipc" else "mem://full"
+    with umbel.listen(address, backlog=1) as listener:
+        waiting = fill_backlog(address)
+
+        assert lateness(lambda until: umbel.connect(address, until)) <= 40
+        with umbel.bundle() as connecting:
+            connecting.go(lambda: waiting.append(umbel.connect(address)))
+            umbel.hclose(umbel.accept(listener))
+
+        for client in waiting:
+            umbel.hclose(client)
+
+
+def test_waiting_for_a_full_backlog_costs_next_to_nothing(
+    tmp_path: Path, scheme: str
+) -> None:
+    address = f"ipc:{tmp_path}/x.sock" if scheme == "ipc" else "mem://full"
+    with umbel.listen(address, backlog=1):
+        waiting = fill_backlog(address)
+
+        before = time.thread_time()
+        with pytest.raises(umbel.DeadlineError):
+            umbel.connect(address, umbel.within(0.3))
+        assert time.thread_time() - before < 0.1
+
+        for client in waiting:
+            umbel.hclose(client)
+
+
+def test_a_listener_that_closes_refuses_who_waits_in_its_backlog(
+    listener: umbel.ListenerHandle,
+) -> None:
+    address = listener.address
+    client = umbel.connect(address)
+    umbel.bsend(client, b"into the void")
+
+    umbel.hclose(listener)
+
+    try:
+        assert umbel.receive(client, 10, umbel.within(5)) == b""
+    except umbel.BrokenStreamError:
+        pass
+    umbel.hclose(client)
+    with pytest.raises((ConnectionRefusedError, FileNotFoundError)):
+        umbel.connect(address)
+
+
+@pytest.mark.skipif(
+    not os.path.exists("/proc/self/fd"), reason="needs rlimits of Linux"
+)
+def test_emfile_in_accept_is_raised_and_the_listener_lives_on(tmp_path: Path) -> None:
+    code = """
+import errno, os, resource, sys
+import umbel
+with umbel.ipc_listen(sys.argv[1]) as listener:
+    client = umbel.ipc_connect(sys.argv[1])
+    used = len(os.listdir("/proc/self/fd")) - 1
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used, 4096))
+    try:
+        umbel.ipc_accept(listener, umbel.within(5))
+    except OSError as error:
+        assert error.errno == errno.EMFILE, error
+    else:
+        raise SystemExit("EMFILE was swallowed")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+    server = umbel.ipc_accept(listener, umbel.within(5))
+    umbel.bsend(client, b"alive")
+    assert umbel.brecv(server, 5) == b"alive"
+    umbel.hclose(server)
+    umbel.hclose(client)
+"""
+    run_python(code, str(tmp_path / "x.sock"))
+
+
+def test_a_forked_child_that_exits_disturbs_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+    code = """
+import os, sys
+import umbel
+path = sys.argv[1]
+listener = umbel.ipc_listen(path)
+client = umbel.ipc_connect(path)
+server = umbel.ipc_accept(listener)
+child = os.fork()
+if not child:
+    sys.exit(0)            # through atexit and all finalizers
+assert os.waitpid(child, 0)[1] == 0
+assert os.path.exists(path)
+umbel.bsend(client, b"alive")
+assert umbel.brecv(server, 5, umbel.within(5)) == b"alive"
+other = umbel.ipc_connect(path)
+umbel.hclose(umbel.ipc_accept(listener))
+for handle in (other, client, server, listener):
+    umbel.hclose(handle)
+"""
+    run_python(code, str(path))
+
+    assert not path.exists()
+
+
+def test_a_forked_child_can_use_what_it_inherited(tmp_path: Path) -> None:
+    code = """
+import os, sys
+import umbel
+def wait():
+    try:
+        umbel.receive(server)
+    except umbel.Canceled:
+        raise
+with umbel.ipc_listen(sys.argv[1]) as listener:
+    client = umbel.ipc_connect(sys.argv[1])
+    server = umbel.ipc_accept(listener)
+    waiting = umbel.go(wait)       # in use in the parent, not in the child
+    child = os.fork()
+    if not child:
+        umbel.bsend(client, b"from the child")
+        assert umbel.receive(server, 100, umbel.within(5)) == b"from the child"
+        with umbel.bundle() as b:
+            b.go(umbel.msleep, umbel.within(0.001))
+        other = umbel.ipc_connect(sys.argv[1])
+        umbel.hclose(umbel.ipc_accept(listener))
+        umbel.hclose(other)
+        umbel.hclose(server)
+        umbel.hclose(client)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    umbel.hclose(waiting)
+    umbel.bsend(client, b"parent")
+    assert umbel.brecv(server, 6) == b"parent"
+    umbel.hclose(server)
+    umbel.hclose(client)
+"""
+    run_python(code, str(tmp_path / "x.sock"))
+
+
+def test_a_process_that_forgets_its_listener_warns_and_leaves_no_file(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "x.sock"
+    code = "import sys, umbel; kept = umbel.ipc_listen(sys.argv[1])"
+
+    with python(code, str(path), PYTHONWARNINGS="always") as process:
+        _, err = process.communicate(timeout=30)
+
+    assert process.returncode == 0
+    assert "ResourceWarning" in err
+    assert "never closed" in err
+    assert not path.exists()
+
+
+def test_a_client_survives_the_death_of_its_server(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+    code = """
+import sys, umbel
+listener = umbel.ipc_listen(sys.argv[1])
+print("listening", flush=True)
+s = umbel.ipc_accept(listener)
+umbel.bsend(s, b"last words")
+umbel.msleep(-1)
+"""
+    with python(code, str(path)) as server:
+        assert server.stdout is not None
+        server.stdout.readline()
+        client = umbel.ipc_connect(path)
+        assert umbel.brecv(client, 10) == b"last words"
+        server.send_signal(signal.SIGKILL)
+        assert umbel.receive(client, 10, umbel.within(20)) == b""
+        with pytest.raises(umbel.BrokenStreamError):
+            umbel.bsend(client, b"x")
+        umbel.hclose(client)
+
+
+def test_peers_without_umbel_understand_us(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    def plain() -> bytes:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+            client.sendall(b"plain")
+            client.shutdown(socket.SHUT_WR)
+            return client.makefile("rb").read()
+
+    with umbel.ipc_listen(path) as listener, ThreadPoolExecutor(1) as pool:
+        talking = pool.submit(plain)
+        with umbel.ipc_accept(listener) as server:
+            assert drain(server) == b"plain"
+            umbel.bsend(server, b"umbel")
+
+        assert talking.result(20) == b"umbel"
+
+
+def test_socket_timeouts_of_the_program_change_nothing(tmp_path: Path) -> None:
+    code = """
+import socket, sys
+import umbel
+socket.setdefaulttimeout(0.01)
+with umbel.ipc_listen(sys.argv[1]) as listener:
+    client = umbel.ipc_connect(sys.argv[1])
+    server = umbel.ipc_accept(listener)
+    with umbel.bundle() as b:
+        b.go(lambda: umbel.bsend(client, umbel.brecv(client, 1)))
+        umbel.msleep(umbel.within(0.05))
+        umbel.bsend(server, b"x")
+        assert umbel.brecv(server, 1) == b"x"
+    umbel.hclose(client); umbel.hclose(server)
+"""
+    run_python(code, str(tmp_path / "x.sock"))
+
+
+def test_peer_identity_is_that_of_this_process(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    with umbel.ipc_listen(path) as listener:
+        client = umbel.ipc_connect(path)
+        server = umbel.ipc_accept(listener)
+        for end in (client, server):
+            found = umbel.query(end, umbel.PeerIdentity)
+            assert found[:3] == (os.getpid(), os.getuid(), os.getgid())
+            umbel.hclose(end)
+
+
+def test_open_and_close_in_one_thread_never_reach_anothers_stream() -> None:
+    # Descriptor numbers come back at once: no event may reach their next user.
+    stop = threading.Event()
+    failures = []
+
+    def churn() -> None:
+        while not stop.is_set():
+            left, right = umbel.ipc_pair()
+            umbel.bsend(left, b"churn")
+            if umbel.receive(right, 10, umbel.within(20)) != b"churn":
+                failures.append("churn")
+            umbel.hclose(left)
+            umbel.hclose(right)
+
+    workers = [threading.Thread(target=churn) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    left, right = umbel.ipc_pair()
+    with umbel.bundle() as waiting:
+        waiting.go(umbel.receive, left, 10)
+        for _ in range(300):
+            a, b = umbel.ipc_pair()
+            umbel.bsend(a, b"mine")
+            assert umbel.receive(b, 10, 0) == b"mine"
+            umbel.hclose(a)
+            umbel.hclose(b)
+        umbel.bsend(right, b"end")
+    stop.set()
+    for worker in workers:
+        worker.join()
+    umbel.hclose(left)
+    umbel.hclose(right)
+
+    assert failures == []
+    wait_until(lambda: threading.active_count() == 1)

@@ -1,0 +1,427 @@
+"""The runtime beneath: pollers, timers, host loops, threads, signals and forks."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, strategies as st
+
+import umbel
+from tests.support import Ends, python, run_python, wait_until
+from umbel._kernel.hub import Hub, current_hub
+from umbel._kernel.poller import ENDED, IN, OUT, EpollPoller, Poller, PollPoller
+from umbel._kernel.timers import Timer, Timers
+
+USES_POLL = os.environ.get("UMBEL_POLLER") == "poll"
+
+
+@pytest.fixture(params=[EpollPoller, PollPoller], ids=["epoll", "poll"])
+def poller(request: pytest.FixtureRequest) -> Iterator[Poller]:
+    made: Poller = request.param()
+    yield made
+    made.close()
+
+
+def _arm(poller: Poller, fd: int, direction: int) -> None:
+    if poller.needs_arming:
+        poller.arm(fd, direction)
+
+
+def test_a_poller_reports_each_change_once(poller: Poller) -> None:
+    a, b = socket.socketpair()
+    with a, b:
+        poller.add(a.fileno())
+        poller.poll(0)  # an edge-triggered one tells what it finds first
+        _arm(poller, a.fileno(), IN)
+        assert poller.poll(0) == []
+
+        b.send(b"x")
+        ((fd, events),) = poller.poll(1)
+        again = poller.poll(0)
+
+        assert (fd, events & IN) == (a.fileno(), IN)
+        assert again == []
+        poller.remove(a.fileno())
+
+
+def test_a_poller_reports_room_and_data_at_once(poller: Poller) -> None:
+    a, b = socket.socketpair()
+    with a, b:
+        b.send(b"x")
+        poller.add(a.fileno())
+        _arm(poller, a.fileno(), IN)
+        _arm(poller, a.fileno(), OUT)
+
+        ((_, events),) = poller.poll(1)
+
+        assert events & IN
+        assert events & OUT
+        poller.remove(a.fileno())
+
+
+def test_a_poller_reports_the_end(poller: Poller) -> None:
+    a, b = socket.socketpair()
+    with a:
+        poller.add(a.fileno())
+        poller.poll(0)
+        _arm(poller, a.fileno(), IN)
+        b.close()
+
+        ((_, events),) = poller.poll(1)
+
+        assert events & (ENDED | IN)
+        poller.remove(a.fileno())
+
+
+def test_a_poller_forgets_what_was_closed_before(poller: Poller) -> None:
+    a, b = socket.socketpair()
+    fd = a.fileno()
+    poller.add(fd)
+    _arm(poller, fd, IN)
+    a.close()
+    b.close()
+
+    poller.remove(fd)
+    poller.remove(fd)
+
+    assert poller.poll(0) == []
+
+
+def test_a_poller_refuses_a_closed_descriptor(poller: Poller) -> None:
+    a, b = socket.socketpair()
+    fd = a.fileno()
+    a.close()
+    b.close()
+
+    with pytest.raises(OSError, match="Bad file"):
+        poller.add(fd)
+
+
+def test_poll_waits_in_milliseconds_rounded_up() -> None:
+    poller = PollPoller()
+    start = time.monotonic()
+
+    poller.poll(0.0101)
+
+    assert time.monotonic() - start >= 0.0101
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.booleans()), max_size=300))
+def test_timers_come_out_soonest_first_without_the_canceled(
+    plan: list[tuple[int, bool]],
+) -> None:
+    timers: Timers[int] = Timers()
+    made: list[tuple[Timer[int], int, int]] = []
+    for index, (when, _) in enumerate(plan):
+        made.append((timers.add(when, index), when, index))
+    for (timer, _, _), (_, is_canceled) in zip(made, plan, strict=True):
+        if is_canceled:
+            timers.cancel(timer)
+            timers.cancel(timer)  # twice is once
+
+    live = sorted((w, i) for (_, w, i), (_, c) in zip(made, plan, strict=True) if not c)
+    assert len(timers) == len(live)
+    assert timers.soonest() == (live[0][0] if live else -1)
+    came = []
+    while (item := timers.pop_due(50)) is not None:
+        came.append(item)
+
+    assert came == [i for _, i in live]
+
+
+def test_a_timer_is_not_due_before_its_time() -> None:
+    timers: Timers[str] = Timers()
+    timers.add(10, "x")
+
+    assert timers.pop_due(9) is None
+    assert timers.pop_due(10) == "x"
+
+
+def test_canceled_timers_take_no_memory() -> None:
+    timers: Timers[int] = Timers()
+    timers.add(10**9, 0)
+
+    for i in range(100_000):
+        timers.cancel(timers.add(10**9, i))
+
+    assert len(timers._heap) < 1000
+
+
+def test_deadlines_follow_the_hubs_own_clock(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = current_hub()
+    time_now = [umbel.now()]
+    monkeypatch.setattr(hub, "clock", lambda: time_now[0])
+    deadline = umbel.within(3600)
+
+    with umbel.bundle() as b:
+
+        def receive() -> None:
+            with pytest.raises(umbel.DeadlineError):
+                umbel.receive(ends[0], 1, deadline)
+
+        b.go(receive)
+        umbel.yield_()
+        time_now[0] += 3_600_100
+
+
+def test_a_change_of_the_wall_clock_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = umbel.now()
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+
+    assert umbel.now() - before < 1000
+
+
+# Host loops.
+
+
+@pytest.mark.skipif(USES_POLL, reason="poll(2) has no descriptor to watch")
+def test_a_host_loop_can_drive_a_hub(ends: Ends) -> None:
+    left, right = ends
+    hub = current_hub()
+    echoed: list[bytes] = []
+
+    def echo() -> None:
+        for _ in range(3):
+            umbel.bsend(right, umbel.receive(right))
+        umbel.msleep(umbel.within(0.01))
+        echoed.append(b"slept")
+
+    b = umbel.go(echo)
+    raw = socket.socket(fileno=os.dup(left.fileno()))
+    host = select.poll()
+    host.register(hub.fileno(), select.POLLIN)
+    host.register(raw.fileno(), select.POLLIN)
+    raw.send(b"0")
+    give_up = time.monotonic() + 20
+    while len(echoed) < 4:
+        until = hub.turn()
+        pause = 1000 if until < 0 else max(0, until - umbel.now())
+        for fd, _ in host.poll(pause):
+            if fd == raw.fileno():
+                echoed.append(raw.recv(10))
+                raw.send(b"%d" % len(echoed))
+        assert time.monotonic() < give_up
+
+    assert echoed == [b"0", b"1", b"2", b"slept"]
+    raw.close()
+    umbel.hclose(b)
+
+
+@pytest.mark.skipif(USES_POLL, reason="poll(2) has no descriptor to watch")
+def test_another_thread_wakes_a_hub_in_a_host_loop() -> None:
+    hub = current_hub()
+    came: list[str] = []
+    hub.turn()
+
+    poster = threading.Thread(target=hub.post, args=(lambda: came.append("yes"),))
+    poster.start()
+    poster.join()
+
+    assert select.select([hub.fileno()], [], [], 20)[0]
+    hub.turn()
+    assert came == ["yes"]
+
+
+def test_poll_says_that_it_has_no_descriptor() -> None:
+    with pytest.raises(umbel.NotSupportedError, match="UMBEL_POLLER"):
+        PollPoller().fileno()
+
+
+# Threads.
+
+
+def test_each_thread_has_a_hub_which_ends_with_it() -> None:
+    before = len(os.listdir("/dev/fd"))
+    hubs: list[Hub] = []
+
+    def work() -> None:
+        umbel.msleep(umbel.within(0.001))
+        hubs.append(current_hub())
+
+    threads = [threading.Thread(target=work) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len({id(hub) for hub in [*hubs, current_hub()]}) == 6
+    wait_until(lambda: len(os.listdir("/dev/fd")) == before)
+
+
+def test_a_handle_can_move_between_threads(ends: Ends) -> None:
+    left, right = ends
+    for _ in range(3):
+        received: list[bytes] = []
+        thread = threading.Thread(
+            target=lambda found=received: found.append(umbel.receive(right, 10))
+        )
+        thread.start()
+        umbel.bsend(left, b"x")
+        thread.join()
+        assert received == [b"x"]
+    umbel.bsend(left, b"y")
+    assert umbel.receive(right, 10) == b"y"
+
+
+def test_a_posted_call_wakes_a_sleeping_thread() -> None:
+    hubs: list[Hub] = []
+    bundles: list[umbel.BundleHandle] = []
+
+    def sleep() -> None:
+        hubs.append(current_hub())
+        bundles.append(umbel.go(umbel.msleep, -1))
+        umbel.bundle_wait(bundles[0])
+
+    thread = threading.Thread(target=sleep)
+    thread.start()
+    wait_until(lambda: hubs and hubs[0]._is_asleep)
+    start = time.monotonic()
+    umbel.hclose(bundles[0])
+    thread.join(20)
+
+    assert not thread.is_alive()
+    assert time.monotonic() - start < 2
+
+
+# Signals.
+
+_INTERRUPTED = """
+import signal, sys, time
+import umbel
+left, right = umbel.ipc_pair()
+if sys.argv[1] == "poll elsewhere":
+    b = umbel.bundle()
+    b.go(umbel.msleep, -1)
+    b.go(umbel.receive, left)
+print("ready", flush=True)
+try:
+    if sys.argv[1] == "sleep":
+        umbel.msleep(-1)
+    else:
+        umbel.receive(right)
+except KeyboardInterrupt:
+    print(time.monotonic(), flush=True)
+import os
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("how", ["sleep", "receive", "poll elsewhere"])
+def test_ctrl_c_wakes_the_main_coroutine_within_100_ms(how: str) -> None:
+    took = []
+    for _ in range(3):
+        with python(_INTERRUPTED, how) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            time.sleep(0.01)  # it may be a step short of its wait; either is a case
+            start = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            took.append(float(process.stdout.readline()) - start)
+        if took[-1] < 0.1:
+            break
+
+    assert min(took) < 0.1
+
+
+def test_ctrl_c_in_a_coroutine_reaches_the_main_program() -> None:
+    code = """
+import os, signal
+import umbel
+def work():
+    os.kill(os.getpid(), signal.SIGINT)
+    umbel.msleep(-1)
+try:
+    with umbel.bundle() as b:
+        b.go(work)
+        umbel.msleep(-1)
+except KeyboardInterrupt:
+    print("main was told")
+"""
+    assert run_python(code) == "main was told\n"
+
+
+def test_a_signal_handler_that_returns_changes_no_deadline(ends: Ends) -> None:
+    code = """
+import signal
+import umbel
+count = 0
+def tick(*_):
+    global count
+    count += 1
+signal.signal(signal.SIGALRM, tick)
+signal.setitimer(signal.ITIMER_REAL, 0.005, 0.005)
+deadline = umbel.within(0.1)
+umbel.msleep(deadline)
+assert 0 <= umbel.now() - deadline < 2000
+assert count >= 2
+signal.setitimer(signal.ITIMER_REAL, 0)
+"""
+    run_python(code)
+
+
+# Fork.
+
+
+def test_a_forked_child_has_a_hub_of_its_own() -> None:
+    code = """
+import os
+import umbel
+from umbel._kernel.hub import current_hub
+mine = current_hub()
+waiting = umbel.go(umbel.msleep, umbel.within(0.2))
+child = os.fork()
+if not child:
+    assert current_hub() is not mine
+    ran = []
+    with umbel.bundle() as b:
+        b.go(lambda: (umbel.msleep(umbel.within(0.001)), ran.append(1)))
+    assert ran == [1]
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+umbel.bundle_wait(waiting)     # the parent's timers still come
+umbel.hclose(waiting)
+"""
+    run_python(code)
+
+
+def test_a_child_forked_in_a_coroutine_ends_with_it() -> None:
+    code = """
+import os
+import umbel
+def work():
+    global child
+    child = os.fork()
+with umbel.go(work):
+    pass
+print("parent", os.waitpid(child, 0)[1], flush=True)
+"""
+    assert run_python(code) == "parent 0\n"
+
+
+def test_a_child_forked_in_a_coroutine_tells_of_its_failure() -> None:
+    code = """
+import os, sys
+import umbel
+def work():
+    global child
+    child = os.fork()
+    if not child:
+        sys.stderr = sys.stdout
+        raise ValueError("in the child")
+with umbel.go(work):
+    pass
+print("parent", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+    out = run_python(code)
+    assert out.endswith("parent 1\n")

@@ -1,0 +1,147 @@
+"""The mem transport: named connections within a process, with no file anywhere."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import umbel
+from tests.support import calls, drain, wait_until_blocked
+
+
+def test_every_mem_call_does_what_its_ipc_twin_does() -> None:
+    memory = umbel.Memory()
+
+    with umbel.ipc_listen_mem("name", 5, memory) as listener:
+        client = umbel.ipc_connect_mem("name", memory)
+        server = umbel.ipc_accept_mem(listener, memory, umbel.within(5))
+        umbel.bsend(client, b"ABC")
+        umbel.ipc_done(client)
+        assert drain(server) == b"ABC"
+        with umbel.go(umbel.ipc_close, client):
+            umbel.ipc_close(server)
+
+
+def test_pair_mem_gives_two_peers_with_descriptors() -> None:
+    left, right = umbel.ipc_pair_mem(umbel.Memory())
+
+    umbel.bsend(left, b"x")
+
+    assert umbel.brecv(right, 1) == b"x"
+    assert os.fstat(left.fileno()).st_ino != os.fstat(right.fileno()).st_ino
+    umbel.hclose(left)
+    umbel.hclose(right)
+
+
+def test_descriptors_can_be_adopted_into_mem() -> None:
+    a, b = socket.socketpair()
+    with a, umbel.ipc_fromfd_mem(b.detach()) as stream:
+        a.sendall(b"x")
+        assert umbel.brecv(stream, 1) == b"x"
+        a.shutdown(socket.SHUT_WR)
+
+
+def test_a_listening_socket_can_be_adopted_into_mem() -> None:
+    name = f"\0umbel-test-mem-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(name)
+        sock.listen()
+        listener = umbel.ipc_listener_fromfd_mem(sock.detach())
+
+    with listener:
+        client = umbel.ipc_connect("@" + name[1:])
+        umbel.hclose(umbel.ipc_accept(listener))
+        umbel.hclose(client)
+
+
+def test_a_name_means_nothing_in_another_memory() -> None:
+    with umbel.ipc_listen_mem("name", mem=umbel.Memory()):
+        for mem in (None, umbel.Memory()):
+            with pytest.raises(ConnectionRefusedError, match="nobody listens"):
+                umbel.ipc_connect_mem("name", mem)
+
+
+def test_the_shared_memory_is_that_of_addresses() -> None:
+    with umbel.ipc_listen_mem("name") as listener:
+        assert str(listener.address) == "mem://name"
+        client = umbel.connect("mem://name")
+        umbel.hclose(umbel.accept(listener))
+        umbel.hclose(client)
+
+
+def test_a_name_that_is_taken_is_eaddrinuse_until_it_is_closed() -> None:
+    first = umbel.listen("mem://name")
+
+    with pytest.raises(OSError, match="close it first") as caught:
+        umbel.listen("mem://name")
+    umbel.hclose(first)
+
+    assert caught.value.errno == errno.EADDRINUSE
+    umbel.hclose(umbel.listen("mem://name"))
+
+
+def test_an_empty_name_is_einval() -> None:
+    with pytest.raises(OSError, match="name") as caught:
+        umbel.listen("mem:")
+
+    assert caught.value.errno == errno.EINVAL
+
+
+def test_a_memory_of_another_kind_is_a_type_error() -> None:
+    for call in calls(
+        lambda: umbel.listen("mem://x", memory={}),
+        lambda: umbel.connect("mem://x", memory=5),
+        lambda: umbel.pair("mem", memory="shared"),
+        lambda: umbel.pair("mem", size=5),
+    ):
+        with pytest.raises(TypeError):
+            call()
+
+
+def test_connecting_and_accepting_work_across_threads(
+    threads: ThreadPoolExecutor,
+) -> None:
+    memory = umbel.Memory()
+    with umbel.ipc_listen_mem("x", 1, memory) as listener:
+        accepting = threads.submit(umbel.accept, listener)
+        wait_until_blocked(listener)
+
+        clients = [threads.submit(umbel.ipc_connect_mem, "x", memory) for _ in range(5)]
+        servers = [accepting.result(20), *(umbel.accept(listener) for _ in range(4))]
+
+        for handle in (*servers, *(client.result(20) for client in clients)):
+            umbel.hclose(handle)
+
+
+def test_who_waits_for_a_full_backlog_is_refused_when_the_listener_closes(
+    threads: ThreadPoolExecutor,
+) -> None:
+    listener = umbel.listen("mem://full", backlog=1)
+    first = umbel.connect("mem://full")
+    waiting = threads.submit(umbel.connect, "mem://full")
+    with pytest.raises(umbel.DeadlineError):
+        umbel.connect("mem://full", umbel.within(0.02))
+
+    umbel.hclose(listener)
+
+    with pytest.raises(ConnectionRefusedError):
+        waiting.result(20)
+    umbel.hclose(first)
+
+
+def test_a_canceled_connect_leaves_its_place_to_others() -> None:
+    with umbel.listen("mem://full", backlog=1) as listener:
+        first = umbel.connect("mem://full")
+        umbel.hclose(umbel.go(umbel.connect, "mem://full"))
+
+        umbel.hclose(umbel.accept(listener))
+        second = umbel.connect("mem://full", 0)
+        umbel.hclose(umbel.accept(listener, 0))
+        with pytest.raises(umbel.DeadlineError):
+            umbel.accept(listener, 0)
+        umbel.hclose(first)
+        umbel.hclose(second)
