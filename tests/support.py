@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import os
 import subprocess
 import sys
@@ -29,8 +30,7 @@ def calls(*given: Callable[[], object]) -> tuple[Callable[[], object], ...]:
 
 def pattern(size: int) -> bytes:
     """Make *size* bytes in which every position can be told from its neighbours."""
-    whole = b"".join(i.to_bytes(4, "big") for i in range(size // 4 + 1))
-    return whole[:size]
+    return array.array("I", range(size // 4 + 1)).tobytes()[:size]
 
 
 def open_descriptors() -> set[int]:

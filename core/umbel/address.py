@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from umbel.errors import system_error
 
-_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*\Z")
+_SCHEME: Final = r"[a-z][a-z0-9+.-]*"
 _PLAIN: Final = frozenset(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
     b"/@._-~!$&'()*+,;=:[] "
@@ -56,7 +56,7 @@ class Address(NamedTuple):
             TypeError: *text* is not a string.
         """
         scheme, colon, rest = _require_text(text).partition(":")
-        if not colon or not _SCHEME.match(scheme):
+        if not colon or not re.fullmatch(_SCHEME, scheme):
             message = f"{text!r} has no scheme: write 'ipc:{text}' for a socket file"
             raise system_error(errno.EINVAL, message)
         return cls(scheme, _decode(rest.removeprefix("//"), text))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import traceback
 from collections.abc import Callable
 from types import TracebackType
 from typing import ClassVar, ParamSpec, TypeVar, final
@@ -106,6 +105,8 @@ class Bundle(Resource):
             # A forked child fell out of its coroutine: nobody is left to be told.
             if isinstance(error, SystemExit):
                 os._exit(error.code if isinstance(error.code, int) else 1)
+            import traceback
+
             traceback.print_exception(error)
             os._exit(1)
         if isinstance(error, (KeyboardInterrupt, SystemExit)):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-
 from umbel.transport import Options
 
 
@@ -22,6 +20,8 @@ def take_options(options: Options, **known: type | tuple[type, ...]) -> Options:
     """
     for name, value in options.items():
         if name not in known:
+            import difflib  # slow to import, and for errors only
+
             near = difflib.get_close_matches(name, known, 1) or sorted(known)
             message = f"unknown option {name!r}: perhaps {', '.join(near) or 'none'}"
             raise TypeError(message)

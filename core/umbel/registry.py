@@ -8,13 +8,12 @@ inside the wrappers of plugins that were loaded on request.
 
 from __future__ import annotations
 
-import difflib
 import errno
 import os
 import threading
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from umbel.errors import (
     NotSupportedError,
@@ -22,7 +21,7 @@ from umbel.errors import (
     UnknownTransportError,
     system_error,
 )
-from umbel.observe import Wrapper, WrapperFunction, run_wrapped
+from umbel.record import Record
 from umbel.report import CloseReport
 from umbel.shutdown import shut_down
 from umbel.transport import (
@@ -39,12 +38,17 @@ if TYPE_CHECKING:
 
     from pluggy import PluginManager
 
+    from umbel.observe import Wrapper, WrapperFunction
+
 T = TypeVar("T")
 C = TypeVar("C")
 
 #: The major version of the plugin contract is part of the groups' names.
 TRANSPORTS: Final = "umbel.transports.v1"
 PLUGINS: Final = "umbel.plugins.v1"
+
+#: Installed schemes that are named when one is unknown, the most alike first.
+NEAREST: Final = 5
 
 _lock: Final = threading.RLock()
 
@@ -114,6 +118,8 @@ class Transport:
         wrappers = _wrappers.get(hook)
         if not wrappers:
             return call(context)
+        from umbel.observe import run_wrapped
+
         return run_wrapped(hook, wrappers, context, call)
 
     def _function(self, hook: str) -> object:
@@ -178,11 +184,14 @@ def _load_transport(scheme: str) -> Transport:
 
 def _choose(scheme: str, entries: list[EntryPoint] | None) -> EntryPoint:
     if not entries:
+        import difflib  # slow to import, and for errors only
+
         installed = sorted(_discover())
-        near = difflib.get_close_matches(scheme, installed, 3, 0.4) or installed
+        near = difflib.get_close_matches(scheme, installed, len(installed) or 1, 0)
         message = (
             f"no transport for {scheme!r} is installed: there is "
-            f"{', '.join(near)}; install the distribution that brings {scheme!r}"
+            f"{', '.join(near[:NEAREST])}; install the distribution that brings "
+            f"{scheme!r}"
         )
         raise UnknownTransportError(message)
     if len(entries) == 1:
@@ -295,6 +304,8 @@ def add_plugin(plugin: object, name: str, source: str = "this program") -> None:
     Raises:
         PluginError: ELIBACC, it breaks the contract, or does more than wrap.
     """
+    from umbel.observe import Wrapper
+
     with _lock:
         manager = _plugin_manager()
         _register(manager, plugin, f"{PLUGINS}:{name}", source)
@@ -350,7 +361,7 @@ def allow_only(*schemes: str) -> None:
     _allowed = set(schemes)
 
 
-class Installed(NamedTuple):
+class Installed(Record):
     """One line of `umbel transports`."""
 
     scheme: str

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeVar, final
 
 from umbel.address import Address
+from umbel.record import Record
 
 T = TypeVar("T")
 
@@ -65,7 +66,7 @@ class Listener(Protocol):
 Options = Mapping[str, object]
 
 
-class ListenContext(NamedTuple):
+class ListenContext(Record):
     """What `umbel_listen` is asked for."""
 
     address: Address
@@ -73,7 +74,7 @@ class ListenContext(NamedTuple):
     options: Options
 
 
-class ConnectContext(NamedTuple):
+class ConnectContext(Record):
     """What `umbel_connect` is asked for."""
 
     address: Address
@@ -81,14 +82,14 @@ class ConnectContext(NamedTuple):
     options: Options
 
 
-class PairContext(NamedTuple):
+class PairContext(Record):
     """What `umbel_pair` is asked for."""
 
     scheme: str
     options: Options
 
 
-class CloseContext(NamedTuple):
+class CloseContext(Record):
     """What `umbel_close` is asked for: the orderly end of *endpoint*.
 
     Attributes:
@@ -110,7 +111,7 @@ class CloseContext(NamedTuple):
     drain_limit: int | None = None
 
 
-class AcceptContext(NamedTuple):
+class AcceptContext(Record):
     """What wrappers of `umbel_accept` see."""
 
     handle: int
@@ -118,7 +119,7 @@ class AcceptContext(NamedTuple):
     deadline: int
 
 
-class DoneContext(NamedTuple):
+class DoneContext(Record):
     """What wrappers of `umbel_done` see."""
 
     handle: int
@@ -130,14 +131,14 @@ class DoneContext(NamedTuple):
 
 
 @final
-class Fileno(NamedTuple):
+class Fileno(Record):
     """The endpoint has a descriptor, which it still owns."""
 
     fd: int
 
 
 @final
-class DirectReceive(NamedTuple):
+class DirectReceive(Record):
     """The stream can receive into a new bytes object faster than into a buffer.
 
     Attributes:
@@ -148,7 +149,7 @@ class DirectReceive(NamedTuple):
 
 
 @final
-class DirectSend(NamedTuple):
+class DirectSend(Record):
     """The stream can send one buffer faster than a list of them.
 
     Attributes:
@@ -160,7 +161,7 @@ class DirectSend(NamedTuple):
 
 
 @final
-class UnreadBytes(NamedTuple):
+class UnreadBytes(Record):
     """The stream knows whether its peer has read everything.
 
     Attributes:
@@ -173,7 +174,7 @@ class UnreadBytes(NamedTuple):
 
 
 @final
-class DescriptorPassing(NamedTuple):
+class DescriptorPassing(Record):
     """Descriptors can travel in the stream, at their place in the data.
 
     Attributes:

@@ -49,7 +49,11 @@ def listen(
     load_requested()
     transport = find_transport(where.scheme)
     listener = transport.listen(ListenContext(where, backlog, options))
-    return register(Listening(listener, transport), ListenerHandle)
+    try:
+        return register(Listening(listener, transport), ListenerHandle)
+    except BaseException:  # Ctrl-C, for one: no file must be left
+        listener.abort()
+        raise
 
 
 def connect(

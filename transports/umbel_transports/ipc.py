@@ -174,26 +174,33 @@ def _listen(address: Address, backlog: int, options: Options) -> SocketListener:
     sock = _open_socket()
     try:
         with _reachable(address) as name:
-            _bind(sock, name, address)
             if name.startswith(b"\0"):
+                _bind(sock, name, address)
                 sock.listen(backlog)
                 return SocketListener(sock, address, size)
-            file = os.lstat(name)
-            try:
-                # Nobody can connect between bind and listen.
-                mode = options.get("mode")
-                if isinstance(mode, int):
-                    os.chmod(name, mode)
-                sock.listen(backlog)
-            except BaseException:
-                os.unlink(name)
-                raise
+            file = _bind_file(sock, name, address, options.get("mode"))
+            sock.listen(backlog)
     except BaseException:
         sock.close()
         raise
     if options.get("unlink", True):
         return IpcListener(sock, address, size, file)
     return SocketListener(sock, address, size)
+
+
+def _bind_file(
+    sock: socket.socket, name: bytes, address: Address, mode: object
+) -> os.stat_result:
+    """Make the socket file, with its mode in force before anyone can connect."""
+    try:
+        _bind(sock, name, address)
+        if isinstance(mode, int):
+            os.chmod(name, mode)
+        return os.lstat(name)
+    except BaseException:  # also Ctrl-C, right after the bind
+        if sock.getsockname():
+            os.unlink(name)
+        raise
 
 
 def _bind(sock: socket.socket, name: bytes, address: Address) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from umbel.errors import UmbelError
 from umbel.registry import find_transport, installed_transports
 
 
@@ -16,9 +15,10 @@ def list_transports() -> int:
         if found.state == "not loaded yet":
             try:
                 find_transport(found.scheme)
-            except (UmbelError, OSError):
+            except OSError:
                 pass  # it is in the table below
-    rows = [("SCHEME", "DISTRIBUTION", "STATE"), *installed_transports()]
+    rows = [("SCHEME", "DISTRIBUTION", "STATE")]
+    rows += [(t.scheme, t.source, t.state) for t in installed_transports()]
     first = max(len(row[0]) for row in rows)
     second = max(len(row[1]) for row in rows)
     for scheme, source, state in rows:

@@ -1,0 +1,40 @@
+"""Immutable records by annotation.
+
+As a NamedTuple or a dataclass, but a dozen of those would be a tenth of what it costs
+to import umbel: each compiles code of its own.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, dataclass_transform
+
+
+@dataclass_transform(frozen_default=True, eq_default=False)
+class Record:
+    """A record whose fields are the annotations of its class, in that order."""
+
+    _names: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        cls._names = tuple(cls.__annotations__)
+
+    def __init__(self, *values: object, **named: object) -> None:
+        names = self._names
+        fields = self.__dict__
+        fields.update(zip(names, values, strict=False))
+        fields.update(named)
+        for name in names:
+            if name not in fields and not hasattr(self, name):
+                message = f"{type(self).__name__}() lacks {name!r}"
+                raise TypeError(message)
+        if len(fields) != len(values) + len(named) or not fields.keys() <= {*names}:
+            message = f"{type(self).__name__}() takes {', '.join(names)}"
+            raise TypeError(message)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        message = f"{type(self).__name__}.{name} can't be changed: make a new one"
+        raise AttributeError(message)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._names)
+        return f"{type(self).__name__}({shown})"

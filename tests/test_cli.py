@@ -1,0 +1,489 @@
+"""The command line, as its users run it: in processes of its own."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import pty
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+import umbel
+from tests.support import pattern, wait_until
+from umbel.cli.files import Input, Output
+from umbel.cli.progress import Meter
+
+Command = subprocess.Popen[bytes]
+File = int | BinaryIO
+
+
+@contextmanager
+def command(
+    *arguments: object,
+    stdin: File = subprocess.DEVNULL,
+    stdout: File = subprocess.PIPE,
+    **env: str,
+) -> Iterator[Command]:
+    with subprocess.Popen(
+        [sys.executable, "-m", "umbel", *map(str, arguments)],
+        stdin=stdin,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **env},
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@contextmanager
+def listening(
+    path: Path,
+    *arguments: object,
+    stdin: File = subprocess.DEVNULL,
+    stdout: File = subprocess.PIPE,
+) -> Iterator[Command]:
+    with command(
+        "listen", f"ipc:{path}", *arguments, stdin=stdin, stdout=stdout
+    ) as process:
+        wait_until(lambda: path.exists() or process.poll() is not None)
+        yield process
+
+
+def finish(process: Command, status: int = 0) -> tuple[bytes, str]:
+    out, err = process.communicate(timeout=40)
+    assert process.returncode == status, err.decode()
+    return out, err.decode()
+
+
+def test_the_demo_comes_out_right() -> None:
+    with command("demo") as process:
+        out, err = finish(process)
+
+    text = out.decode()
+    assert err == ""
+    assert text.endswith("all came out right\n")
+    for step in ("ipc_listen", "ipc_accept", "ipc_connect", "bsend", "brecv"):
+        assert re.search(rf"\d+\.\d+ ms  .*{step}", text)
+    for name in ("EBADF", "ETIMEDOUT", "ECONNRESET"):
+        assert name in text
+
+
+def test_a_demo_that_comes_out_wrong_says_so() -> None:
+    with command("demo", UMBEL_DISABLE="ipc") as process:
+        _, err = finish(process, errno.ENOTSUP)
+
+    assert "blocked" in err
+
+
+def test_a_file_is_carried_byte_for_byte(tmp_path: Path) -> None:
+    source, target, path = tmp_path / "in", tmp_path / "out", tmp_path / "x.sock"
+    source.write_bytes(pattern(30_000_001))
+
+    with (
+        source.open("rb") as given,
+        target.open("wb") as taken,
+        listening(path, stdout=taken) as listen,
+        command("connect", f"ipc:{path}", stdin=given) as connect,
+    ):
+        finish(connect)
+        finish(listen)
+
+    assert target.read_bytes() == source.read_bytes()
+    assert not path.exists()
+
+
+def test_a_pipe_is_carried_byte_for_byte_in_either_direction(tmp_path: Path) -> None:
+    path, target = tmp_path / "x.sock", tmp_path / "out"
+    data = pattern(3_000_001)
+
+    with (
+        target.open("wb") as taken,
+        listening(path, stdin=subprocess.PIPE, stdout=taken) as listen,
+        command("connect", f"ipc:{path}", stdin=subprocess.PIPE) as connect,
+    ):
+        out, _ = connect.communicate(data, timeout=40)
+        finish(listen)
+
+    assert (out, connect.returncode) == (b"", 0)
+    assert target.read_bytes() == data
+
+
+def test_a_listeners_file_reaches_a_connector_without_input(tmp_path: Path) -> None:
+    path, source = tmp_path / "x.sock", tmp_path / "in"
+    source.write_bytes(pattern(5_000_000))
+
+    with (
+        source.open("rb") as given,
+        listening(path, stdin=given) as listen,
+        command("connect", f"ipc:{path}") as connect,
+    ):
+        out, _ = finish(connect)
+        finish(listen)
+
+    assert out == pattern(5_000_000)
+
+
+def test_both_without_input_part_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    with listening(path) as listen, command("connect", f"ipc:{path}") as connect:
+        finish(connect)
+        finish(listen)
+
+
+def test_the_end_of_input_leaves_receiving_open(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    with listening(path, stdin=subprocess.PIPE) as listen:
+        assert listen.stdin is not None
+        with umbel.ipc_connect(path) as client:
+            listen.stdin.write(b"all I have to say")
+            listen.stdin.close()
+            assert b"".join(client) == b"all I have to say"
+            umbel.bsend(client, b"but I go on")
+        assert listen.stdout is not None
+        assert listen.stdout.read() == b"but I go on"
+        assert listen.wait(40) == 0
+
+
+@pytest.mark.parametrize("kind", ["pipe", "terminal"])
+def test_the_peers_end_ends_all_though_input_is_open(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x.sock"
+    ours, theirs = pty.openpty() if kind == "terminal" else os.pipe()[::-1]
+
+    with listening(path, stdin=theirs) as listen:
+        with umbel.ipc_connect(path) as client:
+            umbel.bsend(client, b"last words")
+        out, _ = finish(listen)
+
+    assert out == b"last words"
+    os.close(ours)
+    os.close(theirs)
+
+
+def test_a_killed_receiver_is_told_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    with (
+        listening(path) as listen,
+        open("/dev/zero", "rb") as endless,
+        command("connect", f"ipc:{path}", stdin=endless) as connect,
+    ):
+        assert listen.stdout is not None
+        listen.stdout.read(1_000_000)
+        listen.send_signal(signal.SIGKILL)
+        _, err = finish(connect, errno.ECONNRESET)
+
+    assert "ECONNRESET" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("stdin", ["open", "empty"])
+def test_a_killed_sender_is_told_while_our_direction_is_open(
+    tmp_path: Path, stdin: str
+) -> None:
+    path = tmp_path / "x.sock"
+    read_end, write_end = os.pipe()
+    given = read_end if stdin == "open" else subprocess.DEVNULL
+
+    with (
+        listening(path, stdin=given, stdout=subprocess.DEVNULL) as listen,
+        command("connect", f"ipc:{path}", stdin=subprocess.PIPE) as connect,
+    ):
+        assert connect.stdin is not None
+        connect.stdin.write(bytes(100_000))
+        connect.stdin.flush()
+        wait_until(lambda: not path.exists(), "the accept")
+        connect.send_signal(signal.SIGKILL)
+        _, err = finish(listen, errno.ECONNRESET)
+
+    assert "ECONNRESET" in err
+    assert "killed" in err
+    os.close(read_end)
+    os.close(write_end)
+
+
+def test_the_manual_says_when_a_death_cannot_be_known() -> None:
+    with command("listen", "--help") as process:
+        out, _ = finish(process)
+
+    assert b"can't be known" in out
+
+
+def test_a_deadline_ends_waiting_for_a_peer(tmp_path: Path) -> None:
+    with listening(tmp_path / "x.sock", "--deadline", "0.05") as process:
+        _, err = finish(process, errno.ETIMEDOUT)
+
+    assert "ETIMEDOUT" in err
+    assert not (tmp_path / "x.sock").exists()
+
+
+def test_a_deadline_ends_an_exchange_with_a_silent_peer(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    with listening(path, "--deadline", "1") as process:
+        client = umbel.ipc_connect(path)
+        _, err = finish(process, errno.ETIMEDOUT)
+        umbel.hclose(client)
+
+    assert "ETIMEDOUT" in err
+
+
+def test_connecting_to_nothing_says_what_to_do(tmp_path: Path) -> None:
+    with command("connect", f"ipc:{tmp_path}/x.sock") as process:
+        _, err = finish(process, errno.ENOENT)
+
+    assert "ENOENT" in err
+    assert "start the listener" in err
+
+
+def test_an_unknown_scheme_names_what_is_installed() -> None:
+    with command("connect", "quic://x") as process:
+        _, err = finish(process, errno.EPROTONOSUPPORT)
+
+    assert "ipc, mem" in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("nonsense",),
+        ("listen",),
+        ("listen", "ipc:x", "--deadline", "-1"),
+        ("listen", "ipc:x", "--backlog", "many"),
+    ],
+    ids=["none", "unknown", "no address", "deadline", "backlog"],
+)
+def test_wrong_usage_is_status_2(arguments: tuple[str, ...]) -> None:
+    with command(*arguments) as process:
+        _, err = finish(process, 2)
+
+    assert "usage: umbel" in err
+
+
+def test_the_version_is_printed() -> None:
+    with command("--version") as process:
+        out, _ = finish(process)
+
+    assert out == b"umbel 0.1.0\n"
+
+
+def test_echo_sends_back_what_comes(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    with listening(path, "--echo") as process:
+        with umbel.ipc_connect(path) as client:
+            umbel.bsend(client, b"hello")
+            assert umbel.brecv(client, 5) == b"hello"
+        finish(process)
+
+
+def test_echo_keep_serves_many_at_once_and_survives_bad_ones(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    with listening(path, "--echo", "--keep") as process:
+        clients = [umbel.ipc_connect(path) for _ in range(5)]
+        bad = umbel.ipc_connect(path)
+        umbel.bsend(bad, b"never read")
+        umbel.hclose(bad)
+        for client in reversed(clients):
+            umbel.bsend(client, b"hello")
+            assert umbel.brecv(client, 5) == b"hello"
+            umbel.close(client, umbel.within(20))
+        process.send_signal(signal.SIGTERM)
+        finish(process, 128 + signal.SIGTERM)
+
+    assert not path.exists()
+
+
+def test_keep_serves_one_after_the_other(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    with listening(path, "--keep") as process:
+        for word in (b"one ", b"two ", b"three"):
+            with umbel.ipc_connect(path) as client:
+                umbel.bsend(client, word)
+        process.send_signal(signal.SIGINT)
+        out, _ = finish(process, 128 + signal.SIGINT)
+
+    assert out == b"one two three"
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["TERM", "INT"])
+def test_a_signal_ends_it_and_leaves_no_file(tmp_path: Path, number: int) -> None:
+    path = tmp_path / "x.sock"
+
+    with listening(path) as process:
+        process.send_signal(number)
+        _, err = finish(process, 128 + number)
+
+    assert err == ""
+    assert not path.exists()
+
+
+def test_a_signal_in_the_middle_of_an_exchange_ends_it(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+    read_end, write_end = os.pipe()
+
+    with listening(path, stdin=read_end) as process:
+        client = umbel.ipc_connect(path)
+        umbel.bsend(client, b"hello")
+        assert process.stdout is not None
+        assert process.stdout.read(5) == b"hello"
+        process.send_signal(signal.SIGTERM)
+        _, err = finish(process, 128 + signal.SIGTERM)
+        umbel.hclose(client)
+
+    assert err == ""
+    os.close(read_end)
+    os.close(write_end)
+
+
+def test_an_output_that_nobody_reads_is_an_error_not_a_hang(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+
+    with listening(path, stdout=write_end) as process:
+        os.close(write_end)
+        client = umbel.ipc_connect(path)
+        umbel.bsend(client, b"into the void")
+        _, err = finish(process, errno.EPIPE)
+        umbel.hclose(client)
+
+    assert "EPIPE" in err
+
+
+def test_transports_lists_them_with_distribution_and_state() -> None:
+    with command("transports", UMBEL_DISABLE="mem") as process:
+        out, _ = finish(process)
+
+    lines = [line.split() for line in out.decode().splitlines()]
+    assert ["ipc", "umbel", "0.1.0", "loaded"] in lines
+    assert ["mem", "umbel", "0.1.0", "blocked"] in lines
+
+
+def test_transports_tells_why_one_failed(tmp_path: Path) -> None:
+    record = tmp_path / "bad-1.0.dist-info"
+    record.mkdir()
+    (record / "METADATA").write_text("Metadata-Version: 2.1\nName: bad\nVersion: 1.0\n")
+    (record / "entry_points.txt").write_text("[umbel.transports.v1]\nbad = nothing:x\n")
+
+    with command("transports", PYTHONPATH=str(tmp_path)) as process:
+        out, _ = finish(process)
+
+    assert re.search(r"bad +bad 1\.0 +failed: .*nothing", out.decode())
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_what_is_carried(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+    if not os.path.exists("/proc/self/status"):
+        pytest.skip("needs /proc")
+
+    def peak(process: Command) -> int:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        found = re.search(r"VmHWM:\s+(\d+) kB", status)
+        assert found is not None
+        return int(found[1])
+
+    with (
+        listening(path, stdout=subprocess.DEVNULL) as listen,
+        command("connect", f"ipc:{path}", stdin=subprocess.PIPE) as connect,
+    ):
+        assert connect.stdin is not None
+        for _ in range(30):
+            connect.stdin.write(bytes(1 << 20))
+        before = peak(listen), peak(connect)
+        for _ in range(300):
+            connect.stdin.write(bytes(1 << 20))
+        after = peak(listen), peak(connect)
+        connect.stdin.close()
+        assert connect.wait(40) == listen.wait(40) == 0
+
+    assert max(after) - max(before) < 2000
+
+
+# Its parts.
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_shown_on_a_terminal() -> None:
+    screen = Screen()
+    meter = Meter(screen)
+    meter.sent, meter.received = 1_500_000, 10
+
+    showing = umbel.go(meter.show)
+    umbel.msleep(umbel.within(0.3))
+    umbel.hclose(showing)
+    meter.finish()
+
+    assert re.search(r"\r1\.5 MB sent, 10 B received, \S+ .?B/s in", screen.getvalue())
+    assert screen.getvalue().endswith("\n")
+
+
+def test_progress_is_not_shown_elsewhere() -> None:
+    screen = io.StringIO()
+    meter = Meter(screen)
+
+    with umbel.go(meter.show):
+        meter.finish()
+
+    assert screen.getvalue() == ""
+
+
+def test_output_waits_for_a_slow_reader_without_holding_up_others() -> None:
+    read_end, write_end = os.pipe()
+    output = Output(write_end)
+    read: list[bytes] = []
+
+    def drain() -> None:
+        while sum(map(len, read)) < 1_000_000:
+            umbel.fdin(read_end)
+            read.append(os.read(read_end, 10_000))
+
+    with umbel.go(drain):
+        output.write(bytes(1_000_000), -1)
+
+    assert os.get_blocking(write_end)
+    output.close()
+    os.close(read_end)
+    os.close(write_end)
+
+
+def test_output_to_a_socket_works_too() -> None:
+    a, b = socket.socketpair()
+    with a, b:
+        output = Output(a.fileno())
+        output.write(b"hello", 0)
+        output.close()
+
+        assert b.recv(10) == b"hello"
+
+
+def test_input_from_a_terminal_ends_at_its_deadline() -> None:
+    ours, theirs = pty.openpty()
+
+    with pytest.raises(umbel.DeadlineError):
+        Input(theirs).read_into(memoryview(bytearray(10)), 0)
+
+    os.close(ours)
+    os.close(theirs)

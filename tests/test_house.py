@@ -1,0 +1,205 @@
+"""The house itself: imports, docstrings, packaging, and that the README tells truth."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import runpy
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import umbel
+from tests.support import run_python
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+FUNCTIONS = {
+    name: found
+    for name in umbel.__all__
+    if inspect.isfunction(found := getattr(umbel, name))
+}
+
+
+def test_importing_umbel_imports_neither_pluggy_nor_asyncio_nor_a_transport() -> None:
+    code = """
+import sys
+import umbel
+for name in ("pluggy", "asyncio", "umbel_transports", "importlib.metadata", "logging",
+             "argparse", "inspect", "dataclasses"):
+    if name in sys.modules:
+        print(name)
+"""
+    assert run_python(code) == ""
+
+
+def test_every_public_name_exists_and_is_listed_once() -> None:
+    assert len(set(umbel.__all__)) == len(umbel.__all__)
+    for name in umbel.__all__:
+        assert getattr(umbel, name) is not None
+
+
+@pytest.mark.parametrize("name", sorted(FUNCTIONS))
+def test_a_function_documents_the_errors_that_its_parameters_bring(name: str) -> None:
+    text = inspect.getdoc(FUNCTIONS[name]) or ""
+    parameters = inspect.signature(FUNCTIONS[name]).parameters
+    if re.search(r"as `ipc_\w+`", text.split("Args:")[0]):
+        return  # a twin: the other one tells
+
+    if "deadline" in parameters and "never needed here" not in text:
+        assert "Canceled: ECANCELED" in text
+        if name != "msleep":
+            assert "DeadlineError: ETIMEDOUT" in text
+    if "handle" in parameters:
+        assert "BadHandleError: EBADF" in text
+    assert "Source:" in text or name in ("load_plugins", "allow_only")
+
+
+@pytest.mark.parametrize("name", sorted(FUNCTIONS))
+def test_who_can_block_has_the_deadline_last(name: str) -> None:
+    parameters = list(inspect.signature(FUNCTIONS[name]).parameters.values())
+    positional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+
+    if "deadline" in positional:
+        assert positional[-1] == "deadline"
+
+
+def test_the_readme_example_runs_and_prints_what_it_says() -> None:
+    example = re.search(r"```python\n(.*?)```", README, re.DOTALL)
+    assert example is not None
+    promised = re.findall(r"# prints (.*)", example[1])
+
+    printed = run_python(example[1]).splitlines()
+
+    assert printed == promised
+    assert 10 <= len(example[1].splitlines()) <= 20
+
+
+@pytest.mark.parametrize(
+    "page",
+    sorted((ROOT / "docs").rglob("*.md")),
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
+def test_the_examples_of_a_page_run(page: Path, tmp_path: Path) -> None:
+    for code in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        if code.startswith("# not run"):
+            continue
+        promised = re.findall(r"# prints (.*)", code)
+        result = subprocess.run(
+            [sys.executable, "-W", "error", "-c", code],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            cwd=tmp_path,
+        )
+        assert result.returncode == 0, result.stderr
+        assert result.stderr == ""
+        assert result.stdout.splitlines() == promised
+
+
+@pytest.mark.parametrize(
+    "example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name
+)
+def test_an_example_runs(example: Path, tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-W", "error", str(example)],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        cwd=tmp_path,
+    )
+
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_reference_is_what_the_docstrings_say() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "make_reference.py"))
+
+    assert (ROOT / "docs" / "reference.md").read_text() == made["make_reference"](), (
+        "run: python docs/make_reference.py"
+    )
+
+
+@pytest.mark.parametrize(
+    "page",
+    [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_the_top_level_holds_what_it_should() -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True
+    )
+    if tracked.returncode:
+        pytest.skip("not a checkout")
+
+    assert {line.split("/")[0] for line in tracked.stdout.splitlines()} == {
+        ".ci",
+        ".gitignore",
+        "LICENSE",
+        "README.md",
+        "benchmarks",
+        "core",
+        "docs",
+        "examples",
+        "plugins",
+        "pyproject.toml",
+        "tests",
+        "transports",
+        "typings",
+    }
+
+
+def test_all_packages_are_marked_as_typed() -> None:
+    for package in (
+        "core/umbel",
+        "transports/umbel_transports",
+        "plugins/umbel_plugins",
+    ):
+        assert (ROOT / package / "py.typed").exists()
+
+
+def test_the_built_in_transports_are_found_by_entry_point_alone() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    entries = project["entry-points"]["umbel.transports.v1"]
+    files = {path.stem for path in (ROOT / "transports/umbel_transports").glob("*.py")}
+
+    assert {value.split(":")[0].split(".")[1] for value in entries.values()} == (
+        files - {"__init__"}
+    )
+
+
+def test_a_wheel_holds_the_three_packages_and_no_more(tmp_path: Path) -> None:
+    pytest.importorskip("hatchling")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    tops = {name.split("/")[0] for name in names}
+
+    assert tops == {
+        "umbel",
+        "umbel_transports",
+        "umbel_plugins",
+        "umbel-0.1.0.dist-info",
+    }
+    assert sum(name.endswith("py.typed") for name in names) == 3

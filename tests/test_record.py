@@ -1,0 +1,37 @@
+"""Records: what contexts and capabilities are made of."""
+
+from __future__ import annotations
+
+import pytest
+
+from umbel.record import Record
+
+
+class Point(Record):
+    x: int
+    y: int = 5
+
+
+def test_fields_are_given_by_place_or_name_and_have_defaults() -> None:
+    assert (Point(1).x, Point(1).y) == (1, 5)
+    assert (Point(1, 2).y, Point(y=3, x=1).y) == (2, 3)
+
+
+def test_a_record_shows_its_fields() -> None:
+    assert repr(Point(1)) == "Point(x=1, y=5)"
+
+
+def test_a_record_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError, match="make a new one"):
+        Point(1).x = 2  # type: ignore[misc]
+
+
+def test_missing_surplus_and_unknown_fields_are_type_errors() -> None:
+    with pytest.raises(TypeError, match="lacks 'x'"):
+        Point()  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="takes x, y"):
+        Point(1, 2, 3)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="takes x, y"):
+        Point(1, z=3)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="takes x, y"):
+        Point(1, x=3)  # type: ignore[misc]

@@ -1,0 +1,464 @@
+"""Finding transports and plugins, with distributions that are really installed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+import umbel
+from tests.support import python, run_python
+from umbel.registry import add_plugin, remove_plugin
+from umbel.spi import CloseContext, ListenContext, Listener, Outcome, Stream, hookimpl
+
+GOOD = """
+from umbel.spi import SocketStream, hookimpl
+import socket
+class Transport:
+    @hookimpl
+    def umbel_pair(self, context):
+        a, b = socket.socketpair()
+        return SocketStream(a), SocketStream(b)
+transport = Transport()
+"""
+
+Install = Callable[..., str]
+
+
+@pytest.fixture
+def install(tmp_path: Path) -> Install:
+    """Give a function that installs a distribution; it returns the folder."""
+
+    def install(
+        name: str, scheme: str, code: str, group: str = "umbel.transports.v1"
+    ) -> str:
+        module = name.replace("-", "_")
+        (tmp_path / f"{module}.py").write_text(code)
+        record = tmp_path / f"{module}-1.0.dist-info"
+        record.mkdir()
+        (record / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
+        )
+        (record / "entry_points.txt").write_text(
+            f"[{group}]\n{scheme} = {module}:transport\n"
+        )
+        return str(tmp_path)
+
+    return install
+
+
+def run(code: str, folder: str, **env: str) -> str:
+    return run_python("import umbel, errno\n" + code, PYTHONPATH=folder, **env)
+
+
+def test_a_third_partys_transport_is_found_by_its_scheme(install: Install) -> None:
+    folder = install("some-transport", "some", GOOD)
+    code = """
+a, b = umbel.pair("some")
+umbel.bsend(a, b"hello")
+assert umbel.brecv(b, 5) == b"hello"
+with umbel.go(umbel.close, a):
+    assert umbel.close(b).consumed        # the standard shutdown
+try:
+    umbel.ipc_close(umbel.pair("some")[0])
+except umbel.NotSupportedError as error:
+    print(error)
+import os; os._exit(0)
+"""
+    with python("import umbel\n" + code, PYTHONPATH=folder) as process:
+        process.communicate(timeout=30)
+        assert process.returncode == 0
+
+
+def test_an_unknown_scheme_names_the_nearest(install: Install) -> None:
+    with pytest.raises(umbel.UnknownTransportError, match="there is ipc"):
+        umbel.listen("ipx:x")
+    with pytest.raises(umbel.UnknownTransportError, match="ipc, mem"):
+        umbel.connect("quic://x")
+
+
+def test_what_a_transport_cannot_do_is_enotsup(install: Install) -> None:
+    folder = install("some-transport", "some", GOOD)
+    code = """
+try:
+    umbel.listen("some:x")
+except umbel.NotSupportedError as error:
+    print(error)
+"""
+    assert "some-transport 1.0) can't listen" in run(code, folder)
+
+
+@pytest.mark.parametrize(
+    ("broken", "cause"),
+    [
+        ("import nothing_of_that_name", "nothing_of_that_name"),
+        ("raise RuntimeError('at import')", "at import"),
+        ("other = 5", "transport"),
+        (
+            "from umbel.spi import hookimpl\n"
+            "class T:\n"
+            "    @hookimpl\n"
+            "    def umbel_lisen(self, context): ...\n"
+            "transport = T()",
+            "umbel_lisen",
+        ),
+        (
+            "from umbel.spi import hookimpl\n"
+            "class T:\n"
+            "    @hookimpl\n"
+            "    def umbel_listen(self, address): ...\n"
+            "transport = T()",
+            "address",
+        ),
+    ],
+    ids=["import error", "raises", "no such name", "mistyped hook", "parameter"],
+)
+def test_a_broken_transport_is_named_with_its_cause_and_breaks_no_other(
+    install: Install, broken: str, cause: str
+) -> None:
+    folder = install("broken-transport", "broken", broken)
+    code = """
+for _ in range(2):
+    try:
+        umbel.pair("broken")
+    except umbel.PluginError as error:
+        assert error.errno == errno.ELIBACC
+        print(error)
+for end in umbel.pair("ipc"):
+    umbel.hclose(end)
+"""
+    out = run(code, folder)
+
+    assert out.count("broken-transport 1.0") >= 2
+    assert cause in out
+
+
+def test_two_distributions_with_one_scheme_are_eexist(install: Install) -> None:
+    install("one-transport", "same", GOOD)
+    folder = install("other-transport", "same", GOOD)
+    code = """
+try:
+    umbel.pair("same")
+except FileExistsError as error:
+    print(error)
+"""
+    out = run(code, folder)
+
+    assert "one-transport 1.0 and other-transport 1.0" in out
+
+
+def test_a_built_in_wins_against_another_with_a_warning(install: Install) -> None:
+    folder = install("greedy-transport", "mem", "raise RuntimeError('never imported')")
+    code = """
+import warnings
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    for end in umbel.pair("mem"):
+        umbel.hclose(end)
+print([str(w.message) for w in caught])
+"""
+    assert "greedy-transport 1.0" in run(code, folder)
+
+
+def test_a_transport_is_imported_on_first_use_only(install: Install) -> None:
+    folder = install("some-transport", "some", "print('imported')\n" + GOOD)
+    code = """
+print("before")
+for _ in range(2):
+    for end in umbel.pair("some"):
+        umbel.hclose(end)
+"""
+    assert run(code, folder) == "before\nimported\n"
+
+
+def test_many_threads_load_a_transport_once(install: Install) -> None:
+    slow = "import time; time.sleep(0.05); print('imported')\n" + GOOD
+    folder = install("some-transport", "some", slow)
+    code = """
+from concurrent.futures import ThreadPoolExecutor
+def use(_):
+    for end in umbel.pair("some"):
+        umbel.hclose(end)
+with ThreadPoolExecutor(8) as pool:
+    list(pool.map(use, range(8)))
+"""
+    assert run(code, folder) == "imported\n"
+
+
+def test_a_transport_installed_while_running_is_found(install: Install) -> None:
+    with pytest.raises(umbel.UnknownTransportError):
+        umbel.pair("late")
+    folder = install("late-transport", "late", GOOD)
+    code = """
+import sys
+try:
+    umbel.pair("late")
+except umbel.UnknownTransportError:
+    pass
+sys.path.append(sys.argv[1])
+for end in umbel.pair("late"):
+    umbel.hclose(end)
+"""
+    run_python("import umbel\n" + code, folder)
+
+
+BLOCKING = """
+import sys
+left, right = umbel.pair("ipc")
+{block}
+for call in (lambda: umbel.pair("ipc"), lambda: umbel.ipc_listen("x"),
+             lambda: umbel.ipc_fromfd(0)):
+    try:
+        call()
+    except umbel.NotSupportedError as error:
+        assert error.errno == errno.ENOTSUP
+        assert "blocked" in str(error)
+    else:
+        raise SystemExit("not blocked")
+umbel.bsend(left, b"open ones go on")
+assert umbel.brecv(right, 15) == b"open ones go on"
+umbel.hclose(left)
+with umbel.go(umbel.hclose, right):
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    "block", ["umbel.block('ipc')", "umbel.block('*')", "umbel.allow_only('mem')"]
+)
+def test_a_blocked_transport_is_enotsup_while_open_handles_go_on(block: str) -> None:
+    run_python("import umbel, errno\n" + BLOCKING.format(block=block))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("UMBEL_DISABLE", "tcp, some"), ("UMBEL_DISABLE", "*"), ("UMBEL_ALLOW", "ipc")],
+)
+def test_a_blocked_transport_is_never_imported(
+    install: Install, variable: str, value: str
+) -> None:
+    folder = install("some-transport", "some", "print('imported')")
+    code = """
+try:
+    umbel.pair("some")
+except umbel.NotSupportedError:
+    print("blocked")
+"""
+    assert run(code, folder, **{variable: value}) == "blocked\n"
+
+
+def test_an_allowed_transport_works() -> None:
+    run_python(
+        "import umbel\nfor e in umbel.ipc_pair(): umbel.hclose(e)", UMBEL_ALLOW="ipc"
+    )
+
+
+# Observers.
+
+Log = list[object]
+
+
+class Observer:
+    """Notes what passes, and changes it as told."""
+
+    def __init__(self) -> None:
+        self.log: Log = []
+        self.answer: Outcome[object] | None = None
+
+    @hookimpl(wrapper=True)
+    def umbel_close(
+        self, context: CloseContext
+    ) -> Generator[None, Outcome[object], Outcome[object] | None]:
+        self.log.append(context.handle)
+        outcome = yield
+        self.log.append(outcome)
+        return self.answer
+
+
+@pytest.fixture
+def observer() -> Iterator[Observer]:
+    made = Observer()
+    add_plugin(made, "observer")
+    yield made
+    remove_plugin("observer")
+
+
+def close_pair() -> umbel.CloseReport:
+    left, right = umbel.ipc_pair()
+    umbel.done(right)
+    try:
+        return umbel.close(left, 0)
+    finally:
+        umbel.hclose(right)
+
+
+def test_a_wrapper_sees_an_orderly_close_pass_once(observer: Observer) -> None:
+    report = close_pair()
+
+    number, outcome = observer.log
+    assert isinstance(number, int)
+    assert outcome == Outcome(report, None)
+
+
+def test_a_wrapper_sees_the_error_of_a_close(observer: Observer) -> None:
+    left, right = umbel.ipc_pair()
+
+    with pytest.raises(umbel.DeadlineError) as caught:
+        umbel.close(left, 0)
+    umbel.hclose(right)
+
+    assert observer.log[1] == Outcome(None, caught.value)
+
+
+def test_a_wrapper_can_turn_a_close_into_an_error(observer: Observer) -> None:
+    observer.answer = Outcome(None, ZeroDivisionError())
+
+    with pytest.raises(ZeroDivisionError):
+        close_pair()
+
+
+def test_a_wrapper_can_turn_an_error_into_a_report(observer: Observer) -> None:
+    observer.answer = Outcome(umbel.CloseReport(None, 7))
+    left, right = umbel.ipc_pair()
+
+    assert umbel.close(left, 0) == umbel.CloseReport(None, 7)
+    umbel.hclose(right)
+
+
+def test_a_removed_observer_sees_nothing(observer: Observer) -> None:
+    remove_plugin("observer")
+    close_pair()
+    add_plugin(observer, "observer")
+
+    assert observer.log == []
+
+
+class Failing:
+    """Does everything wrong that a wrapper can."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+
+    def _run(self) -> Generator[None, Outcome[object], Outcome[object] | None]:
+        if self.how == "before":
+            raise RuntimeError("before")
+        if self.how == "no yield":
+            return None
+        yield
+        if self.how == "after":
+            raise RuntimeError("after")
+        if self.how == "twice":
+            yield
+        return 5 if self.how == "result" else None  # type: ignore[return-value]
+
+    @hookimpl(wrapper=True)
+    def umbel_close(
+        self, context: CloseContext
+    ) -> Generator[None, Outcome[object], Outcome[object] | None]:
+        return (yield from self._run())
+
+    @hookimpl(wrapper=True)
+    def umbel_listen(
+        self, context: ListenContext
+    ) -> Generator[None, Outcome[object], Outcome[object] | None]:
+        return (yield from self._run())
+
+
+@pytest.mark.parametrize("how", ["before", "no yield", "after", "twice", "result"])
+def test_a_wrapper_that_fails_is_logged_by_name_and_changes_nothing(
+    how: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    add_plugin(Failing(how), "bad-plugin")
+
+    with caplog.at_level(logging.ERROR, "umbel"):
+        report = close_pair()
+        umbel.hclose(umbel.ipc_listen(tmp_path / "x.sock"))
+    remove_plugin("bad-plugin")
+
+    assert report == umbel.CloseReport(True, 0)
+    assert caplog.text.count("bad-plugin") >= 2
+
+
+def test_a_refused_listener_is_not_leaked(tmp_path: Path) -> None:
+    class Refusing:
+        @hookimpl(wrapper=True)
+        def umbel_listen(
+            self, context: ListenContext
+        ) -> Generator[None, Outcome[Listener], Outcome[Listener]]:
+            yield
+            return Outcome(None, PermissionError("not here"))
+
+    add_plugin(Refusing(), "refusing")
+    try:
+        with pytest.raises(PermissionError):
+            umbel.ipc_listen(tmp_path / "x.sock")
+    finally:
+        remove_plugin("refusing")
+
+    assert not (tmp_path / "x.sock").exists()
+
+
+def test_a_plugin_may_only_wrap() -> None:
+    class Greedy:
+        @hookimpl
+        def umbel_pair(self, context: object) -> tuple[Stream, Stream] | None:
+            return None
+
+    with pytest.raises(umbel.PluginError, match="wrapper=True"):
+        add_plugin(Greedy(), "greedy")
+
+    close_pair()
+
+
+def test_plugins_are_loaded_on_request_by_name(install: Install) -> None:
+    watching = """
+from umbel.spi import hookimpl
+class Watching:
+    @hookimpl(wrapper=True)
+    def umbel_pair(self, context):
+        print("pair", context.scheme)
+        outcome = yield
+        return outcome
+transport = Watching()
+"""
+    folder = install("watching", "watch", watching, "umbel.plugins.v1")
+    code = """
+def use():
+    for end in umbel.pair("mem"):
+        umbel.hclose(end)
+use()
+print("loading")
+umbel.load_plugins("watch")
+umbel.load_plugins("watch")
+use()
+try:
+    umbel.load_plugins("nothing")
+except umbel.UnknownTransportError as error:
+    print("watch" in str(error))
+"""
+    assert run(code, folder) == "loading\npair mem\nTrue\n"
+
+
+def test_plugins_are_loaded_by_environment(install: Install) -> None:
+    watching = """
+from umbel.spi import hookimpl
+class Watching:
+    @hookimpl(wrapper=True)
+    def umbel_close(self, context):
+        outcome = yield
+        print("closed", outcome.value)
+        return None
+transport = Watching()
+"""
+    folder = install("watching", "watch", watching, "umbel.plugins.v1")
+    code = """
+a, b = umbel.pair("mem")
+umbel.done(b)
+umbel.close(a)
+umbel.hclose(b)
+"""
+    out = run(code, folder, UMBEL_PLUGINS="watch")
+
+    assert out == "closed CloseReport(consumed=True, discarded=0)\n"
