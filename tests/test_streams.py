@@ -8,13 +8,16 @@ import mmap
 import os
 import random
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import pytest
-from typing_extensions import Buffer
 
 import umbel
 from tests.support import Ends, calls, drain, fill, pattern, wait_until_blocked
 from umbel import Skip
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 SIZES = [1, 511, 512, 513, 3000, 65535, 65536, 65537]
 
