@@ -509,6 +509,52 @@ assert after[0] - before[0] < 1 << 20, (before, after)
     run_python(code, str(tmp_path / "x.sock"))
 
 
+def test_errors_leave_no_cycles_for_the_collector() -> None:
+    # A cycle keeps sockets and buffers alive until the collector happens to run.
+    code = """
+import gc
+import umbel
+
+def attempt(call, *arguments):
+    try:
+        call(*arguments)
+    except (OSError, umbel.Canceled):
+        pass
+
+def work():
+    left, right = umbel.ipc_pair()
+    attempt(umbel.receive, left, 10, 0)
+    attempt(umbel.receive, left, 10, umbel.within(0.001))
+    attempt(umbel.brecv, left, 10, umbel.within(0.001))
+    attempt(umbel.bsend, left, bytes(8 << 20), 0)
+    attempt(umbel.bsend, left, b"")
+    attempt(umbel.close, left, 0)
+    umbel.hclose(right)
+    left, right = umbel.ipc_pair()
+    for call in (umbel.receive, umbel.close):
+        waiting = umbel.go(attempt, call, left)
+        umbel.hclose(waiting)
+    waiting = umbel.go(attempt, umbel.receive, right)
+    umbel.hclose(right)
+    umbel.hclose(waiting)
+    with umbel.listen("mem://x") as listener:
+        attempt(umbel.accept, listener, umbel.within(0.001))
+        waiting = umbel.go(attempt, umbel.accept, listener)
+    umbel.hclose(waiting)
+
+work()
+gc.collect()
+gc.disable()
+gc.set_debug(gc.DEBUG_SAVEALL)
+work()
+gc.collect()
+for thing in gc.garbage:
+    print(type(thing), repr(thing)[:200])
+gc.set_debug(0)
+"""
+    assert run_python(code) == ""
+
+
 # libdill's own example, line by line.
 
 _ANSWERER = """

@@ -87,12 +87,19 @@ class Coroutine:
 
     def raise_pending(self) -> None:
         """Raise what is pending; `Canceled` again and again, others once."""
-        error = self.pending
-        if isinstance(error, Canceled):
+        if isinstance(self.pending, Canceled):
             raise Canceled
-        self.pending = None
-        if error is not None:
-            raise error
+        self.outcome, self.pending = self.pending, None
+        self.raise_outcome()
+
+    def raise_outcome(self) -> None:
+        """Raise what its waiting came to, if that was an error."""
+        error, self.outcome = self.outcome, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # or its traceback would refer to itself, and keep sockets alive
 
 
 class Watch:
@@ -209,10 +216,8 @@ class Hub:
             me.is_parked = False
             if timer is not None:
                 self.timers.cancel(timer)
-        error = me.outcome
-        if error is not None:
-            me.outcome = None
-            raise error
+        if me.outcome is not None:
+            me.raise_outcome()
         if me.pending is not None and not me.is_shielded:
             me.raise_pending()
 
@@ -225,9 +230,8 @@ class Hub:
             me.is_parked = False
             if was_unparked:
                 self.ready.remove(me)
-        error, me.outcome = me.outcome, None
-        if error is not None:
-            raise error
+        if me.outcome is not None:
+            me.raise_outcome()
         if not was_unparked:
             raise DeadlineError
 
@@ -242,11 +246,12 @@ class Hub:
 
     def interrupt(self, coroutine: Coroutine, error: BaseException) -> None:
         """Raise *error* where *coroutine* waits, or at its next blocking call."""
-        if isinstance(error, Canceled) or not coroutine.is_parked:
-            coroutine.pending = error
+        if isinstance(error, Canceled):
+            coroutine.pending = error  # for good, so that itself it is never raised
+            error = Canceled()
         if coroutine.is_parked and not coroutine.is_shielded:
             self.unpark(coroutine, error)
-        elif coroutine.is_parked:
+        elif coroutine.pending is None:
             coroutine.pending = error
 
     def yield_now(self) -> None:
