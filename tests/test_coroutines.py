@@ -534,3 +534,28 @@ def test_context_variables_are_those_of_the_coroutine() -> None:
 
     assert seen == ["one", "two"]
     assert variable.get() == "unset"
+
+
+def test_a_coroutine_starts_with_its_starters_context_variables() -> None:
+    import contextvars
+
+    variable = contextvars.ContextVar("variable", default="unset")
+    seen: list[str] = []
+
+    def child() -> None:
+        seen.append(variable.get())
+        variable.set("the child's")
+
+    def parent() -> None:
+        variable.set("the parent's")
+        with umbel.go(child):
+            pass
+        seen.append(variable.get())
+
+    for _ in range(3):  # on carriers that were used before
+        with umbel.go(parent):
+            pass
+        with umbel.go(child):
+            pass
+
+    assert seen == ["the parent's", "the parent's", "unset"] * 3

@@ -5,7 +5,18 @@ every call and a close that both sides know of: libdill's IPC for Python, from
 threads and from umbel's own coroutines. The README has a first example.
 """
 
+from umbel._kernel.hub import yield_
 from umbel.address import Address
+from umbel.channel import (
+    ChannelHandle,
+    Recv,
+    Send,
+    chdone,
+    chmake,
+    choose,
+    chrecv,
+    chsend,
+)
 from umbel.coroutine import (
     BundleHandle,
     bundle,
@@ -13,7 +24,6 @@ from umbel.coroutine import (
     bundle_wait,
     go,
     msleep,
-    yield_,
 )
 from umbel.deadline import FOREVER, now, within
 from umbel.errors import (
@@ -74,6 +84,7 @@ __all__ = [
     "BundleHandle",
     "BusyError",
     "Canceled",
+    "ChannelHandle",
     "CloseReport",
     "DeadlineError",
     "EndOfStreamError",
@@ -83,6 +94,8 @@ __all__ = [
     "NotSupportedError",
     "PeerIdentity",
     "PluginError",
+    "Recv",
+    "Send",
     "Skip",
     "StreamHandle",
     "UmbelError",
@@ -97,6 +110,11 @@ __all__ = [
     "bundle",
     "bundle_go",
     "bundle_wait",
+    "chdone",
+    "chmake",
+    "choose",
+    "chrecv",
+    "chsend",
     "close",
     "connect",
     "done",

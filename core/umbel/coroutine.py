@@ -24,6 +24,7 @@ from umbel.handle import (
     hclose,
     lookup,
     open_handles,
+    refusal,
     register,
     warn_of_leak,
 )
@@ -41,7 +42,11 @@ class BundleHandle(Handle):
         self, function: Callable[P, object], *args: P.args, **kwargs: P.kwargs
     ) -> None:
         """Start a coroutine in it, as `bundle_go`."""
-        bundle_go(self, function, *args, **kwargs)
+        hub = checkpoint().hub
+        found = open_handles.get(self)
+        if found.__class__ is not Bundle:
+            raise refusal(self, Bundle)
+        hub.start(Task(found, function, args, kwargs))
 
     def wait(self, deadline: int = FOREVER) -> None:
         """Wait until nothing runs in it, as `bundle_wait`."""
@@ -80,27 +85,8 @@ class Bundle(Resource):
         self.failures: list[BaseException] = []
         self.waiting: list[Coroutine] = []
 
-    def go(self, name: str, call: Callable[[], object]) -> None:
-        """Start *call* in a new coroutine of this bundle, at once."""
-        hub = current_hub()
-
-        def body() -> None:
-            coroutine = hub.current
-            coroutine.name = name
-            self.running[coroutine] = None
-            try:
-                call()
-            except Canceled as error:
-                if coroutine.pending is None:
-                    self._fail(coroutine, error)  # raised by hand: tell somebody
-            except BaseException as error:  # noqa: BLE001 - kept for the waiter
-                self._fail(coroutine, error)
-            finally:
-                self._end(coroutine)
-
-        hub.start(body)
-
-    def _fail(self, coroutine: Coroutine, error: BaseException) -> None:
+    def fail(self, coroutine: Coroutine, error: BaseException) -> None:
+        """Keep what escaped from *coroutine* for whoever asks."""
         if coroutine.hub.is_abandoned:
             # A forked child fell out of its coroutine: nobody is left to be told.
             if isinstance(error, SystemExit):
@@ -116,9 +102,9 @@ class Bundle(Resource):
         error.add_note(f"in coroutine {coroutine.name}")
         self.failures.append(error)
 
-    def _end(self, coroutine: Coroutine) -> None:
-        del self.running[coroutine]
-        if self.waiting and (not self.running or self.failures):
+    def tell(self) -> None:
+        """Wake who waits, if there is news."""
+        if not self.running or self.failures:
             for waiter in self.waiting:
                 unpark(waiter)
 
@@ -181,6 +167,46 @@ class Bundle(Resource):
     def describe(self) -> str:
         """As `Resource.describe`."""
         return f"a bundle with {len(self.running)} running coroutines"
+
+
+@final
+class Task(Coroutine):
+    """A coroutine in a bundle: a function and its arguments."""
+
+    __slots__ = ("args", "bundle", "function", "kwargs")
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        function: Callable[..., object],
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+    ) -> None:
+        self.bundle = bundle
+        self.function = function
+        self.args = args
+        self.kwargs = kwargs
+
+    def run(self) -> None:
+        """As `Coroutine.run`: what escapes is kept by the bundle."""
+        bundle = self.bundle
+        bundle.running[self] = None
+        try:
+            self.function(*self.args, **self.kwargs)
+        except Canceled as error:
+            if self.pending is None:
+                bundle.fail(self, error)  # raised by hand: tell somebody
+        except BaseException as error:  # noqa: BLE001 - kept for the waiter
+            bundle.fail(self, error)
+        finally:
+            del bundle.running[self]
+            if bundle.waiting:
+                bundle.tell()
+
+    @property
+    def name(self) -> str:
+        """As `Coroutine.name`."""
+        return getattr(self.function, "__qualname__", None) or repr(self.function)
 
 
 class _Unraisable:
@@ -268,10 +294,11 @@ def bundle_go(
     Source:
         libdill bundle_go(3).
     """
-    checkpoint()
-    found = lookup(handle, Bundle)
-    name = getattr(function, "__qualname__", repr(function))
-    found.go(name, lambda: function(*args, **kwargs))
+    hub = checkpoint().hub
+    found = open_handles.get(handle)
+    if found.__class__ is not Bundle:
+        raise refusal(handle, Bundle)
+    hub.start(Task(found, function, args, kwargs))
 
 
 def bundle_wait(handle: BundleHandle, deadline: int = FOREVER) -> None:
@@ -320,15 +347,3 @@ def msleep(deadline: int) -> None:
             hub.park(deadline)
     except TimeoutError:
         return
-
-
-def yield_() -> None:
-    """Let the other coroutines that are ready run once.
-
-    Raises:
-        Canceled: ECANCELED, the calling coroutine is being canceled.
-
-    Source:
-        libdill yield(3).
-    """
-    checkpoint().hub.yield_now()

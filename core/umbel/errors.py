@@ -24,6 +24,7 @@ class UmbelError(OSError):
     Attributes:
         bytes_done: how many bytes a failed send or receive had moved.
         report: what an orderly close that failed knows of the peer, else None.
+        clause: the index of the clause of `choose` that failed, else None.
     """
 
     number: ClassVar[int] = errno.EIO
@@ -31,6 +32,7 @@ class UmbelError(OSError):
 
     bytes_done: int = 0
     report: CloseReport | None = None
+    clause: int | None = None
 
     def __init__(self, message: str = "") -> None:
         super().__init__(self.number, message or self.advice)

@@ -39,13 +39,12 @@ from umbel._kernel.poller import (
     Poller,
     make_poller,
 )
-from umbel._kernel.switch import Carrier, current_carrier, make_carrier
+from umbel._kernel.switch import Carrier, current_carrier, inherit_context, make_carrier
 from umbel._kernel.timers import Timers
 from umbel.errors import BusyError, Canceled, DeadlineError
 
-#: Switches between two looks at descriptors and timers while the queue is full.
-TURN: Final = 32
-#: Calls that complete at once before the others get a turn.
+#: Calls of a thread's coroutines between two looks at descriptors and timers, and
+#: until one that never has to wait lets others run.
 BUDGET: Final = 128
 #: Idle carriers kept for reuse; more are left to the garbage collector.
 IDLE_CARRIERS: Final = 1024
@@ -60,30 +59,37 @@ class Coroutine:
 
     __slots__ = (
         "__weakref__",
-        "body",
         "carrier",
+        "chosen",
         "hub",
         "is_parked",
         "is_shielded",
-        "name",
         "outcome",
+        "parcel",
         "pending",
-        "switch",
-        "waits_since",
+        "ticket",
     )
 
-    def __init__(self, hub: Hub, carrier: Carrier, body: Callable[[], None]) -> None:
-        self.hub = hub
-        self.carrier = carrier
-        self.switch = carrier.switch
-        self.body = body
-        self.name = ""
-        self.is_parked = False
-        #: While set, an interrupt waits in `pending` instead of waking it.
-        self.is_shielded = False
-        self.outcome: BaseException | None = None
-        self.pending: BaseException | None = None
-        self.waits_since = 0
+    #: All set by its hub, when it is started.
+    carrier: Carrier
+    hub: Hub
+    is_parked: bool
+    #: While set, an interrupt waits in `pending` instead of waking it.
+    is_shielded: bool
+    outcome: BaseException | None
+    pending: BaseException | None
+    #: For waits in queues: the number of the present one, and what came of the last.
+    ticket: int
+    chosen: int
+    parcel: object
+
+    def run(self) -> None:
+        """Do what it is for. Must not raise: whatever escaped would be lost."""
+
+    @property
+    def name(self) -> str:
+        """What it is called, in messages."""
+        return "main"
 
     def raise_pending(self) -> None:
         """Raise what is pending; `Canceled` again and again, others once."""
@@ -170,9 +176,9 @@ class Hub:
     """The coroutines, timers and watched descriptors of one thread."""
 
     def __init__(self) -> None:
-        carrier = current_carrier()
-        self.main = Coroutine(self, carrier, lambda: None)
-        self.main.name = "main"
+        self._parent = current_carrier()
+        self.main = Coroutine()
+        self._equip(self.main, self._parent)
         self.current = self.main
         self.ready: deque[Coroutine] = deque()
         self.clock: Callable[[], int] = _read_clock
@@ -181,8 +187,6 @@ class Hub:
         self.poller: Poller = make_poller()
         self._watches: dict[int, Watch] = {}
         self._idle: list[Carrier] = []
-        self._parent: Carrier = carrier
-        self._turn = TURN
         self._is_asleep = False
         self.is_abandoned = False
         self._inbox: deque[Callable[[], None]] = deque()
@@ -211,7 +215,10 @@ class Hub:
             timer = self.timers.add(deadline, me)
         me.is_parked = True
         try:
-            self._switch(self._next())
+            target = self.ready.popleft() if self.ready else self._next()
+            if target is not me:
+                self.current = target
+                target.carrier.switch()
         finally:
             me.is_parked = False
             if timer is not None:
@@ -255,66 +262,72 @@ class Hub:
             coroutine.pending = error
 
     def yield_now(self) -> None:
-        """Let every other coroutine that is ready run once."""
+        """Let every other coroutine that is ready run once, and look at events."""
+        self.budget = BUDGET
         me = self.current
         if me.pending is not None and not me.is_shielded:
             me.raise_pending()
-        if self._turn <= 1 or not self.ready:
-            self._collect(0)  # before queueing: a signal may raise out of it
+        self._collect(0)  # before queueing: a signal may raise out of it
         self.ready.append(me)
-        self._switch(self._next())
+        target = self.ready.popleft()
+        if target is not me:
+            self.current = target
+            target.carrier.switch()
         if me.pending is not None and not me.is_shielded:
             me.raise_pending()
 
     def spend_budget(self) -> None:
-        """Be fair: yield, for the current coroutine has not blocked for long."""
+        """Be fair: yield, for it is long since others could run."""
         self.budget = BUDGET
         if self.ready or self.timers or len(self._watches) > 1 or self._inbox:
             self.yield_now()
 
-    def _switch(self, target: Coroutine) -> None:
-        if target is not self.current:
-            self.current = target
-            target.switch()
-
     def _next(self) -> Coroutine:
-        self.budget = BUDGET
-        self._turn -= 1
-        if self._turn <= 0 and self.ready:
-            self._collect(0)
         while not self.ready:
             self._collect(self.timers.soonest() or 1)
         return self.ready.popleft()
 
     # Coroutines.
 
-    def start(self, body: Callable[[], None]) -> Coroutine:
-        """Run *body* in a new coroutine, at once, until it first waits.
-
-        Args:
-            body: must not raise: whatever escaped from it would be lost.
-        """
-        if self._idle:
-            carrier = self._idle.pop()
-        else:
-            carrier = make_carrier(self._carry, self._parent)
-        coroutine = Coroutine(self, carrier, body)
+    def start(self, coroutine: Coroutine) -> None:
+        """Run a new *coroutine*, at once, until it first waits."""
+        self._equip(coroutine, self._idle.pop() if self._idle else self._fresh())
         self.ready.append(self.current)
-        self._switch(coroutine)
-        return coroutine
+        self.current = coroutine
+        coroutine.carrier.switch()
+
+    def start_soon(self, coroutine: Coroutine) -> None:
+        """Run a new *coroutine* after those that are ready.
+
+        It does not switch, so that a posted call may use it.
+        """
+        self._equip(coroutine, self._idle.pop() if self._idle else self._fresh())
+        self.ready.append(coroutine)
+
+    def _fresh(self) -> Carrier:
+        return make_carrier(self._carry, self._parent)
+
+    def _equip(self, coroutine: Coroutine, carrier: Carrier) -> None:
+        coroutine.carrier = carrier
+        coroutine.hub = self
+        coroutine.is_parked = coroutine.is_shielded = False
+        coroutine.outcome = coroutine.pending = coroutine.parcel = None
+        coroutine.ticket = coroutine.chosen = 0
+        if carrier is not self._parent:
+            inherit_context(carrier)
 
     def _carry(self) -> None:
         # No locals: they would keep a finished coroutine's objects alive.
         while True:
-            self.current.body()
+            self.current.run()
             if self.is_abandoned:
                 os._exit(0)  # a forked child ran off the end of its coroutine
-            carrier = current_carrier()
             if len(self._idle) >= IDLE_CARRIERS:
                 break
-            self._idle.append(carrier)
-            del carrier
-            self._switch(self._next())
+            self._idle.append(self.current.carrier)
+            self.current = self.ready.popleft() if self.ready else self._next()
+            self.current.carrier.switch()
+        carrier = self.current.carrier
         self.current = self._next()
         # An ending carrier returns to its parent: let that be whose turn it is.
         carrier.parent = self.current.carrier
@@ -345,7 +358,6 @@ class Hub:
 
     def _collect(self, until: int) -> None:
         """Take in events and timers; wait until *until* (0: don't, -1: for ever)."""
-        self._turn = TURN
         timeout = 0.0
         if until:
             self._is_asleep = True
@@ -425,7 +437,8 @@ class Hub:
         self._collect(0)
         if self.ready:
             self.ready.append(self.main)
-            self._switch(self.ready.popleft())
+            self.current = self.ready.popleft()
+            self.current.carrier.switch()
         self._is_asleep = True
         if self.ready or self._inbox:
             return 0
@@ -485,6 +498,33 @@ def checkpoint() -> Coroutine:
     if me.pending is not None and not me.is_shielded:
         me.raise_pending()
     return me
+
+
+def yield_() -> None:
+    """Let the other coroutines that are ready run once.
+
+    Raises:
+        Canceled: ECANCELED, the calling coroutine is being canceled.
+
+    Source:
+        libdill yield(3).
+    """
+    # Hub.yield_now in one call, for it is what a switch costs.
+    try:
+        hub = _local.hub
+    except AttributeError:
+        hub = current_hub()
+    me = hub.current
+    ready = hub.ready
+    hub.budget -= 1
+    if hub.budget <= 0 or not ready:
+        hub.yield_now()
+        return
+    ready.append(me)
+    hub.current = target = ready.popleft()
+    target.carrier.switch()
+    if me.pending is not None and not me.is_shielded:
+        me.raise_pending()
 
 
 def _after_fork_in_child() -> None:

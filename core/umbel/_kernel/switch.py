@@ -8,6 +8,7 @@ carrier is never thrown away: it asks for the next coroutine when one ends.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Final, TypeAlias
 
 from greenlet import getcurrent, greenlet
@@ -16,6 +17,11 @@ Carrier: TypeAlias = greenlet
 
 #: The carrier that the caller runs on.
 current_carrier: Final = getcurrent
+
+
+def inherit_context(carrier: Carrier) -> None:
+    """Let *carrier*, which does not run, go on with a copy of our context variables."""
+    carrier.gr_context = copy_context()
 
 
 def make_carrier(body: Callable[[], object], parent: Carrier) -> Carrier:
