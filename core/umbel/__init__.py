@@ -5,18 +5,10 @@ every call and a close that both sides know of: libdill's IPC for Python, from
 threads and from umbel's own coroutines. The README has a first example.
 """
 
+from typing import TYPE_CHECKING, Final
+
 from umbel._kernel.hub import yield_
 from umbel.address import Address
-from umbel.channel import (
-    ChannelHandle,
-    Recv,
-    Send,
-    chdone,
-    chmake,
-    choose,
-    chrecv,
-    chsend,
-)
 from umbel.coroutine import (
     BundleHandle,
     bundle,
@@ -75,6 +67,47 @@ from umbel.stream import (
 )
 from umbel.transport import PeerIdentity
 from umbel.verbs import connect, listen, pair
+
+if TYPE_CHECKING:
+    from umbel.channel import (
+        ChannelHandle,
+        Recv,
+        Send,
+        chdone,
+        chmake,
+        choose,
+        chrecv,
+        chsend,
+    )
+
+#: What not every program needs is imported when it is first used.
+_LATER: Final = {
+    "ChannelHandle": "umbel.channel",
+    "Recv": "umbel.channel",
+    "Send": "umbel.channel",
+    "chdone": "umbel.channel",
+    "chmake": "umbel.channel",
+    "choose": "umbel.channel",
+    "chrecv": "umbel.channel",
+    "chsend": "umbel.channel",
+}
+
+
+def __getattr__(name: str) -> object:
+    module = _LATER.get(name)
+    if module is None:
+        message = f"module 'umbel' has no attribute {name!r}"
+        raise AttributeError(message)
+    from importlib import import_module
+
+    found: object = getattr(import_module(module), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})
+
 
 __all__ = [
     "FOREVER",

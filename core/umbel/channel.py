@@ -41,6 +41,7 @@ from umbel.handle import Handle, Resource, open_handles, refusal, register
 from umbel.record import Record
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 #: Below this many settled entries a lane's queue is not cleaned.
 SLACK: Final = 64
@@ -71,17 +72,22 @@ class ChannelHandle(Handle, Generic[T]):
             yield value
 
 
-class Send(Record, Generic[T]):
+class Clause(Record, Generic[T_co]):
+    """What `choose` may do: a `Send` or a `Recv`."""
+
+    channel: ChannelHandle[T_co]
+
+
+@final
+class Send(Clause[T_co]):
     """A clause of `choose`: send *value* on *channel*."""
 
-    channel: ChannelHandle[T]
-    value: T
+    value: T_co
 
 
-class Recv(Record, Generic[T]):
+@final
+class Recv(Clause[T_co]):
     """A clause of `choose`: receive a value from *channel*."""
-
-    channel: ChannelHandle[T]
 
 
 #: Who waits, the ticket of that wait, the index of its clause, and what it sends. The
@@ -354,13 +360,13 @@ def chdone(handle: ChannelHandle[T]) -> None:
 
 
 def choose(
-    clauses: Sequence[Send[T] | Recv[T]], deadline: int = FOREVER
+    clauses: Sequence[Clause[T]], deadline: int = FOREVER
 ) -> tuple[int, T | None]:
     """Do the first clause that can go, waiting until one can.
 
     Args:
-        clauses: what might be done; of those that can go at once, the first is done.
-            With none, it sleeps until the deadline.
+        clauses: each a `Send` or a `Recv`; of those that can go at once, the first is
+            done. With none, it sleeps until the deadline.
         deadline: see `umbel.deadline`.
 
     Returns:
@@ -425,7 +431,7 @@ def _settle(entry: _Entry, clause: object) -> object:
 
 
 def _sides(
-    index: int, clause: Send[T] | Recv[T], hub: Hub
+    index: int, clause: Clause[object], hub: Hub
 ) -> tuple[_Lane, _Queue, _Queue]:
     """Give the lane of *clause*, where it would wait, and who may wait for it."""
     try:

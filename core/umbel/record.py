@@ -11,12 +11,13 @@ from typing import ClassVar, dataclass_transform
 
 @dataclass_transform(frozen_default=True, eq_default=False)
 class Record:
-    """A record whose fields are the annotations of its class, in that order."""
+    """A record whose fields are the annotations of its class, its base's first."""
 
     _names: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
-        cls._names = tuple(cls.__annotations__)
+        super().__init_subclass__()
+        cls._names += tuple(cls.__annotations__)
 
     def __init__(self, *values: object, **named: object) -> None:
         names = self._names
