@@ -559,3 +559,88 @@ def test_a_coroutine_starts_with_its_starters_context_variables() -> None:
             pass
 
     assert seen == ["the parent's", "the parent's", "unset"] * 3
+
+
+def test_a_failure_says_where_its_coroutine_was_started() -> None:
+    def fail() -> None:
+        raise ValueError
+
+    line = fail.__code__.co_firstlineno + 4
+    b = umbel.go(fail)
+    with pytest.raises(ExceptionGroup) as caught:
+        umbel.hclose(b)
+
+    (note,) = caught.value.exceptions[0].__notes__
+    assert f"{__file__}:{line}" in note
+
+
+def test_several_coroutines_can_wait_for_one_bundle() -> None:
+    finished: list[str] = []
+    b = umbel.go(umbel.msleep, umbel.within(0.01))
+
+    def wait() -> None:
+        umbel.bundle_wait(b)
+        finished.append("waited")
+
+    with umbel.bundle() as waiting:
+        waiting.go(wait)
+        waiting.go(wait)
+        umbel.bundle_wait(b)
+    umbel.hclose(b)
+
+    assert finished == ["waited", "waited"]
+
+
+def test_nested_bundles_are_canceled_inwards() -> None:
+    order: list[str] = []
+
+    def leaf(name: str) -> None:
+        try:
+            umbel.msleep(-1)
+        finally:
+            order.append(name)
+
+    def branch(name: str) -> None:
+        try:
+            with umbel.bundle() as inner:
+                inner.go(leaf, f"{name}.1")
+                inner.go(leaf, f"{name}.2")
+        finally:
+            order.append(name)
+
+    b = umbel.bundle()
+    b.go(branch, "a")
+    b.go(branch, "b")
+    umbel.yield_()  # all have started
+    umbel.yield_()
+    umbel.hclose(b)
+
+    assert sorted(order) == [
+        "a",
+        "a.1",
+        "a.2",
+        "b",
+        "b.1",
+        "b.2",
+    ]
+    assert order.index("a") > order.index("a.2") > order.index("a.1")
+    assert order.index("b") > order.index("b.2") > order.index("b.1")
+
+
+def test_a_hundred_thousand_timers_mostly_canceled_are_quick() -> None:
+    def wait() -> None:
+        umbel.msleep(umbel.within(3600))
+
+    start = time.monotonic()
+    b = umbel.bundle()
+    for _ in range(20_000):
+        b.go(wait)
+    for _ in range(100_000):
+        try:
+            umbel.bundle_wait(b, 0)
+        except umbel.DeadlineError:
+            pass
+    umbel.hclose(b)
+
+    assert time.monotonic() - start < 20
+    assert len(current_hub().timers) == 0

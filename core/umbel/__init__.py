@@ -79,9 +79,13 @@ if TYPE_CHECKING:
         chrecv,
         chsend,
     )
+    from umbel.insight import Census, census, census_on_signal
+    from umbel.signals import exit_on_signal
+    from umbel.threads import bundle_go_threadsafe, to_thread
 
 #: What not every program needs is imported when it is first used.
 _LATER: Final = {
+    "Census": "umbel.insight",
     "ChannelHandle": "umbel.channel",
     "Recv": "umbel.channel",
     "Send": "umbel.channel",
@@ -90,6 +94,11 @@ _LATER: Final = {
     "choose": "umbel.channel",
     "chrecv": "umbel.channel",
     "chsend": "umbel.channel",
+    "bundle_go_threadsafe": "umbel.threads",
+    "census": "umbel.insight",
+    "census_on_signal": "umbel.insight",
+    "exit_on_signal": "umbel.signals",
+    "to_thread": "umbel.threads",
 }
 
 
@@ -117,6 +126,7 @@ __all__ = [
     "BundleHandle",
     "BusyError",
     "Canceled",
+    "Census",
     "ChannelHandle",
     "CloseReport",
     "DeadlineError",
@@ -142,7 +152,10 @@ __all__ = [
     "bsendl",
     "bundle",
     "bundle_go",
+    "bundle_go_threadsafe",
     "bundle_wait",
+    "census",
+    "census_on_signal",
     "chdone",
     "chmake",
     "choose",
@@ -151,6 +164,7 @@ __all__ = [
     "close",
     "connect",
     "done",
+    "exit_on_signal",
     "fdclean",
     "fdin",
     "fdout",
@@ -183,6 +197,7 @@ __all__ = [
     "pair",
     "query",
     "receive",
+    "to_thread",
     "within",
     "yield_",
 ]

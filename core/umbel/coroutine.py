@@ -11,10 +11,10 @@ import errno
 import os
 import sys
 from collections.abc import Callable
-from types import TracebackType
+from types import CodeType, TracebackType
 from typing import ClassVar, ParamSpec, TypeVar, final
 
-from umbel._kernel.hub import Coroutine, checkpoint, current_hub
+from umbel._kernel.hub import Coroutine, Hub, checkpoint, current_hub
 from umbel.deadline import FOREVER
 from umbel.errors import Canceled, system_error
 from umbel.fd import unpark
@@ -24,6 +24,7 @@ from umbel.handle import (
     hclose,
     lookup,
     open_handles,
+    place_of,
     refusal,
     register,
     warn_of_leak,
@@ -46,7 +47,9 @@ class BundleHandle(Handle):
         found = open_handles.get(self)
         if found.__class__ is not Bundle:
             raise refusal(self, Bundle)
-        hub.start(Task(found, function, args, kwargs))
+        frame = sys._getframe(1)
+        place = (frame.f_code, frame.f_lasti)
+        hub.start(Task(found, function, args, kwargs, place))
 
     def wait(self, deadline: int = FOREVER) -> None:
         """Wait until nothing runs in it, as `bundle_wait`."""
@@ -74,18 +77,19 @@ class BundleHandle(Handle):
 class Bundle(Resource):
     """The coroutines that run in it, in order of start, and what went wrong."""
 
-    __slots__ = ("failures", "running", "waiting")
+    __slots__ = ("failures", "hub", "running", "waiting")
 
     handle_class = BundleHandle
     noun: ClassVar[str] = "bundle"
     verbs: ClassVar[str] = "bundle_go, bundle_wait and hclose"
 
-    def __init__(self) -> None:
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
         self.running: dict[Coroutine, None] = {}
         self.failures: list[BaseException] = []
         self.waiting: list[Coroutine] = []
 
-    def fail(self, coroutine: Coroutine, error: BaseException) -> None:
+    def fail(self, coroutine: Task, error: BaseException) -> None:
         """Keep what escaped from *coroutine* for whoever asks."""
         if coroutine.hub.is_abandoned:
             # A forked child fell out of its coroutine: nobody is left to be told.
@@ -99,7 +103,8 @@ class Bundle(Resource):
             # Meant for the program, not for whoever waits for this bundle.
             coroutine.hub.interrupt(coroutine.hub.main, error)
             return
-        error.add_note(f"in coroutine {coroutine.name}")
+        where = place_of(coroutine.started) or "another thread"
+        error.add_note(f"in coroutine {coroutine.name}, started at {where}")
         self.failures.append(error)
 
     def tell(self) -> None:
@@ -173,7 +178,7 @@ class Bundle(Resource):
 class Task(Coroutine):
     """A coroutine in a bundle: a function and its arguments."""
 
-    __slots__ = ("args", "bundle", "function", "kwargs")
+    __slots__ = ("args", "bundle", "function", "kwargs", "started")
 
     def __init__(
         self,
@@ -181,11 +186,14 @@ class Task(Coroutine):
         function: Callable[..., object],
         args: tuple[object, ...],
         kwargs: dict[str, object],
+        started: tuple[CodeType, int] | None,
     ) -> None:
         self.bundle = bundle
         self.function = function
         self.args = args
         self.kwargs = kwargs
+        #: The instruction that started it; of which line is found when asked for.
+        self.started = started
 
     def run(self) -> None:
         """As `Coroutine.run`: what escapes is kept by the bundle."""
@@ -241,8 +249,7 @@ def bundle() -> BundleHandle:
     Source:
         libdill bundle(3).
     """
-    checkpoint()
-    return register(Bundle(), BundleHandle)
+    return register(Bundle(checkpoint().hub), BundleHandle)
 
 
 def go(
@@ -267,8 +274,12 @@ def go(
     Source:
         libdill go(3).
     """
-    handle = bundle()
-    bundle_go(handle, function, *args, **kwargs)
+    hub = checkpoint().hub
+    found = Bundle(hub)
+    handle = register(found, BundleHandle)
+    frame = sys._getframe(1)
+    place = (frame.f_code, frame.f_lasti)
+    hub.start(Task(found, function, args, kwargs, place))
     return handle
 
 
@@ -298,7 +309,9 @@ def bundle_go(
     found = open_handles.get(handle)
     if found.__class__ is not Bundle:
         raise refusal(handle, Bundle)
-    hub.start(Task(found, function, args, kwargs))
+    frame = sys._getframe(1)
+    place = (frame.f_code, frame.f_lasti)
+    hub.start(Task(found, function, args, kwargs, place))
 
 
 def bundle_wait(handle: BundleHandle, deadline: int = FOREVER) -> None:

@@ -74,7 +74,7 @@ class Resource:
     Attributes:
         number: of the handle that it has, or had last.
         owner: `id` of the handle object that closes it when forgotten; 0: none.
-        opened: the code and line that opened it.
+        opened: the code and instruction that opened it.
     """
 
     __slots__ = ("__weakref__", "number", "opened", "owner")
@@ -135,15 +135,23 @@ def _find_caller() -> tuple[CodeType, int] | None:
         if frame.f_back is None:
             return None
         frame = frame.f_back
-    return frame.f_code, frame.f_lineno
+    return frame.f_code, frame.f_lasti
 
 
 def where_opened(resource: Resource) -> str:
     """Say where *resource* was opened, as "file:line"."""
-    if resource.opened is None:
-        return "an unknown place"
-    code, line = resource.opened
-    return f"{code.co_filename}:{line}"
+    return place_of(resource.opened) or "an unknown place"
+
+
+def place_of(instruction: tuple[CodeType, int] | None) -> str:
+    """Give the "file:line" of an instruction; "" for None."""
+    if instruction is None:
+        return ""
+    code, offset = instruction
+    for start, end, line in code.co_lines():
+        if start <= offset < end:
+            return f"{code.co_filename}:{line}"
+    return code.co_filename
 
 
 def warn_of_leak(handle: int, resource: Resource) -> None:

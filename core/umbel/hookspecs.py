@@ -39,6 +39,16 @@ def umbel_close(context: CloseContext) -> CloseReport | None:
     """Shut `context.endpoint` down in good order before `context.deadline`."""
 
 
+@hookspec
+def umbel_start() -> None:
+    """Only for plugins that do more than wrap: called once, when loaded."""
+
+
+@hookspec
+def umbel_stop() -> None:
+    """Only for plugins that do more than wrap: called when taken out, or at exit."""
+
+
 @hookspec(firstresult=True)
 def umbel_accept(context: AcceptContext) -> Stream | None:
     """Only for wrappers: a listener accepts."""

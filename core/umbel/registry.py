@@ -8,6 +8,7 @@ inside the wrappers of plugins that were loaded on request.
 
 from __future__ import annotations
 
+import atexit
 import errno
 import os
 import threading
@@ -314,6 +315,8 @@ def add_plugin(plugin: object, name: str, source: str = "this program") -> None:
             for implementation in caller.get_hookimpls():
                 if implementation.plugin is not plugin:
                     continue
+                if caller.name in ("umbel_start", "umbel_stop"):
+                    continue
                 if not implementation.wrapper:
                     manager.unregister(plugin)
                     message = (
@@ -326,15 +329,27 @@ def add_plugin(plugin: object, name: str, source: str = "this program") -> None:
         for hook, wrapper in found:
             _wrappers.setdefault(hook, []).append(wrapper)
         _loaded_plugins[name] = source
+        start = getattr(plugin, "umbel_start", None)
+        if start is not None:
+            start()
 
 
 def remove_plugin(name: str) -> None:
-    """Take an observer out again."""
+    """Take a plugin out again."""
     with _lock:
-        _plugin_manager().unregister(name=f"{PLUGINS}:{name}")
+        plugin = _plugin_manager().unregister(name=f"{PLUGINS}:{name}")
+        stop = getattr(plugin, "umbel_stop", None)
+        if stop is not None:
+            stop()
         for hook in list(_wrappers):
             _wrappers[hook] = [w for w in _wrappers[hook] if w.plugin_name != name]
         _loaded_plugins.pop(name, None)
+
+
+@atexit.register
+def _stop_plugins() -> None:
+    for name in list(_loaded_plugins):
+        remove_plugin(name)
 
 
 def is_blocked(scheme: str) -> bool:

@@ -15,6 +15,11 @@ Hooks, each called for its own scheme alone, each raising OSErrors as any functi
     umbel_pair(context: PairContext) -> tuple[Stream, Stream]
     umbel_close(context: CloseContext) -> CloseReport      optional: `shut_down`
 
+A plugin that is no transport may also have these, without arguments:
+
+    umbel_start()      called once, when it is loaded
+    umbel_stop()       called when it is taken out, or at exit
+
 A transport that has a stream socket needs little more than `SocketStream` and
 `SocketListener`. One that waits for anything else uses `Readiness` or `WaitQueue`.
 """

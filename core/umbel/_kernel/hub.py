@@ -27,6 +27,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context
 from typing import Final
 
 from umbel._kernel.doorbell import Doorbell
@@ -66,6 +67,7 @@ class Coroutine:
         "is_shielded",
         "outcome",
         "parcel",
+        "parked_at",
         "pending",
         "ticket",
     )
@@ -82,6 +84,8 @@ class Coroutine:
     ticket: int
     chosen: int
     parcel: object
+    #: When it last began to wait, in ms: the last look at the clock before.
+    parked_at: int
 
     def run(self) -> None:
         """Do what it is for. Must not raise: whatever escaped would be lost."""
@@ -182,6 +186,10 @@ class Hub:
         self.current = self.main
         self.ready: deque[Coroutine] = deque()
         self.clock: Callable[[], int] = _read_clock
+        #: For test clocks: told when all wait, and until when, instead of waiting.
+        self.jump: Callable[[int], None] | None = None
+        self.polled_at = _read_clock()
+        self.thread = threading.get_ident()
         self.timers: Timers[Coroutine] = Timers()
         self.budget = BUDGET
         self.poller: Poller = make_poller()
@@ -209,11 +217,13 @@ class Hub:
             me.raise_pending()
         timer = None
         if deadline >= 0:
-            if deadline <= self.clock():
+            self.polled_at = now = self.clock()
+            if deadline <= now:
                 self._try_once(me)
                 return
             timer = self.timers.add(deadline, me)
         me.is_parked = True
+        me.parked_at = self.polled_at
         try:
             target = self.ready.popleft() if self.ready else self._next()
             if target is not me:
@@ -296,12 +306,17 @@ class Hub:
         self.current = coroutine
         coroutine.carrier.switch()
 
-    def start_soon(self, coroutine: Coroutine) -> None:
+    def start_soon(self, coroutine: Coroutine, context: Context | None = None) -> None:
         """Run a new *coroutine* after those that are ready.
 
         It does not switch, so that a posted call may use it.
+
+        Args:
+            coroutine: a new one.
+            context: its context variables; None: a copy of ours.
         """
         self._equip(coroutine, self._idle.pop() if self._idle else self._fresh())
+        inherit_context(coroutine.carrier, context)
         self.ready.append(coroutine)
 
     def _fresh(self) -> Carrier:
@@ -312,7 +327,7 @@ class Hub:
         coroutine.hub = self
         coroutine.is_parked = coroutine.is_shielded = False
         coroutine.outcome = coroutine.pending = coroutine.parcel = None
-        coroutine.ticket = coroutine.chosen = 0
+        coroutine.ticket = coroutine.chosen = coroutine.parked_at = 0
         if carrier is not self._parent:
             inherit_context(carrier)
 
@@ -361,7 +376,7 @@ class Hub:
         timeout = 0.0
         if until:
             self._is_asleep = True
-            if not self._inbox:
+            if not self._inbox and (self.jump is None or until < 0):
                 timeout = -1 if until < 0 else max(0, until - self.clock()) / 1000
         try:
             events = self.poller.poll(timeout)
@@ -375,10 +390,12 @@ class Hub:
         self._is_asleep = False
         if events:
             self._dispatch(events)
+        elif until > 0 and self.jump is not None and not self._inbox:
+            self.jump(until)
         if self._inbox:
             self._read_inbox()
+        self.polled_at = now = self.clock()
         if self.timers:
-            now = self.clock()
             while (sleeper := self.timers.pop_due(now)) is not None:
                 self.unpark(sleeper, DeadlineError())
 
@@ -447,6 +464,8 @@ class Hub:
     def close(self) -> None:
         """Free the hub's own descriptors: its thread ends, or was forked away."""
         self.is_abandoned = True
+        if self in _hubs:
+            _hubs.remove(self)
         self._is_asleep = False
         self._doorbell.close()
         self.poller.close()
@@ -469,6 +488,12 @@ class _Closer:
 
 _local: Final = _Local()
 _forked_away: Final[list[Hub]] = []
+_hubs: Final[list[Hub]] = []
+
+
+def all_hubs() -> list[Hub]:
+    """List the hubs of all threads that have one."""
+    return list(_hubs)
 
 
 def current_hub() -> Hub:
@@ -477,6 +502,7 @@ def current_hub() -> Hub:
         return _local.hub
     except AttributeError:
         hub = _local.hub = Hub()
+        _hubs.append(hub)
         _local.closer = _Closer(hub)
         return hub
 
@@ -531,6 +557,7 @@ def _after_fork_in_child() -> None:
     # The child's coroutines are copies that must never run: their hub is kept, so
     # that nothing unwinds them, and a fresh one is made on first use.
     hub = _local.__dict__.pop("hub", None)
+    _hubs.clear()
     if hub is not None:
         _forked_away.append(hub)
         hub.close()

@@ -8,7 +8,7 @@ carrier is never thrown away: it asks for the next coroutine when one ends.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from typing import Final, TypeAlias
 
 from greenlet import getcurrent, greenlet
@@ -19,9 +19,9 @@ Carrier: TypeAlias = greenlet
 current_carrier: Final = getcurrent
 
 
-def inherit_context(carrier: Carrier) -> None:
-    """Let *carrier*, which does not run, go on with a copy of our context variables."""
-    carrier.gr_context = copy_context()
+def inherit_context(carrier: Carrier, context: Context | None = None) -> None:
+    """Give *carrier*, which does not run, its context variables: a copy of ours."""
+    carrier.gr_context = copy_context() if context is None else context
 
 
 def make_carrier(body: Callable[[], object], parent: Carrier) -> Carrier:

@@ -8,11 +8,11 @@ errno of what went wrong, as the message on standard error names it.
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 from typing import Final
 
+import umbel
 from umbel.cli.failure import report_failure, status_of
 
 _LISTEN: Final = """\
@@ -70,6 +70,17 @@ def _make_parser() -> argparse.ArgumentParser:
     _add_pipe(commands, "connect", "pipe through a connection", _CONNECT)
 
     commands.add_parser("transports", help="list what is installed, and its state")
+
+    top = commands.add_parser(
+        "top",
+        help="show the open handles and coroutines of another process",
+        description="That process must run with UMBEL_PLUGINS=census.",
+    )
+    top.add_argument(
+        "address", help="ipc:$XDG_RUNTIME_DIR/umbel-UID-PID.sock, or as set"
+    )
+    top.add_argument("--interval", type=_seconds, default=1.0, metavar="SECONDS")
+    top.add_argument("--once", action="store_true", help="print it once and exit")
     return parser
 
 
@@ -114,21 +125,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command is None:
         parser.print_help(sys.stderr)
         return 2
-    signal.signal(signal.SIGTERM, _stop)
+    umbel.exit_on_signal()
     try:
         return _run(options)
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
     except OSError as error:
         report_failure(options.command, error)
         return status_of(error)
     except BaseExceptionGroup as group:
         report_failure(options.command, group)
         return status_of(group)
-
-
-def _stop(number: int, _frame: object) -> None:
-    sys.exit(128 + number)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -140,6 +145,10 @@ def _run(options: argparse.Namespace) -> int:
         from umbel.cli.transports import list_transports
 
         return list_transports()
+    if options.command == "top":
+        from umbel.cli.top import show_census
+
+        return show_census(options.address, options.interval, once=options.once)
     from umbel.cli.pipe import connect_and_pipe, listen_and_echo, listen_and_pipe
 
     if options.command == "connect":

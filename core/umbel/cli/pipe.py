@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import select
-import signal
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -147,22 +146,11 @@ def _pipe(
         sink.close()
 
 
-def _listen(address: str, backlog: int) -> umbel.ListenerHandle:
-    # A signal must not come between the socket file and what would remove it.
-    held = {signal.SIGINT, signal.SIGTERM}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
-    try:
-        listener = umbel.listen(address, backlog)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return listener
-
-
 def listen_and_pipe(
     address: str, backlog: int, seconds: float | None, keep: bool
 ) -> int:
     """Run `umbel listen`; give its exit status."""
-    with _listen(address, backlog) as listener:
+    with umbel.listen(address, backlog) as listener:
         if not keep:
             deadline = _deadline(seconds)
             stream = umbel.accept(listener, deadline)
@@ -178,7 +166,7 @@ def listen_and_echo(
     address: str, backlog: int, seconds: float | None, keep: bool
 ) -> int:
     """Run `umbel listen --echo`; give its exit status."""
-    with _listen(address, backlog) as listener:
+    with umbel.listen(address, backlog) as listener:
         if not keep:
             deadline = _deadline(seconds)
             stream = umbel.accept(listener, deadline)

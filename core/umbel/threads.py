@@ -1,0 +1,131 @@
+"""Ways between threads: into another thread's hub, and out to a worker thread."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar, cast
+
+from umbel._kernel.hub import Coroutine, checkpoint
+from umbel.coroutine import Bundle, Task
+from umbel.deadline import FOREVER
+from umbel.errors import Canceled, DeadlineError, system_error
+from umbel.handle import lookup, open_handles
+
+if TYPE_CHECKING:
+    from umbel.coroutine import BundleHandle
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def bundle_go_threadsafe(
+    handle: BundleHandle,
+    function: Callable[P, object],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> None:
+    """Start a coroutine in a bundle that another thread has made; from any thread.
+
+    It runs in the bundle's thread, when that thread next waits in a call of umbel, with
+    a copy of the caller's context variables. Never blocks.
+
+    Args:
+        handle: the bundle. If it is closed before the coroutine has started, that one
+            never runs.
+        function: what to run.
+        *args: for it.
+        **kwargs: for it.
+
+    Raises:
+        BadHandleError: EBADF, *handle* is not open.
+        NotSupportedError: ENOTSUP, it is not a bundle.
+        OSError: ESRCH, the thread that made it has ended.
+
+    Source:
+        own; asyncio's call_soon_threadsafe with a bundle to live in.
+    """
+    bundle = lookup(handle, Bundle)
+    hub = bundle.hub
+    if hub.is_abandoned:
+        message = f"the thread that made bundle {int(handle)} has ended"
+        raise system_error(errno.ESRCH, message)
+    context = copy_context()
+    number = int(handle)
+
+    def start() -> None:
+        if open_handles.get(number) is bundle:
+            task = Task(bundle, function, args, kwargs, None)
+            bundle.running[task] = None
+            hub.start_soon(task, context)
+
+    hub.post(start)
+
+
+class _Work(Generic[R]):
+    """What a worker thread does for a coroutine, and what came of it."""
+
+    def __init__(self, function: Callable[[], R], coroutine: Coroutine) -> None:
+        self.function = function
+        self.coroutine = coroutine
+        self.is_done = False
+        self.result: R | None = None
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self.result = self.function()
+        except BaseException as error:  # noqa: BLE001 - raised in the coroutine
+            self.error = error
+        self.is_done = True
+        coroutine = self.coroutine
+        coroutine.hub.post(lambda: coroutine.hub.unpark(coroutine))
+
+    def outcome(self) -> R:
+        error, self.error = self.error, None
+        try:
+            if error is not None:
+                raise error
+            return cast("R", self.result)
+        finally:
+            del error  # its traceback must not refer to itself
+
+
+def to_thread(function: Callable[[], R], deadline: int = FOREVER) -> R:
+    """Run blocking work in a thread of its own, while other coroutines go on.
+
+    A thread can't be stopped: after ETIMEDOUT or ECANCELED it runs on to its end, what
+    it returns or raises is dropped, and the program's end does not wait for it.
+
+    Args:
+        function: the work, without arguments (else a lambda, or functools.partial).
+            It has a copy of the caller's context variables.
+        deadline: see `umbel.deadline`.
+
+    Returns:
+        what *function* returned.
+
+    Raises:
+        DeadlineError: ETIMEDOUT, it was not ready in time.
+        Canceled: ECANCELED, the calling coroutine is being canceled.
+        BaseException: what *function* raised.
+
+    Source:
+        own; asyncio.to_thread with a deadline.
+    """
+    me = checkpoint()
+    work = _Work(function, me)
+    context = copy_context()
+    threading.Thread(
+        target=lambda: context.run(work.run), name="umbel.to_thread", daemon=True
+    ).start()
+    try:
+        while not work.is_done:
+            me.hub.park(deadline)
+    except (DeadlineError, Canceled):
+        # What was ready at the same moment counts; a next call is canceled instead.
+        if not work.is_done:
+            raise
+    return work.outcome()

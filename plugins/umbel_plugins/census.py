@@ -1,0 +1,78 @@
+"""census: lets `umbel top` look into this process.
+
+    UMBEL_PLUGINS=census python program.py      # or umbel.load_plugins("census")
+
+It listens on a socket that only the same user can open, and answers each connection
+with the census of the moment, as JSON. UMBEL_CENSUS names another address than
+`default_address(pid)`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import threading
+
+import umbel
+from umbel.spi import hookimpl
+
+#: For a client that connects and then reads nothing.
+PATIENCE = 5.0
+
+
+def default_address(pid: int) -> umbel.Address:
+    """Say where the process of that pid answers."""
+    folder = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+    name = f"umbel-{os.getuid()}-{pid}.sock"
+    return umbel.Address("ipc", os.path.join(folder, name))
+
+
+class CensusPlugin:
+    """Serves the census from a thread of its own."""
+
+    def __init__(self) -> None:
+        self._listener: umbel.ListenerHandle | None = None
+        self._thread: threading.Thread | None = None
+
+    @hookimpl
+    def umbel_start(self) -> None:
+        """Begin to serve; a place that is taken is told on standard error."""
+        text = os.environ.get("UMBEL_CENSUS")
+        address = umbel.Address.parse(text) if text else default_address(os.getpid())
+        try:
+            self._listener = umbel.listen(address, mode=0o600)
+        except OSError as error:
+            # Looking on is no reason to stop the program that is looked at.
+            print(f"umbel: no census at {address}: {error}", file=sys.stderr)
+            return
+        self._thread = threading.Thread(
+            target=self._serve, args=(self._listener,), name="umbel.census", daemon=True
+        )
+        self._thread.start()
+
+    @hookimpl
+    def umbel_stop(self) -> None:
+        """Stop to serve."""
+        if self._listener is not None and self._thread is not None:
+            umbel.hclose(self._listener)
+            self._thread.join(PATIENCE)
+            self._listener = self._thread = None
+
+    def _serve(self, listener: umbel.ListenerHandle) -> None:
+        for stream in listener:
+            deadline = umbel.within(PATIENCE)
+            try:
+                with stream:
+                    umbel.bsend(stream, _encode(umbel.census()), deadline)
+                    umbel.close(stream, deadline)
+            except OSError:
+                pass  # who asked has gone; the next one, please
+
+
+def _encode(census: umbel.Census) -> bytes:
+    return json.dumps([os.getpid(), census.handles, census.coroutines]).encode()
+
+
+plugin = CensusPlugin()

@@ -1,0 +1,216 @@
+"""The census, its signal, its plugin and `umbel top`."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import umbel
+from tests.support import Ends, python, wait_until
+
+HERE = re.escape(__file__)
+
+
+def test_a_stream_is_listed_with_its_state_and_bytes(ends: Ends, scheme: str) -> None:
+    left, right = ends
+    umbel.bsend(left, b"12345")
+    umbel.done(left)
+    umbel.brecv(right, 5)
+    umbel.receive(right)
+
+    lines = {line.number: line for line in umbel.census().handles}
+
+    assert lines[left].kind == "byte stream"
+    assert (lines[left].state, lines[left].bytes_out) == ("done", 5)
+    assert (lines[right].state, lines[right].bytes_in) == ("ended", 5)
+    assert lines[left].address.startswith(scheme)
+
+
+def test_broken_directions_are_told(ends: Ends) -> None:
+    with pytest.raises(umbel.DeadlineError):
+        umbel.brecv(ends[0], 1, 0)
+
+    (line,) = (found for found in umbel.census().handles if found.number == ends[0])
+
+    assert line.state == "in broken"
+
+
+def test_every_kind_of_handle_is_listed_with_its_place() -> None:
+    listener = umbel.listen("mem://x")
+    channel = umbel.chmake()
+    bundle = umbel.bundle()
+
+    lines = {line.number: line for line in umbel.census().handles}
+
+    assert lines[listener].address == "mem://x"
+    assert lines[channel[0]].kind == "channel"
+    assert lines[bundle].state == "0 running"
+    assert re.fullmatch(rf"{HERE}:\d+", lines[listener].opened)
+    for handle in (listener, bundle, *channel):
+        umbel.hclose(handle)
+
+
+def test_a_coroutine_is_listed_with_what_it_waits_on_and_where(ends: Ends) -> None:
+    def wait() -> None:
+        umbel.receive(ends[0])
+
+    b = umbel.go(wait)
+    coroutines = umbel.census().coroutines
+    umbel.hclose(b)
+
+    (line,) = (found for found in coroutines if found.bundle == b)
+    first = wait.__code__.co_firstlineno
+    assert "wait" in line.name
+    assert line.state == "waiting"
+    assert line.waits_on == f"receive({int(ends[0])})"
+    assert line.place == f"{__file__}:{first + 1}"
+    assert line.started == f"{__file__}:{first + 3}"
+    assert line.since >= 0
+
+
+def test_main_is_listed_as_running() -> None:
+    mains = [line for line in umbel.census().coroutines if line.name == "main"]
+
+    assert [(line.thread, line.state) for line in mains] == [("MainThread", "running")]
+
+
+def test_what_is_ready_is_told_from_what_waits() -> None:
+    b = umbel.go(umbel.yield_)
+    states = [line.state for line in umbel.census().coroutines if line.bundle == b]
+    umbel.hclose(b)
+
+    assert states == ["ready"]
+
+
+def test_the_coroutines_of_other_threads_are_listed() -> None:
+    import threading
+
+    left, right = umbel.ipc_pair()
+    thread = threading.Thread(target=umbel.receive, args=(left,), name="other thread")
+    thread.start()
+
+    def find() -> list[str]:
+        lines = umbel.census().coroutines
+        return [x.waits_on for x in lines if x.thread == "other thread"]
+
+    wait_until(lambda: find() == [f"receive({int(left)})"])
+    umbel.bsend(right, b"x")
+    thread.join()
+    umbel.hclose(left)
+    umbel.hclose(right)
+
+
+def test_a_census_is_printed_as_tables(ends: Ends) -> None:
+    text = str(umbel.census())
+
+    assert "2 open handles" in text
+    assert re.search(r"number +kind +address +state +bytes in", text)
+    assert re.search(rf"{int(ends[0])} +byte stream", text)
+    assert "1 coroutines" in text
+
+
+def test_a_signal_prints_the_census() -> None:
+    code = """
+import umbel
+umbel.census_on_signal()
+with umbel.listen("mem://watched") as listener:
+    b = umbel.go(umbel.accept, listener)
+    print("ready", flush=True)
+    umbel.fdin(0)
+    umbel.hclose(b)
+"""
+    with python(code) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGQUIT)
+        _, err = process.communicate("\n", timeout=30)
+
+    assert process.returncode == 0
+    assert "mem://watched" in err
+    assert "fdin()" in err
+
+
+WATCHED = """
+import umbel
+umbel.load_plugins("census")
+with umbel.listen("mem://watched") as listener:
+    b = umbel.go(umbel.accept, listener)
+    print("ready", flush=True)
+    umbel.fdin(0)
+    umbel.hclose(b)
+"""
+
+
+def top(address: str, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "umbel", "top", address, *options],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+def test_top_shows_the_census_of_another_process(tmp_path: Path) -> None:
+    address = f"ipc:{tmp_path}/c.sock"
+
+    with python(WATCHED, UMBEL_CENSUS=address) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        mode = (tmp_path / "c.sock").stat().st_mode
+        found = [top(address, "--once") for _ in range(2)]
+        _, err = process.communicate("\n", timeout=30)
+
+    assert stat.S_IMODE(mode) == 0o600
+    for result in found:
+        assert result.returncode == 0, result.stderr
+        assert f"process {process.pid}" in result.stdout
+        assert "mem://watched" in result.stdout
+        assert "accept(" in result.stdout
+    assert (process.returncode, err) == (0, "")
+    assert os.listdir(tmp_path) == []
+
+
+def test_top_goes_on_until_it_is_stopped(tmp_path: Path) -> None:
+    address = f"ipc:{tmp_path}/c.sock"
+
+    with python(WATCHED, UMBEL_CENSUS=address) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with subprocess.Popen(
+            [sys.executable, "-m", "umbel", "top", address, "--interval", "0.01"],
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as watcher:
+            assert watcher.stdout is not None
+            seen = 0
+            while seen < 3:
+                seen += watcher.stdout.readline().startswith("process ")
+            watcher.send_signal(signal.SIGINT)
+            watcher.communicate(timeout=30)
+        process.communicate("\n", timeout=30)
+
+    assert watcher.returncode == 128 + signal.SIGINT
+
+
+def test_top_of_a_process_that_serves_none_says_so(tmp_path: Path) -> None:
+    result = top(f"ipc:{tmp_path}/nothing.sock", "--once")
+
+    assert result.returncode == 2
+    assert "ENOENT" in result.stderr
+
+
+def test_a_place_that_is_taken_does_not_stop_the_program(tmp_path: Path) -> None:
+    (tmp_path / "c.sock").write_text("taken")
+
+    with python(WATCHED, UMBEL_CENSUS=f"ipc:{tmp_path}/c.sock") as process:
+        _, err = process.communicate("\n", timeout=30)
+
+    assert process.returncode == 0
+    assert "no census" in err
