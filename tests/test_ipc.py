@@ -609,3 +609,229 @@ def test_open_and_close_in_one_thread_never_reach_anothers_stream() -> None:
 
     assert failures == []
     wait_until(lambda: threading.active_count() == 1)
+
+
+# Groups, takeover, owners.
+
+
+def test_the_group_is_that_which_was_asked_for(tmp_path: Path) -> None:
+    import grp
+
+    group = grp.getgrgid(os.getgid())
+    for asked in (group.gr_gid, group.gr_name):
+        with umbel.listen(f"ipc:{tmp_path}/x.sock", group=asked, mode=0o660):
+            found = (tmp_path / "x.sock").stat()
+            assert (found.st_gid, stat.S_IMODE(found.st_mode)) == (group.gr_gid, 0o660)
+
+
+def test_an_unknown_group_is_einval_and_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="no group") as caught:
+        umbel.listen(f"ipc:{tmp_path}/x.sock", group="no such group")
+
+    assert caught.value.errno == errno.EINVAL
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o777])
+def test_the_mode_holds_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        listener = umbel.listen(f"ipc:{tmp_path}/x.sock", mode=0o620)
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE((tmp_path / "x.sock").stat().st_mode) == 0o620
+    umbel.hclose(listener)
+
+
+def test_who_holds_a_name_is_named_by_pid(tmp_path: Path) -> None:
+    if not os.path.exists("/proc/net/unix"):
+        pytest.skip("needs /proc")
+    abstract = f"@umbel-test-owner-{os.getpid()}"
+    for path in (str(tmp_path / "x.sock"), abstract):
+        with (
+            umbel.ipc_listen(path),
+            pytest.raises(OSError, match=f"process {os.getpid()}") as caught,
+        ):
+            umbel.ipc_listen(path)
+        assert caught.value.errno == errno.EADDRINUSE
+
+
+def test_a_takeover_leaves_no_gap_and_the_old_one_serves_its_queue(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "x.sock"
+    old = umbel.ipc_listen(path)
+    queued = umbel.ipc_connect(path)
+
+    new = umbel.listen(f"ipc:{path}", takeover=True, mode=0o600)
+    later = umbel.ipc_connect(path)
+    umbel.bsend(queued, b"old")
+    umbel.bsend(later, b"new")
+
+    for listener, word in ((old, b"old"), (new, b"new")):
+        server = umbel.accept(listener, 0)
+        assert umbel.brecv(server, 3) == word
+        umbel.hclose(server)
+        with pytest.raises(umbel.DeadlineError):
+            umbel.accept(listener, 0)
+    umbel.hclose(old)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600  # the new one's, still there
+    exchange(new, path)
+    for handle in (new, queued, later):
+        umbel.hclose(handle)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_takeover_of_nothing_just_listens(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    with umbel.listen(f"ipc:{path}", takeover=True) as listener:
+        exchange(listener, path)
+
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_takeover_never_replaces_a_file_or_an_abstract_name(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("precious")
+
+    with pytest.raises(OSError, match="no socket") as caught:
+        umbel.listen(f"ipc:{tmp_path}/file", takeover=True)
+    with pytest.raises(umbel.NotSupportedError):
+        umbel.listen("ipc:@umbel-test-takeover", takeover=True)
+
+    assert caught.value.errno == errno.EADDRINUSE
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_takeovers_under_load_lose_no_connection(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+    served: list[bytes] = []
+    stop: list[str] = []
+
+    def serve(listener: umbel.ListenerHandle) -> None:
+        with listener:
+            while not stop:
+                try:
+                    s = umbel.accept(listener, umbel.within(0.05))
+                except umbel.DeadlineError:
+                    continue
+                with s:
+                    served.append(umbel.brecv(s, 4))
+
+    def connect() -> None:
+        for i in range(200):
+            with umbel.ipc_connect(path, umbel.within(20)) as s:
+                umbel.bsend(s, i.to_bytes(4, "big"))
+        stop.append("all were served")
+
+    with umbel.bundle() as b:
+        b.go(serve, umbel.ipc_listen(path))
+        b.go(connect)
+        while not stop:
+            b.go(serve, umbel.listen(f"ipc:{path}", takeover=True))
+            umbel.msleep(umbel.within(0.005))
+
+    assert sorted(served) == [i.to_bytes(4, "big") for i in range(200)]
+
+
+# Signals and deaths at any time.
+
+
+def test_a_storm_of_signals_disturbs_no_call(tmp_path: Path) -> None:
+    code = """
+import signal, sys
+import umbel
+signal.signal(signal.SIGALRM, lambda *_: None)
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+path = sys.argv[1]
+with umbel.ipc_listen(path, backlog=1) as listener:
+    waiting = []
+    try:
+        while True:
+            waiting.append(umbel.ipc_connect(path, 0))
+    except umbel.DeadlineError:
+        pass
+    deadline = umbel.within(0.2)
+    try:
+        umbel.ipc_connect(path, deadline)      # full: until the deadline, not before
+    except umbel.DeadlineError:
+        assert umbel.now() >= deadline
+    def serve():
+        for s in listener:
+            while data := umbel.receive(s):
+                umbel.bsend(s, data)
+            umbel.hclose(s)
+    with umbel.bundle() as b:
+        b.go(serve)
+        for s in waiting:
+            umbel.hclose(s)
+        for _ in range(200):
+            s = umbel.ipc_connect(path)
+            with umbel.bundle() as sending:
+                sending.go(umbel.bsend, s, bytes(300_000))
+                assert umbel.brecv(s, 300_000) == bytes(300_000)
+            umbel.ipc_close(s)
+        umbel.hclose(b)
+signal.setitimer(signal.ITIMER_REAL, 0)
+"""
+    run_python(code, str(tmp_path / "x.sock"))
+
+
+_STEPS = """
+import sys
+import umbel
+path, step = sys.argv[1:]
+def at(name):
+    if name == step:
+        print("at " + name, flush=True)
+        umbel.msleep(-1)
+at("start")
+s = umbel.ipc_connect(path)
+at("connected")
+umbel.bsend(s, b"A" * 10)
+at("sent")
+umbel.brecv(s, 5)
+at("half read")
+umbel.brecv(s, 5)
+at("read")
+umbel.done(s)
+at("done")
+umbel.ipc_close(s)
+at("closed")
+"""
+
+
+@pytest.mark.parametrize(
+    ("step", "received", "outcome"),
+    [
+        ("connected", b"", umbel.BrokenStreamError),
+        ("sent", b"A" * 10, umbel.BrokenStreamError),
+        ("half read", b"A" * 10, umbel.BrokenStreamError),
+        ("read", b"A" * 10, None),
+        ("done", b"A" * 10, None),
+    ],
+)
+def test_a_peer_killed_at_any_step_is_told_as_far_as_it_can_be_known(
+    tmp_path: Path, step: str, received: bytes, outcome: type[OSError] | None
+) -> None:
+    path = tmp_path / "x.sock"
+
+    with umbel.ipc_listen(path) as listener, python(_STEPS, str(path), step) as peer:
+        server = umbel.ipc_accept(listener, umbel.within(20))
+        umbel.bsend(server, b"B" * 10)
+        assert peer.stdout is not None
+        assert peer.stdout.readline() == f"at {step}\n"
+        peer.send_signal(signal.SIGKILL)
+        got = b""
+        raised: BaseException | None = None
+        try:
+            while chunk := umbel.receive(server, 100, umbel.within(20)):
+                got += chunk
+            umbel.close(server, umbel.within(20))
+        except OSError as error:
+            raised = error
+            umbel.hclose(server)
+
+    assert got in (received, b"")  # a reset may overtake what was sent
+    assert type(raised) is (outcome or type(None))

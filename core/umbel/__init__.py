@@ -80,6 +80,13 @@ if TYPE_CHECKING:
         chsend,
     )
     from umbel.insight import Census, census, census_on_signal
+    from umbel.passing import (
+        receive_handle,
+        receive_with_fds,
+        send_handle,
+        send_with_fds,
+    )
+    from umbel.peer import same_user
     from umbel.signals import exit_on_signal
     from umbel.threads import bundle_go_threadsafe, to_thread
 
@@ -98,6 +105,11 @@ _LATER: Final = {
     "census": "umbel.insight",
     "census_on_signal": "umbel.insight",
     "exit_on_signal": "umbel.signals",
+    "receive_handle": "umbel.passing",
+    "receive_with_fds": "umbel.passing",
+    "same_user": "umbel.peer",
+    "send_handle": "umbel.passing",
+    "send_with_fds": "umbel.passing",
     "to_thread": "umbel.threads",
 }
 
@@ -197,6 +209,11 @@ __all__ = [
     "pair",
     "query",
     "receive",
+    "receive_handle",
+    "receive_with_fds",
+    "same_user",
+    "send_handle",
+    "send_with_fds",
     "to_thread",
     "within",
     "yield_",

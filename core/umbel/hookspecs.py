@@ -7,6 +7,7 @@ import pluggy
 from umbel.report import CloseReport
 from umbel.transport import (
     AcceptContext,
+    AdoptContext,
     CloseContext,
     ConnectContext,
     DoneContext,
@@ -32,6 +33,11 @@ def umbel_connect(context: ConnectContext) -> Stream | None:
 @hookspec(firstresult=True)
 def umbel_pair(context: PairContext) -> tuple[Stream, Stream] | None:
     """Make two streams that are each other's peers."""
+
+
+@hookspec(firstresult=True)
+def umbel_adopt(context: AdoptContext) -> Stream | Listener | None:
+    """Take over `context.fd`, which something else has opened."""
 
 
 @hookspec(firstresult=True)

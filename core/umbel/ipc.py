@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 from umbel._kernel.hub import checkpoint
 from umbel.address import Address, path_address
-from umbel.connection import Connection, InboundUse, find_connection
+from umbel.connection import Connection, InboundUse
 from umbel.deadline import FOREVER
 from umbel.errors import NotSupportedError, system_error
 from umbel.handle import bad_handle, close, open_handles, refusal, register
 from umbel.listener import ListenerHandle, Listening, accept, open_stream
 from umbel.memory import Memory
+from umbel.passing import find_passing
 from umbel.registry import find_transport
 from umbel.report import CloseReport
 from umbel.stream import StreamHandle, done
-from umbel.transport import DescriptorPassing
+from umbel.transport import AdoptContext, Listener, Stream
 from umbel.verbs import BACKLOG, connect, listen, pair
 
 Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -155,21 +156,16 @@ def ipc_listener_fromfd(fd: int) -> ListenerHandle:
 def _adopt_stream(fd: int, scheme: str) -> StreamHandle:
     checkpoint()
     transport = find_transport(scheme)
-    from umbel.sockets import SocketStream, adopt_socket
-
-    stream = SocketStream(adopt_socket(fd, is_listening=False))
-    return open_stream(stream, Address(scheme, ""), transport)
+    address = Address(scheme, "")
+    stream = transport.adopt(AdoptContext(address, fd))
+    return open_stream(cast("Stream", stream), address, transport)
 
 
 def _adopt_listener(fd: int, scheme: str) -> ListenerHandle:
     checkpoint()
     transport = find_transport(scheme)
-    from umbel.sockets import SocketListener, adopt_socket
-
-    sock = adopt_socket(fd, is_listening=True)
-    name = os.fsdecode(sock.getsockname())
-    location = "@" + name[1:] if name.startswith("\0") else name
-    listener = SocketListener(sock, Address("ipc", location))
+    context = AdoptContext(Address(scheme, ""), fd, is_listener=True)
+    listener = cast("Listener", transport.adopt(context))
     return register(Listening(listener, transport), ListenerHandle)
 
 
@@ -261,7 +257,7 @@ def ipc_sendfd(handle: StreamHandle, fd: int, deadline: int = FOREVER) -> None:
         libdill ipc_sendfd(3). Differs: a peer that is gone is an error, no SIGPIPE.
     """
     me = checkpoint()
-    connection, passing = _find_passing(handle)
+    connection, passing = find_passing(handle)
     os.fstat(fd)  # EBADF before anything has begun
     connection.outbound(
         me, lambda data, until: passing.send(data, [fd], until), _CARRIER, deadline
@@ -297,7 +293,7 @@ def ipc_recvfd(handle: StreamHandle, deadline: int = FOREVER) -> int:
         libdill ipc_recvfd(3). Differs: close-on-exec, and nothing is leaked.
     """
     me = checkpoint()
-    connection, passing = _find_passing(handle)
+    connection, passing = find_passing(handle)
     with InboundUse(me, connection) as inbound:
         data, received = passing.receive(1, 1, deadline)
         inbound.require(len(data))
@@ -305,15 +301,6 @@ def ipc_recvfd(handle: StreamHandle, deadline: int = FOREVER) -> int:
             message = f"a byte ({data!r}) without a descriptor came where one was due"
             raise system_error(errno.EPROTO, message)
         return received[0]
-
-
-def _find_passing(handle: int) -> tuple[Connection, DescriptorPassing]:
-    connection = find_connection(handle)
-    passing = connection.stream.query(DescriptorPassing)
-    if passing is None:
-        message = f"{connection.describe()} can't pass descriptors"
-        raise NotSupportedError(message)
-    return connection, passing
 
 
 def _in(mem: Memory | None) -> dict[str, object]:

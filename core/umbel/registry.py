@@ -26,6 +26,7 @@ from umbel.record import Record
 from umbel.report import CloseReport
 from umbel.shutdown import shut_down
 from umbel.transport import (
+    AdoptContext,
     CloseContext,
     ConnectContext,
     ListenContext,
@@ -48,6 +49,14 @@ C = TypeVar("C")
 TRANSPORTS: Final = "umbel.transports.v1"
 PLUGINS: Final = "umbel.plugins.v1"
 
+#: What a transport may implement.
+HOOKS: Final = (
+    "umbel_listen",
+    "umbel_connect",
+    "umbel_pair",
+    "umbel_adopt",
+    "umbel_close",
+)
 #: Installed schemes that are named when one is unknown, the most alike first.
 NEAREST: Final = 5
 
@@ -100,6 +109,15 @@ class Transport:
             "umbel_pair",
             context,
             cast("Callable[[PairContext], tuple[Stream, Stream]]", function),
+        )
+
+    def adopt(self, context: AdoptContext) -> Stream | Listener:
+        """Run `umbel_adopt`."""
+        function = self._function("umbel_adopt")
+        return self._run(
+            "umbel_adopt",
+            context,
+            cast("Callable[[AdoptContext], Stream | Listener]", function),
         )
 
     def close(self, context: CloseContext) -> CloseReport:
@@ -176,7 +194,7 @@ def _load_transport(scheme: str) -> Transport:
     manager = _plugin_manager()
     _register(manager, plugin, f"{TRANSPORTS}:{scheme}", source)
     functions: dict[str, object] = {}
-    for hook in ("umbel_listen", "umbel_connect", "umbel_pair", "umbel_close"):
+    for hook in HOOKS:
         for found in getattr(manager.hook, hook).get_hookimpls():
             if found.plugin is plugin and not found.wrapper:
                 functions[hook] = found.function

@@ -32,6 +32,7 @@ from umbel.transport import (
     Fileno,
     PeerIdentity,
     Stream,
+    Transfer,
     UnreadBytes,
 )
 
@@ -47,6 +48,10 @@ TRUNCATED: Final = socket.MSG_CTRUNC
 #: is then 2-3 times as fast as with the kernel's 208 KiB, and others pay nothing.
 SEND_BUFFER: Final = 1 << 20
 
+#: Linux, as Python does not name them yet (asm-generic/socket.h).
+SO_PEERPIDFD: Final = 77
+SO_PASSRIGHTS: Final = 83
+
 #: Buffers that one sendmsg takes.
 IOV_MAX: Final = os.sysconf("SC_IOV_MAX") if "SC_IOV_MAX" in os.sysconf_names else 1024
 
@@ -60,6 +65,7 @@ class SocketStream:
     __slots__ = (
         "__weakref__",
         "_is_empty",
+        "_pidfd",
         "_readiness",
         "_recvmsg",
         "_send",
@@ -76,6 +82,7 @@ class SocketStream:
         self._recvmsg = sock.recvmsg
         self._send_buffer = send_buffer
         self._is_empty = False
+        self._pidfd = -1
 
     # Sending.
 
@@ -195,6 +202,9 @@ class SocketStream:
     def abort(self) -> None:
         """As `Stream.abort`."""
         self._readiness.forget()
+        pidfd, self._pidfd = self._pidfd, -1
+        if pidfd >= 0:
+            os.close(pidfd)
         try:
             self._socket.close()
         except OSError:
@@ -211,6 +221,14 @@ class SocketStream:
         return error
 
     # Descriptors, at their place in the data.
+
+    def refuse_descriptors(self) -> None:
+        """Have the kernel refuse descriptors, with EPERM for who sends one.
+
+        Raises:
+            OSError: ENOPROTOOPT, the kernel is older than Linux 6.16.
+        """
+        self._socket.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)
 
     def send_descriptors(
         self, data: memoryview, descriptors: Sequence[int], deadline: int
@@ -275,7 +293,22 @@ class SocketStream:
         raw = self._socket.getsockopt(
             socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size
         )
-        return PeerIdentity(*_CREDENTIALS.unpack(raw))
+        pid, uid, gid = _CREDENTIALS.unpack(raw)
+        return PeerIdentity(pid, uid, gid, self._open_pidfd())
+
+    def _open_pidfd(self) -> int:
+        # The kernel makes a descriptor at each call: keep the first.
+        if self._pidfd < 0:
+            try:
+                self._pidfd = self._socket.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
+            except OSError:
+                return -1  # before Linux 6.5, or the process is gone
+        return self._pidfd
+
+    def _transfer(self) -> Transfer | None:
+        if not self._is_local():
+            return None
+        return Transfer(self._socket.fileno(), {}, lambda: None)
 
     def _descriptor_passing(self) -> DescriptorPassing | None:
         if not self._is_local():
@@ -312,6 +345,7 @@ _CAPABILITIES: Final[dict[type, Callable[[SocketStream], object]]] = {
     Fileno: SocketStream._fileno,
     PeerIdentity: SocketStream._peer_identity,
     DescriptorPassing: SocketStream._descriptor_passing,
+    Transfer: SocketStream._transfer,
     UnreadBytes: SocketStream._unread_bytes,
 }
 
@@ -373,7 +407,24 @@ class SocketListener:
                     raise BadHandleError from None
                 raise
             else:
-                return SocketStream(accepted, self._send_buffer)
+                stream = self._welcome(accepted)
+                if stream is not None:
+                    return stream
+
+    def _welcome(self, sock: socket.socket) -> SocketStream | None:
+        try:
+            return self.make_stream(sock)
+        except BaseException:
+            sock.close()
+            raise
+
+    def make_stream(self, sock: socket.socket) -> SocketStream | None:
+        """Make the stream of an accepted socket; None if it was sent away."""
+        return SocketStream(sock, self._send_buffer)
+
+    def fileno(self) -> int:
+        """Give the descriptor, which stays the listener's."""
+        return self._socket.fileno()
 
     def abort(self) -> None:
         """As `Listener.abort`."""
@@ -382,7 +433,7 @@ class SocketListener:
 
     def query(self, kind: type[T]) -> T | None:
         """As `Listener.query`."""
-        found = Fileno(self._socket.fileno())
+        found = Fileno(self.fileno())
         return found if isinstance(found, kind) else None
 
 

@@ -13,6 +13,7 @@ Hooks, each called for its own scheme alone, each raising OSErrors as any functi
     umbel_listen(context: ListenContext) -> Listener
     umbel_connect(context: ConnectContext) -> Stream
     umbel_pair(context: PairContext) -> tuple[Stream, Stream]
+    umbel_adopt(context: AdoptContext) -> Stream | Listener
     umbel_close(context: CloseContext) -> CloseReport      optional: `shut_down`
 
 A plugin that is no transport may also have these, without arguments:
@@ -46,9 +47,10 @@ from umbel.observe import Outcome
 from umbel.options import take_options
 from umbel.report import CloseReport
 from umbel.shutdown import shut_down
-from umbel.sockets import SocketListener, SocketStream
+from umbel.sockets import SocketListener, SocketStream, adopt_socket
 from umbel.transport import (
     AcceptContext,
+    AdoptContext,
     CloseContext,
     ConnectContext,
     DescriptorPassing,
@@ -62,6 +64,7 @@ from umbel.transport import (
     PairContext,
     PeerIdentity,
     Stream,
+    Transfer,
     UnreadBytes,
 )
 
@@ -73,6 +76,7 @@ __all__ = [
     "SHARED_MEMORY",
     "AcceptContext",
     "Address",
+    "AdoptContext",
     "BadHandleError",
     "BrokenStreamError",
     "CloseContext",
@@ -97,8 +101,10 @@ __all__ = [
     "SocketListener",
     "SocketStream",
     "Stream",
+    "Transfer",
     "UnreadBytes",
     "WaitQueue",
+    "adopt_socket",
     "hookimpl",
     "now",
     "shut_down",

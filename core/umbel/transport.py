@@ -89,6 +89,22 @@ class PairContext(Record):
     options: Options
 
 
+class AdoptContext(Record):
+    """What `umbel_adopt` is asked for.
+
+    Attributes:
+        address: with the scheme; where it was connected or listened, if known.
+        fd: the descriptor; the endpoint's on success, else still the caller's.
+        is_listener: whether it must listen, or must be connected.
+        state: of `Transfer`, if it came from another process.
+    """
+
+    address: Address
+    fd: int
+    is_listener: bool = False
+    state: Mapping[str, object] | None = None
+
+
 class CloseContext(Record):
     """What `umbel_close` is asked for: the orderly end of *endpoint*.
 
@@ -187,6 +203,21 @@ class DescriptorPassing(Record):
 
 
 @final
+class Transfer(Record):
+    """The endpoint can go on in another process, which its transport adopts it in.
+
+    Attributes:
+        fd: its descriptor, which it still owns.
+        state: what its transport must know there: words, numbers and truths.
+        release: (); forget what `abort` would else undo, such as a listener's file.
+    """
+
+    fd: int
+    state: Mapping[str, str | int | bool]
+    release: Callable[[], None]
+
+
+@final
 class PeerIdentity(NamedTuple):
     """Who is at the other end, by the word of the kernel.
 
@@ -194,7 +225,8 @@ class PeerIdentity(NamedTuple):
         pid: process that connected or listened; it may be gone by now.
         uid: its effective user.
         gid: its effective group.
-        pidfd: a descriptor of that process, yours to close; -1 if not asked for.
+        pidfd: a descriptor of that process, which no other can take the place of. The
+            stream's own: valid while it is open. -1 where the kernel has none.
     """
 
     pid: int

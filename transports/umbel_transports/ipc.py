@@ -2,8 +2,25 @@
 
     ipc:///run/x.sock    ipc:x.sock (relative)    ipc:@name (abstract, Linux only)
 
-Chapters, as in every transport: the plugin, listening, connecting, closing.
-Facts it stands on are in unix(7), unless named.
+Options of `listen`:
+
+    mode=0o600          of the socket file, in force before anyone can connect
+    group="www"         that owns it, by name or number
+    unlink=False        leave the file when the listener is closed
+    takeover=True       replace a live listener: who connects from now on comes here,
+                        and the old one serves its queue to the end
+    allow=same_user     asked with a PeerIdentity before accept returns; who is refused
+                        sees the end of the stream, or ECONNRESET if it had sent
+
+Options of `listen`, `connect` and `pair`:
+
+    buffer_size=1 << 20  what a send buffer grows to when it is first full; 0: never
+    descriptors=False    the kernel refuses descriptors: EPERM for who sends one
+                         (Linux 6.16)
+
+Chapters, as in every transport: the plugin, names, listening, connecting. Closing is
+`shut_down`. Facts it stands on are in unix(7), unless named; docs/promises.md lists
+them.
 """
 
 from __future__ import annotations
@@ -14,29 +31,35 @@ import os
 import socket
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, TypeVar, cast
 
 from umbel import msleep
 from umbel.spi import (
     Address,
+    AdoptContext,
     CloseContext,
     CloseReport,
     ConnectContext,
     DeadlineError,
     ListenContext,
+    NotSupportedError,
     Options,
     PairContext,
+    PeerIdentity,
     SocketListener,
     SocketStream,
-    Stream,
+    Transfer,
+    adopt_socket,
     hookimpl,
     now,
     shut_down,
     system_error,
     take_options,
 )
+
+T = TypeVar("T")
 
 #: sun_path holds 108 bytes, the last of which is a NUL.
 PATH_MAX: Final = 107
@@ -52,33 +75,64 @@ class IpcTransport:
     @hookimpl
     def umbel_listen(self, context: ListenContext) -> SocketListener:
         """Listen at a path that nobody holds."""
-        options = take_options(context.options, mode=int, unlink=bool, buffer_size=int)
+        options = take_options(
+            context.options,
+            mode=int,
+            group=(int, str),
+            unlink=bool,
+            takeover=bool,
+            allow=cast("type", Callable),
+            **_STREAM_OPTIONS,
+        )
         return _listen(context.address, context.backlog, options)
 
     @hookimpl
-    def umbel_connect(self, context: ConnectContext) -> Stream:
+    def umbel_connect(self, context: ConnectContext) -> SocketStream:
         """Connect, waiting while the backlog is full."""
-        options = take_options(context.options, buffer_size=int)
+        options = take_options(context.options, **_STREAM_OPTIONS)
         sock = _open_socket()
         try:
             with _reachable(context.address) as path:
                 _connect(sock, path, context)
+            return _make_stream(sock, options)
         except BaseException:
             sock.close()
             raise
-        return SocketStream(sock, _buffer_size(options))
 
     @hookimpl
-    def umbel_pair(self, context: PairContext) -> tuple[Stream, Stream]:
+    def umbel_pair(self, context: PairContext) -> tuple[SocketStream, SocketStream]:
         """Make a socket pair."""
-        size = _buffer_size(take_options(context.options, buffer_size=int))
+        options = take_options(context.options, **_STREAM_OPTIONS)
         left, right = socket.socketpair()
-        return SocketStream(left, size), SocketStream(right, size)
+        try:
+            return _make_stream(left, options), _make_stream(right, options)
+        except BaseException:
+            left.close()
+            right.close()
+            raise
+
+    @hookimpl
+    def umbel_adopt(self, context: AdoptContext) -> SocketStream | SocketListener:
+        """Take over a socket. Its file stays another's, unless that was handed on."""
+        sock = adopt_socket(context.fd, is_listening=context.is_listener)
+        if not context.is_listener:
+            return SocketStream(sock)
+        name = os.fsdecode(sock.getsockname())
+        address = context.address
+        if not address.location:
+            location = "@" + name[1:] if name.startswith("\0") else name
+            address = Address("ipc", location)
+        is_ours = context.state is not None and context.state.get("unlink")
+        file = os.lstat(address.location) if is_ours else None
+        return IpcListener(sock, address, {}, file)
 
     @hookimpl
     def umbel_close(self, context: CloseContext) -> CloseReport:
         """Shut down as libdill's ipc_close does: done, then drain."""
         return shut_down(context)
+
+
+_STREAM_OPTIONS: Final = {"buffer_size": int, "descriptors": bool}
 
 
 def _open_socket() -> socket.socket:
@@ -94,6 +148,17 @@ def _buffer_size(options: Options) -> int:
     if size < 0:
         raise system_error(errno.EINVAL, f"buffer_size={size}: give 0 or more bytes")
     return size
+
+
+def _make_stream(sock: socket.socket, options: Options) -> SocketStream:
+    stream = SocketStream(sock, _buffer_size(options))
+    if not options.get("descriptors", True):
+        try:
+            stream.refuse_descriptors()
+        except OSError as error:
+            message = "descriptors=False needs Linux 6.16 or later"
+            raise NotSupportedError(message) from error
+    return stream
 
 
 # Names.
@@ -140,16 +205,50 @@ def _check_length(name: bytes, address: Address) -> None:
 
 
 class IpcListener(SocketListener):
-    """A listener that removes its file when it is closed."""
+    """A listener that removes its file when it is closed, and may refuse peers."""
 
-    __slots__ = ("_file", "_owner_pid")
+    __slots__ = ("_allow", "_file", "_options", "_owner_pid")
 
     def __init__(
-        self, sock: socket.socket, address: Address, size: int, file: os.stat_result
+        self,
+        sock: socket.socket,
+        address: Address,
+        options: Options,
+        file: os.stat_result | None,
     ) -> None:
-        super().__init__(sock, address, size)
-        self._file: os.stat_result | None = file
+        super().__init__(sock, address)
+        self._options = options
+        self._allow = cast(
+            "Callable[[PeerIdentity], object] | None", options.get("allow")
+        )
+        self._file = file
         self._owner_pid = os.getpid()
+
+    def make_stream(self, sock: socket.socket) -> SocketStream | None:
+        """As `SocketListener.make_stream`: None for who is not allowed."""
+        stream = _make_stream(sock, self._options)
+        if self._allow is None:
+            return stream
+        try:
+            peer = stream.query(PeerIdentity)
+            if peer is not None and self._allow(peer):
+                return stream
+        except BaseException:
+            stream.abort()
+            raise
+        stream.abort()
+        return None
+
+    def query(self, kind: type[T]) -> T | None:
+        """As `Listener.query`."""
+        if kind is not Transfer:
+            return super().query(kind)
+        state = {"unlink": self._file is not None}
+        transfer = Transfer(self.fileno(), state, self._release)
+        return cast("T", transfer)
+
+    def _release(self) -> None:
+        self._file = None
 
     def abort(self) -> None:
         """As `Listener.abort`. The file goes first, and only if it is ours still."""
@@ -166,34 +265,45 @@ class IpcListener(SocketListener):
 
 def _listen(address: Address, backlog: int, options: Options) -> SocketListener:
     location = address.location
-    size = _buffer_size(options)
+    _buffer_size(options)
     if not location.startswith("@") and location:
         # What another process can use, and what we find after a chdir.
         location = os.path.abspath(location)
     address = Address("ipc", location)
     sock = _open_socket()
     try:
-        with _reachable(address) as name:
-            if name.startswith(b"\0"):
+        if location.startswith("@"):
+            if options.get("takeover"):
+                message = "an abstract name can't be taken over: use a path"
+                raise NotSupportedError(message)
+            with _reachable(address) as name:
                 _bind(sock, name, address)
-                sock.listen(backlog)
-                return SocketListener(sock, address, size)
-            file = _bind_file(sock, name, address, options.get("mode"))
+            file = None
             sock.listen(backlog)
+        elif options.get("takeover"):
+            file = _replace_file(sock, address, backlog, options)
+        else:
+            with _reachable(address) as name:
+                file = _make_file(sock, name, address, options)
+                sock.listen(backlog)
     except BaseException:
         sock.close()
         raise
-    if options.get("unlink", True):
-        return IpcListener(sock, address, size, file)
-    return SocketListener(sock, address, size)
+    if not options.get("unlink", True):
+        file = None
+    return IpcListener(sock, address, options, file)
 
 
-def _bind_file(
-    sock: socket.socket, name: bytes, address: Address, mode: object
+def _make_file(
+    sock: socket.socket, name: bytes, address: Address, options: Options
 ) -> os.stat_result:
-    """Make the socket file, with its mode in force before anyone can connect."""
+    """Make the socket file. Nobody can connect before `listen`."""
     try:
         _bind(sock, name, address)
+        group = options.get("group")
+        if group is not None:
+            os.chown(name, -1, _group_number(group))
+        mode = options.get("mode")
         if isinstance(mode, int):
             os.chmod(name, mode)
         return os.lstat(name)
@@ -203,12 +313,46 @@ def _bind_file(
         raise
 
 
+def _group_number(group: object) -> int:
+    if isinstance(group, int):
+        return group
+    import grp
+
+    try:
+        return grp.getgrnam(str(group)).gr_gid
+    except KeyError:
+        message = f"there is no group {group!r} on this machine"
+        raise system_error(errno.EINVAL, message) from None
+
+
+def _replace_file(
+    sock: socket.socket, address: Address, backlog: int, options: Options
+) -> os.stat_result:
+    """Listen under another name, then move that over the old one: no gap, no loss."""
+    target = address.location
+    if os.path.lexists(target) and not stat.S_ISSOCK(os.lstat(target).st_mode):
+        message = f"{address} is a file that is no socket: choose another path"
+        raise system_error(errno.EADDRINUSE, message)
+    beside = f"{os.path.dirname(target)}/.{os.getpid()}-{id(sock):x}"
+    with _reachable(Address("ipc", beside)) as name:
+        file = _make_file(sock, name, address, options)
+        try:
+            sock.listen(backlog)
+            os.rename(beside, target)
+        except BaseException:
+            os.unlink(name)
+            raise
+    return file
+
+
 def _bind(sock: socket.socket, name: bytes, address: Address) -> None:
     try:
         sock.bind(name)
         return
     except OSError as error:
         if error.errno != errno.EADDRINUSE or name.startswith(b"\0"):
+            if error.errno == errno.EADDRINUSE:
+                raise _in_use(name, address) from None
             raise _explain(error, address) from None
     with _locked_folder(name):
         _remove_stale(name, address)
@@ -252,8 +396,34 @@ def _remove_stale(name: bytes, address: Address) -> None:
     if number == errno.ECONNREFUSED:
         os.unlink(name)
     elif number != errno.ENOENT:
-        message = f"{address} is in use by a live process: stop it, or use another path"
-        raise system_error(errno.EADDRINUSE, message)
+        raise _in_use(name, address)
+
+
+def _in_use(name: bytes, address: Address) -> OSError:
+    pid = _find_owner(name)
+    who = "a live process" if pid is None else f"the live process {pid}"
+    message = f"{address} is in use by {who}: stop it, or use another path"
+    return system_error(errno.EADDRINUSE, message)
+
+
+def _find_owner(name: bytes) -> int | None:
+    """Find who listens there, as far as /proc lets us see; it is only for people."""
+    shown = b"@" + name[1:] if name.startswith(b"\0") else name
+    try:
+        with open("/proc/net/unix", "rb") as table:
+            rows = [line.split(None, 7) for line in table]
+        inodes = [r[6].decode() for r in rows if len(r) == 8 and r[7].strip() == shown]
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                for fd in os.listdir(f"/proc/{pid}/fd"):
+                    link = os.readlink(f"/proc/{pid}/fd/{fd}")
+                    if link.removeprefix("socket:[").removesuffix("]") in inodes:
+                        return int(pid)
+            except OSError:
+                continue  # another user's, or gone
+    except OSError:
+        pass  # no /proc here
+    return None
 
 
 _ADVICE: Final = {

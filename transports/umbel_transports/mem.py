@@ -15,6 +15,7 @@ from typing import TypeVar
 from umbel.spi import (
     SHARED_MEMORY,
     Address,
+    AdoptContext,
     BadHandleError,
     CloseContext,
     CloseReport,
@@ -24,9 +25,11 @@ from umbel.spi import (
     Memory,
     Options,
     PairContext,
+    SocketListener,
     SocketStream,
     Stream,
     WaitQueue,
+    adopt_socket,
     hookimpl,
     shut_down,
     system_error,
@@ -71,6 +74,14 @@ class MemTransport:
         _memory(context.options)
         left, right = socket.socketpair()
         return SocketStream(left), SocketStream(right)
+
+    @hookimpl
+    def umbel_adopt(self, context: AdoptContext) -> SocketStream | SocketListener:
+        """Take over a socket; it has no name here."""
+        sock = adopt_socket(context.fd, is_listening=context.is_listener)
+        if context.is_listener:
+            return SocketListener(sock, context.address)
+        return SocketStream(sock)
 
     @hookimpl
     def umbel_close(self, context: CloseContext) -> CloseReport:

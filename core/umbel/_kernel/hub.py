@@ -44,8 +44,8 @@ from umbel._kernel.switch import Carrier, current_carrier, inherit_context, make
 from umbel._kernel.timers import Timers
 from umbel.errors import BusyError, Canceled, DeadlineError
 
-#: Calls of a thread's coroutines between two looks at descriptors and timers, and
-#: until one that never has to wait lets others run.
+#: Calls of a thread's coroutines between two looks at descriptors and timers; one
+#: that never has to wait lets others run after twice as many.
 BUDGET: Final = 128
 #: Idle carriers kept for reuse; more are left to the garbage collector.
 IDLE_CARRIERS: Final = 1024
@@ -192,6 +192,8 @@ class Hub:
         self.thread = threading.get_ident()
         self.timers: Timers[Coroutine] = Timers()
         self.budget = BUDGET
+        #: Who was the current one when the budget was spent last.
+        self._spender: Coroutine | None = None
         self.poller: Poller = make_poller()
         self._watches: dict[int, Watch] = {}
         self._idle: list[Carrier] = []
@@ -287,10 +289,19 @@ class Hub:
             me.raise_pending()
 
     def spend_budget(self) -> None:
-        """Be fair: yield, for it is long since others could run."""
+        """Be fair: look at events, and yield if the same one was here last time.
+
+        So a coroutine that has just started or gone on is not made to wait.
+        """
         self.budget = BUDGET
-        if self.ready or self.timers or len(self._watches) > 1 or self._inbox:
+        if not (self.ready or self.timers or len(self._watches) > 1 or self._inbox):
+            return
+        if self._spender is self.current:
+            self._spender = None
             self.yield_now()
+        else:
+            self._spender = self.current
+            self._collect(0)
 
     def _next(self) -> Coroutine:
         while not self.ready:
@@ -301,10 +312,18 @@ class Hub:
 
     def start(self, coroutine: Coroutine) -> None:
         """Run a new *coroutine*, at once, until it first waits."""
-        self._equip(coroutine, self._idle.pop() if self._idle else self._fresh())
+        idle = self._idle
+        carrier = idle.pop() if idle else make_carrier(self._carry, self._parent)
+        inherit_context(carrier)
+        # As _equip, whose call would be a part of what starting costs.
+        coroutine.carrier = carrier
+        coroutine.hub = self
+        coroutine.is_parked = coroutine.is_shielded = False
+        coroutine.outcome = coroutine.pending = None
+        coroutine.ticket = 0
         self.ready.append(self.current)
         self.current = coroutine
-        coroutine.carrier.switch()
+        carrier.switch()
 
     def start_soon(self, coroutine: Coroutine, context: Context | None = None) -> None:
         """Run a new *coroutine* after those that are ready.
@@ -315,21 +334,18 @@ class Hub:
             coroutine: a new one.
             context: its context variables; None: a copy of ours.
         """
-        self._equip(coroutine, self._idle.pop() if self._idle else self._fresh())
-        inherit_context(coroutine.carrier, context)
+        idle = self._idle
+        carrier = idle.pop() if idle else make_carrier(self._carry, self._parent)
+        inherit_context(carrier, context)
+        self._equip(coroutine, carrier)
         self.ready.append(coroutine)
-
-    def _fresh(self) -> Carrier:
-        return make_carrier(self._carry, self._parent)
 
     def _equip(self, coroutine: Coroutine, carrier: Carrier) -> None:
         coroutine.carrier = carrier
         coroutine.hub = self
         coroutine.is_parked = coroutine.is_shielded = False
-        coroutine.outcome = coroutine.pending = coroutine.parcel = None
-        coroutine.ticket = coroutine.chosen = coroutine.parked_at = 0
-        if carrier is not self._parent:
-            inherit_context(carrier)
+        coroutine.outcome = coroutine.pending = None
+        coroutine.ticket = 0
 
     def _carry(self) -> None:
         # No locals: they would keep a finished coroutine's objects alive.

@@ -1,0 +1,304 @@
+"""Descriptors and whole handles, handed to another process along a stream."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
+
+from umbel._kernel.hub import checkpoint
+from umbel.address import Address
+from umbel.connection import Connection, InboundUse, find_connection
+from umbel.deadline import FOREVER
+from umbel.errors import (
+    BrokenStreamError,
+    BusyError,
+    EndOfStreamError,
+    NotSupportedError,
+    system_error,
+)
+from umbel.handle import bad_handle, claim, open_handles, register
+from umbel.iolist import check_count, outbound_view
+from umbel.listener import ListenerHandle, Listening, open_stream
+from umbel.registry import find_transport
+from umbel.stream import StreamHandle
+from umbel.transport import (
+    AdoptContext,
+    DescriptorPassing,
+    Listener,
+    Stream,
+    Transfer,
+)
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+#: What Linux takes in one message (SCM_MAX_FD).
+MOST_DESCRIPTORS: Final = 253
+#: Bytes that tell how long the description of a handle that travels is.
+HEADER_SIZE: Final = 4
+LARGEST_HEADER: Final = 1 << 16
+
+
+def find_passing(handle: int) -> tuple[Connection, DescriptorPassing]:
+    """Find a stream that can pass descriptors; ENOTSUP if it can't."""
+    connection = find_connection(handle)
+    passing = connection.stream.query(DescriptorPassing)
+    if passing is None:
+        message = f"{connection.describe()} can't pass descriptors"
+        raise NotSupportedError(message)
+    return connection, passing
+
+
+def send_with_fds(
+    handle: StreamHandle, data: Buffer, fds: Sequence[int], deadline: int = FOREVER
+) -> None:
+    """Send *data* with descriptors that travel at its first byte.
+
+    Args:
+        handle: a local stream.
+        data: at least one byte; as in `bsend`.
+        fds: open descriptors, 253 at most. Copies are sent, they stay yours.
+        deadline: see `umbel.deadline`.
+
+    Raises:
+        OSError: EINVAL, *data* is empty, or there are too many descriptors; EBADF, one
+            is not open. Nothing was sent then.
+        BadHandleError: EBADF, *handle* is not open.
+        NotSupportedError: ENOTSUP, the stream can't pass descriptors.
+        BusyError: EBUSY, another coroutine is sending on it.
+        EndOfStreamError: EPIPE, we have ended our direction.
+        BrokenStreamError: ECONNRESET, the peer is gone, or an earlier send failed.
+        DeadlineError: ETIMEDOUT. This direction is broken from now on.
+        Canceled: ECANCELED. Likewise.
+
+    Source:
+        unix(7), SCM_RIGHTS; libdill's ipc_sendfd for several.
+    """
+    me = checkpoint()
+    connection, passing = find_passing(handle)
+    view = outbound_view(data)
+    if not view.nbytes:
+        message = "descriptors travel with data: send one byte or more"
+        raise system_error(errno.EINVAL, message)
+    if len(fds) > MOST_DESCRIPTORS:
+        message = f"{len(fds)} descriptors at once: the kernel takes {MOST_DESCRIPTORS}"
+        raise system_error(errno.EINVAL, message)
+    for fd in fds:
+        os.fstat(fd)  # EBADF before anything has begun
+    connection.outbound(
+        me, lambda whole, until: passing.send(whole, fds, until), view, deadline
+    )
+    connection.bytes_out += view.nbytes
+
+
+def receive_with_fds(
+    handle: StreamHandle,
+    max_bytes: int = 65536,
+    max_fds: int = MOST_DESCRIPTORS,
+    deadline: int = FOREVER,
+) -> tuple[bytes, list[int]]:
+    """Receive what there is, with the descriptors that travel at its first byte.
+
+    Data with descriptors is never joined to data before or behind it with others.
+
+    Args:
+        handle: a local stream.
+        max_bytes: 1 or more.
+        max_fds: 0 or more.
+        deadline: see `umbel.deadline`.
+
+    Returns:
+        1 to *max_bytes* bytes and the descriptors, which are yours to close and
+        close-on-exec; b"" and none at the end of the stream.
+
+    Raises:
+        OSError: EINVAL, a size is out of range; EMSGSIZE, more than *max_fds* came: all
+            are closed, and this direction is broken.
+        BadHandleError: EBADF, *handle* is not open, or was closed meanwhile.
+        NotSupportedError: ENOTSUP, the stream can't pass descriptors.
+        BusyError: EBUSY, another coroutine is receiving from it.
+        BrokenStreamError: ECONNRESET, the peer is gone, or an earlier call failed.
+        DeadlineError: ETIMEDOUT. This direction is broken from now on.
+        Canceled: ECANCELED. Likewise.
+
+    Source:
+        unix(7), SCM_RIGHTS; libdill's ipc_recvfd for several.
+    """
+    me = checkpoint()
+    connection, passing = find_passing(handle)
+    if check_count(max_bytes, "max_bytes") == 0:
+        raise system_error(errno.EINVAL, "max_bytes is 0: give 1 or more")
+    check_count(max_fds, "max_fds")
+    if connection.inbound_error is EndOfStreamError:
+        return b"", []
+    with InboundUse(me, connection) as inbound:
+        data, descriptors = passing.receive(max_bytes, max_fds, deadline)
+        inbound.done += len(data)
+        if not data:
+            connection.inbound_error = connection.inbound_error or EndOfStreamError
+        return data, descriptors
+
+
+def send_handle(
+    handle: StreamHandle,
+    moved: StreamHandle | ListenerHandle,
+    deadline: int = FOREVER,
+) -> None:
+    """Hand an open stream or listener to the process at the other end of a stream.
+
+    The receiver goes on where we stopped: bytes that nobody has read yet, ended
+    directions and a listener's queue and file go with it.
+
+    Args:
+        handle: a local stream, on which it travels.
+        moved: what travels; a stream that is not in use or broken, or a listener. It is
+            closed here on success, without a word to its peer.
+        deadline: see `umbel.deadline`.
+
+    Raises:
+        BadHandleError: EBADF, one of the two is not open.
+        NotSupportedError: ENOTSUP, one of the two can't do that.
+        BusyError: EBUSY, a coroutine is using one of them.
+        EndOfStreamError: EPIPE, we have ended our direction of *handle*.
+        BrokenStreamError: ECONNRESET, *handle* or *moved* is broken.
+        DeadlineError: ETIMEDOUT. *handle* is broken from now on; *moved* is not.
+        Canceled: ECANCELED. Likewise.
+
+    Source:
+        own; unix(7), SCM_RIGHTS.
+    """
+    resource = open_handles.get(moved)
+    if resource is None:
+        raise bad_handle(moved)
+    transfer = resource.query(Transfer)
+    if transfer is None or not isinstance(resource, (Connection, Listening)):
+        message = f"{resource.describe()} can't be handed to another process"
+        raise NotSupportedError(message)
+    header = {**_describe(resource), "state": dict(transfer.state)}
+    import json
+
+    text = json.dumps(header).encode()
+    size = len(text).to_bytes(HEADER_SIZE, "big")
+    send_with_fds(handle, size + text, [transfer.fd], deadline)
+    claim(moved)
+    transfer.release()
+    resource.abort()
+
+
+def _describe(resource: Connection | Listening) -> dict[str, object]:
+    if isinstance(resource, Listening):
+        if resource.accepter is not None:
+            raise BusyError
+        return {"address": str(resource.listener.address), "is_listener": True}
+    if resource.sender is not None or resource.receiver is not None:
+        raise BusyError
+    if BrokenStreamError in (resource.outbound_error, resource.inbound_error):
+        message = "a send or receive on that stream failed before: close it"
+        raise BrokenStreamError(message)
+    return {
+        "address": str(resource.address),
+        "is_listener": False,
+        "is_done": resource.outbound_error is EndOfStreamError,
+        "has_ended": resource.inbound_error is EndOfStreamError,
+    }
+
+
+def receive_handle(
+    handle: StreamHandle, deadline: int = FOREVER
+) -> StreamHandle | ListenerHandle:
+    """Receive what the process at the other end sends by `send_handle`.
+
+    Args:
+        handle: a local stream.
+        deadline: see `umbel.deadline`.
+
+    Returns:
+        the stream or listener, as it was there.
+
+    Raises:
+        OSError: EPROTO, something else came. This direction is broken then.
+        BadHandleError: EBADF, *handle* is not open, or was closed meanwhile.
+        NotSupportedError: ENOTSUP, *handle* can't pass descriptors, or the transport
+            of what came is blocked here, or can't adopt.
+        BusyError: EBUSY, another coroutine is receiving from it.
+        EndOfStreamError: EPIPE, the peer has ended its direction.
+        BrokenStreamError: ECONNRESET, the peer is gone, or an earlier call failed.
+        DeadlineError: ETIMEDOUT. This direction is broken from now on.
+        Canceled: ECANCELED. Likewise.
+
+    Source:
+        own; unix(7), SCM_RIGHTS.
+    """
+    me = checkpoint()
+    connection, passing = find_passing(handle)
+    with InboundUse(me, connection) as inbound:
+        data, descriptors = passing.receive(HEADER_SIZE, 1, deadline)
+        try:
+            inbound.require(len(data))
+            data = _fill_up(inbound, data, HEADER_SIZE, deadline)
+            size = int.from_bytes(data, "big")
+            if len(descriptors) != 1 or not 0 < size <= LARGEST_HEADER:
+                raise _unexpected(f"{data!r} with {len(descriptors)} descriptors")
+            header = _read_header(_fill_up(inbound, b"", size, deadline))
+            moved = _adopt(header, descriptors[0])
+            descriptors.clear()
+            return moved
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+
+def _fill_up(inbound: InboundUse, data: bytes, count: int, deadline: int) -> bytes:
+    while len(data) < count:
+        more = inbound.connection.receive_direct(count - len(data), deadline)
+        inbound.require(len(more))
+        data += more
+    return data
+
+
+def _unexpected(what: str) -> OSError:
+    message = f"what came was not sent by send_handle: {what}"
+    return system_error(errno.EPROTO, message)
+
+
+class _Header(NamedTuple):
+    address: Address
+    is_listener: bool
+    is_done: bool
+    has_ended: bool
+    state: dict[str, object]
+
+
+def _read_header(text: bytes) -> _Header:
+    import json
+
+    try:
+        found = json.loads(text)
+        return _Header(
+            Address.parse(found["address"]),
+            bool(found["is_listener"]),
+            bool(found.get("is_done")),
+            bool(found.get("has_ended")),
+            dict(found["state"]),
+        )
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise _unexpected(repr(error)) from error
+
+
+def _adopt(header: _Header, fd: int) -> StreamHandle | ListenerHandle:
+    transport = find_transport(header.address.scheme)
+    endpoint = transport.adopt(
+        AdoptContext(header.address, fd, header.is_listener, header.state)
+    )
+    if header.is_listener:
+        listening = Listening(cast("Listener", endpoint), transport)
+        return register(listening, ListenerHandle)
+    stream = open_stream(cast("Stream", endpoint), header.address, transport)
+    connection = find_connection(stream)
+    if header.is_done:
+        connection.outbound_error = EndOfStreamError
+    if header.has_ended:
+        connection.inbound_error = EndOfStreamError
+    return stream

@@ -1,0 +1,280 @@
+"""Several descriptors at once, and whole handles, to another process."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+import umbel
+from tests.support import Ends, calls, drain, open_descriptors, python
+
+CHILD = """
+import os, sys
+import umbel
+s = umbel.ipc_connect(sys.argv[1])
+moved = umbel.receive_handle(s)
+umbel.hclose(s)
+"""
+
+
+def test_several_descriptors_travel_with_their_data(ends: Ends) -> None:
+    pipes = [os.pipe() for _ in range(3)]
+
+    umbel.bsend(ends[0], b"before")
+    umbel.send_with_fds(ends[0], b"with", [write for _, write in pipes])
+    umbel.bsend(ends[0], b"behind")
+
+    assert umbel.brecv(ends[1], 6) == b"before"
+    data, received = umbel.receive_with_fds(ends[1], 4)
+    assert data == b"with"
+    for i, (fd, (read, write)) in enumerate(zip(received, pipes, strict=True)):
+        assert not os.get_inheritable(fd)
+        os.write(fd, b"%d" % i)
+        assert os.read(read, 1) == b"%d" % i
+        for each in (fd, read, write):
+            os.close(each)
+    assert umbel.brecv(ends[1], 6) == b"behind"
+
+
+def test_data_without_descriptors_comes_with_none(ends: Ends) -> None:
+    umbel.bsend(ends[0], b"plain")
+
+    assert umbel.receive_with_fds(ends[1]) == (b"plain", [])
+
+
+def test_the_end_of_the_stream_is_empty_again_and_again(ends: Ends) -> None:
+    umbel.done(ends[0])
+
+    assert [umbel.receive_with_fds(ends[1]) for _ in range(2)] == [(b"", [])] * 2
+
+
+def test_more_descriptors_than_wanted_are_emsgsize_and_closed(ends: Ends) -> None:
+    read, write = os.pipe()
+    umbel.send_with_fds(ends[0], b"x", [read, write, read])
+    before = open_descriptors()
+
+    with pytest.raises(OSError, match="more than 2") as caught:
+        umbel.receive_with_fds(ends[1], 10, 2)
+
+    assert caught.value.errno == errno.EMSGSIZE
+    assert open_descriptors() == before
+    os.close(read)
+    os.close(write)
+
+
+def test_bad_arguments_break_nothing(ends: Ends) -> None:
+    for call, number in zip(
+        calls(
+            lambda: umbel.send_with_fds(ends[0], b"", [0]),
+            lambda: umbel.send_with_fds(ends[0], b"x", [0] * 254),
+            lambda: umbel.send_with_fds(ends[0], b"x", [10**6]),
+            lambda: umbel.receive_with_fds(ends[0], 0),
+            lambda: umbel.receive_with_fds(ends[0], 1, -1),
+        ),
+        [errno.EINVAL, errno.EINVAL, errno.EBADF, errno.EINVAL, errno.EINVAL],
+        strict=True,
+    ):
+        with pytest.raises(OSError, match=r".") as caught:
+            call()
+        assert caught.value.errno == number
+
+    umbel.bsend(ends[0], b"fine")
+    assert umbel.brecv(ends[1], 4) == b"fine"
+
+
+def test_the_most_descriptors_that_the_kernel_takes_go_through(ends: Ends) -> None:
+    read, write = os.pipe()
+
+    umbel.send_with_fds(ends[0], b"x", [read] * 253)
+    _, received = umbel.receive_with_fds(ends[1])
+
+    assert len(received) == 253
+    for fd in (*received, read, write):
+        os.close(fd)
+
+
+def test_a_receiver_that_is_canceled_as_they_come_leaks_nothing(ends: Ends) -> None:
+    read, write = os.pipe()
+    before = open_descriptors()
+
+    receiving = umbel.go(umbel.receive_with_fds, ends[1])
+    umbel.send_with_fds(ends[0], b"x", [read, write])
+    umbel.hclose(receiving)
+    umbel.hclose(ends[1])  # what lies in it is freed with it
+    umbel.hclose(ends[0])
+
+    assert len(open_descriptors()) == len(before) - 2
+    os.close(read)
+    os.close(write)
+
+
+def test_with_descriptors_false_the_kernel_refuses_them() -> None:
+    try:
+        left, right = umbel.pair("ipc", descriptors=False)
+    except umbel.NotSupportedError:
+        pytest.skip("needs Linux 6.16")
+
+    with pytest.raises(PermissionError):
+        umbel.ipc_sendfd(left, 0)
+    umbel.hclose(left)
+    umbel.hclose(right)
+
+
+def test_descriptors_false_holds_for_accepted_streams(tmp_path: Path) -> None:
+    address = f"ipc:{tmp_path}/x.sock"
+    with umbel.listen(address, descriptors=False) as listener:
+        client = umbel.connect(address)
+        try:
+            server = umbel.accept(listener)
+        except umbel.NotSupportedError:
+            umbel.hclose(client)
+            pytest.skip("needs Linux 6.16")
+        with pytest.raises(PermissionError):
+            umbel.ipc_sendfd(client, 0)
+        umbel.hclose(client)
+        umbel.hclose(server)
+
+
+# Handles.
+
+
+def test_a_stream_goes_on_in_another_process_with_its_unread_bytes(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "x.sock"
+    near, far = umbel.ipc_pair()
+    umbel.bsend(near, b"unread|")
+    code = CHILD + "umbel.bsend(moved, umbel.brecv(moved, 11)[::-1]); moved.close()"
+
+    with umbel.ipc_listen(path) as listener, python(code, str(path)) as child:
+        with umbel.ipc_accept(listener) as s:
+            umbel.send_handle(s, far)
+            with pytest.raises(umbel.BadHandleError):
+                umbel.bsend(far, b"x")
+            umbel.bsend(near, b"more")
+            assert umbel.brecv(near, 11) == b"erom|daernu"
+            assert umbel.close(near) == umbel.CloseReport(True, 0)
+        assert child.wait(20) == 0
+
+
+def test_ended_directions_stay_ended(ends: Ends) -> None:
+    near, far = umbel.ipc_pair()
+    umbel.done(far)
+    umbel.done(near)
+    assert umbel.receive(far) == b""
+
+    umbel.send_handle(ends[0], far)
+    moved = umbel.receive_handle(ends[1])
+
+    assert isinstance(moved, umbel.StreamHandle)
+    for _ in range(2):
+        assert umbel.receive(moved, 1, 0) == b""
+    with pytest.raises(umbel.EndOfStreamError):
+        umbel.bsend(moved, b"x")
+    umbel.hclose(moved)
+    umbel.hclose(near)
+
+
+def test_a_listener_goes_on_in_another_process_with_its_queue_and_file(
+    tmp_path: Path,
+) -> None:
+    path, other = tmp_path / "x.sock", tmp_path / "other.sock"
+    code = (
+        CHILD
+        + """
+for _ in range(2):
+    with umbel.accept(moved) as client:
+        umbel.bsend(client, b"from the child")
+umbel.close(moved)
+"""
+    )
+    with umbel.ipc_listen(path) as listener, python(code, str(path)) as child:
+        moving = umbel.ipc_listen(other)
+        waiting = umbel.ipc_connect(other)
+        with umbel.ipc_accept(listener) as s:
+            umbel.send_handle(s, moving)
+            late = umbel.ipc_connect(other)
+            for client in (waiting, late):
+                assert umbel.brecv(client, 14, umbel.within(20)) == b"from the child"
+                umbel.close(client)
+        assert child.wait(20) == 0
+
+    assert not other.exists()  # the child removed it
+
+
+def test_what_is_in_use_or_broken_stays_here(ends: Ends) -> None:
+    near, far = umbel.ipc_pair()
+    with umbel.go(umbel.receive, far):
+        with pytest.raises(umbel.BusyError):
+            umbel.send_handle(ends[0], far)
+        umbel.bsend(near, b"x")
+    with pytest.raises(umbel.DeadlineError):
+        umbel.brecv(far, 1, 0)
+    with pytest.raises(umbel.BrokenStreamError):
+        umbel.send_handle(ends[0], far)
+
+    umbel.bsend(ends[0], b"nothing was sent")
+    assert umbel.receive(ends[1]) == b"nothing was sent"
+    umbel.hclose(near)
+    umbel.hclose(far)
+
+
+def test_what_has_no_descriptor_cannot_travel(ends: Ends) -> None:
+    bundle, listener = umbel.bundle(), umbel.listen("mem://x")
+
+    for handle in (bundle, listener):
+        with pytest.raises(umbel.NotSupportedError, match="handed"):
+            umbel.send_handle(ends[0], handle)  # type: ignore[arg-type]
+        umbel.hclose(handle)
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        b"\0\0\0\0",
+        b"\xff\xff\xff\xff",
+        b"\0\0\0\x02{}",
+        b"\0\0\0\x04junk",
+        b"\0\0\0\x02[]",
+    ],
+    ids=["empty", "huge", "no fields", "no JSON", "a list"],
+)
+def test_junk_is_eproto_and_leaks_nothing(ends: Ends, junk: bytes) -> None:
+    a, b = socket.socketpair()
+    umbel.send_with_fds(ends[0], junk, [a.fileno()])
+    before = open_descriptors()
+
+    with pytest.raises(OSError, match="send_handle") as caught:
+        umbel.receive_handle(ends[1], umbel.within(5))
+
+    assert caught.value.errno == errno.EPROTO
+    assert open_descriptors() == before
+    a.close()
+    b.close()
+
+
+def test_a_header_without_a_descriptor_is_eproto(ends: Ends) -> None:
+    umbel.bsend(ends[0], b"\0\0\0\x02{}")
+
+    with pytest.raises(OSError, match="0 descriptors") as caught:
+        umbel.receive_handle(ends[1])
+
+    assert caught.value.errno == errno.EPROTO
+
+
+def test_data_around_a_handle_keeps_its_place(ends: Ends) -> None:
+    near, far = umbel.ipc_pair()
+    umbel.bsend(ends[0], b"before")
+    umbel.send_handle(ends[0], far)
+    umbel.bsend(ends[0], b"behind")
+    umbel.done(ends[0])
+
+    assert umbel.brecv(ends[1], 6) == b"before"
+    moved = umbel.receive_handle(ends[1])
+    assert drain(ends[1]) == b"behind"
+    umbel.hclose(moved)
+    umbel.hclose(near)

@@ -1,0 +1,163 @@
+"""Who is at the other end, and who may be."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from pathlib import Path
+
+import pytest
+
+import umbel
+from tests.support import open_descriptors, python
+
+CLIENT = """
+import os, sys
+import umbel
+for end in umbel.ipc_pair():
+    umbel.hclose(end)  # what is imported late may be another user's
+if len(sys.argv) > 2:
+    os.setgid(int(sys.argv[2]))
+    os.setuid(int(sys.argv[2]))
+s = umbel.ipc_connect(sys.argv[1])
+print("connected", flush=True)
+umbel.fdin(0)
+umbel.hclose(s)
+"""
+
+
+def test_the_identity_of_another_process_is_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    with umbel.ipc_listen(path) as listener, python(CLIENT, str(path)) as client:
+        server = umbel.ipc_accept(listener)
+        peer = umbel.query(server, umbel.PeerIdentity)
+        client.communicate("\n")
+        umbel.hclose(server)
+
+    assert peer[:3] == (client.pid, os.getuid(), os.getgid())
+
+
+def test_the_pidfd_is_of_the_peer_and_of_the_stream(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    with umbel.ipc_listen(path) as listener, python(CLIENT, str(path)) as client:
+        server = umbel.ipc_accept(listener)
+        before = open_descriptors()
+        peer = umbel.query(server, umbel.PeerIdentity)
+        if peer.pidfd < 0:
+            pytest.skip("needs Linux 6.5")
+        again = umbel.query(server, umbel.PeerIdentity)
+        client.send_signal(signal.SIGKILL)
+        readable, _, _ = select.select([peer.pidfd], [], [], 20)
+        umbel.hclose(server)
+
+    assert again == peer
+    assert readable == [peer.pidfd]  # it tells of the end of the process
+    assert peer.pidfd not in open_descriptors()
+    assert peer.pidfd not in before
+
+
+def test_the_identity_is_that_of_a_forked_peer(tmp_path: Path) -> None:
+    left, right = umbel.ipc_pair()
+    # A pair's peer is who made it, whoever holds it now.
+    assert umbel.query(left, umbel.PeerIdentity).pid == os.getpid()
+    umbel.hclose(left)
+    umbel.hclose(right)
+
+
+def test_an_allowed_peer_is_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+    asked: list[umbel.PeerIdentity] = []
+
+    def allow(peer: umbel.PeerIdentity) -> bool:
+        asked.append(peer)
+        return umbel.same_user(peer)
+
+    with umbel.listen(f"ipc:{path}", allow=allow) as listener:
+        client = umbel.ipc_connect(path)
+        server = umbel.accept(listener)
+        umbel.bsend(client, b"x")
+        assert umbel.brecv(server, 1) == b"x"
+        umbel.hclose(client)
+        umbel.hclose(server)
+
+    assert [peer.pid for peer in asked] == [os.getpid()]
+
+
+def test_a_refused_peer_sees_the_end_and_the_next_is_served(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+    answers = [False, True]
+
+    with umbel.listen(f"ipc:{path}", allow=lambda _: answers.pop(0)) as listener:
+        refused, allowed = umbel.ipc_connect(path), umbel.ipc_connect(path)
+        umbel.bsend(allowed, b"mine")
+        server = umbel.accept(listener)
+
+        assert umbel.receive(refused, 1, umbel.within(5)) == b""
+        assert umbel.brecv(server, 4) == b"mine"
+        for stream in (refused, allowed, server):
+            umbel.hclose(stream)
+
+
+def test_a_refused_peer_that_had_sent_is_reset(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    with umbel.listen(f"ipc:{path}", allow=lambda _: False) as listener:
+        refused = umbel.ipc_connect(path)
+        umbel.bsend(refused, b"never read")
+        with pytest.raises(umbel.DeadlineError):
+            umbel.accept(listener, 0)
+
+        with pytest.raises(umbel.BrokenStreamError):
+            umbel.receive(refused, 1, umbel.within(5))
+        umbel.hclose(refused)
+
+
+def test_a_question_that_fails_lets_nobody_in(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    def allow(_: umbel.PeerIdentity) -> bool:
+        raise ZeroDivisionError
+
+    with umbel.listen(f"ipc:{path}", allow=allow) as listener:
+        client = umbel.ipc_connect(path)
+        with pytest.raises(ZeroDivisionError):
+            umbel.accept(listener)
+        assert umbel.receive(client, 1, umbel.within(5)) == b""
+        umbel.hclose(client)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_another_user_is_refused_by_same_user(tmp_path: Path) -> None:
+    name = f"@umbel-test-users-{os.getpid()}"
+
+    with (
+        umbel.listen(f"ipc:{name}", allow=umbel.same_user) as listener,
+        python(CLIENT, name, "65534") as client,
+    ):
+        assert client.stdout is not None
+        assert client.stdout.readline() == "connected\n"
+        with pytest.raises(umbel.DeadlineError):
+            umbel.accept(listener, umbel.within(0.05))
+        client.communicate("\n")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_no_permission_is_eacces_and_says_so(tmp_path: Path) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        path = f"{folder}/x.sock"
+        with (
+            umbel.listen(f"ipc:{path}", mode=0o600) as listener,
+            python(CLIENT, path, "65534") as client,
+        ):
+            _, err = client.communicate("\n", timeout=30)
+            with pytest.raises(umbel.DeadlineError):
+                umbel.accept(listener, 0)
+
+    assert client.returncode == 1
+    assert "no permission" in err
