@@ -69,6 +69,7 @@ from umbel.transport import PeerIdentity
 from umbel.verbs import connect, listen, pair
 
 if TYPE_CHECKING:
+    from umbel.activation import activated_listeners
     from umbel.channel import (
         ChannelHandle,
         Recv,
@@ -93,6 +94,7 @@ if TYPE_CHECKING:
 #: What not every program needs is imported when it is first used.
 _LATER: Final = {
     "Census": "umbel.insight",
+    "activated_listeners": "umbel.activation",
     "ChannelHandle": "umbel.channel",
     "Recv": "umbel.channel",
     "Send": "umbel.channel",
@@ -156,6 +158,7 @@ __all__ = [
     "UmbelError",
     "UnknownTransportError",
     "accept",
+    "activated_listeners",
     "allow_only",
     "block",
     "brecv",

@@ -1,0 +1,62 @@
+"""Listeners that a service manager has opened for us: systemd's socket activation."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Final
+
+from umbel._kernel.hub import checkpoint
+from umbel.ipc import ipc_listener_fromfd
+from umbel.listener import ListenerHandle
+
+#: The first descriptor that is passed (SD_LISTEN_FDS_START).
+FIRST: Final = 3
+_VARIABLES: Final = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+
+
+def activated_listeners() -> list[tuple[str, ListenerHandle]]:
+    """Take over the local listeners that the service manager has passed to us.
+
+    To be called once: the variables that tell of them are removed, so that a child does
+    not take them for its own. Sockets of other kinds are left alone.
+
+    Returns:
+        the name (FileDescriptorName=) and the handle of each, in the order of the unit;
+        none, if nothing was passed to this process. Their files stay the manager's.
+
+    Raises:
+        OSError: EBADF, a descriptor that was promised is not open.
+        Canceled: ECANCELED, the calling coroutine is being canceled.
+
+    Source:
+        sd_listen_fds_with_names(3).
+    """
+    checkpoint()
+    pid, count, names = (os.environ.pop(name, "") for name in _VARIABLES)
+    if pid != str(os.getpid()) or not count.isdigit():
+        return []
+    fds = range(FIRST, FIRST + int(count))
+    shown = names.split(":") if names else []
+    found = []
+    for index, fd in enumerate(fds):
+        os.set_inheritable(fd, False)
+        if _is_local_listener(fd):
+            name = shown[index] if index < len(shown) else "unknown"
+            found.append((name, ipc_listener_fromfd(fd)))
+    return found
+
+
+def _is_local_listener(fd: int) -> bool:
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError:
+        return False  # a pipe or file
+    try:
+        return (
+            sock.family == socket.AF_UNIX
+            and sock.type == socket.SOCK_STREAM
+            and bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+        )
+    finally:
+        sock.detach()

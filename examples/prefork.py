@@ -1,0 +1,115 @@
+"""A supervisor that listens once and forks workers, which accept from one listener.
+
+A worker that crashes is replaced. On SIGTERM the name is removed, so that nobody new
+comes, the workers serve who waits, and all end within a deadline: nothing that was
+accepted is lost. Run without arguments it plays its own clients and checks that.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+
+import umbel
+
+WORKERS = 3
+PATIENCE = 10.0
+
+
+def answer(s: umbel.StreamHandle) -> None:
+    with s:
+        question = umbel.brecv(s, 1, umbel.within(PATIENCE))
+        if question == b"!":
+            os._exit(1)  # a crash, for show
+        umbel.bsend(s, b"<" + question + b">")
+
+
+def work(listener: umbel.ListenerHandle) -> None:
+    umbel.exit_on_signal(signal.SIGTERM)
+    answering = umbel.bundle()
+    s = None
+    try:
+        while True:
+            s = umbel.accept(listener)
+            answering.go(answer, s)
+            s = None
+    except SystemExit:
+        if s is not None:
+            answering.go(answer, s)
+    try:
+        while True:
+            answering.go(answer, umbel.accept(listener, 0))
+    except umbel.DeadlineError:
+        pass  # nobody waits any more
+    answering.wait(umbel.within(PATIENCE))
+    answering.abort()
+
+
+def supervise(path: str) -> None:
+    umbel.exit_on_signal(signal.SIGTERM)
+    workers: set[int] = set()
+    with umbel.ipc_listen(path) as listener:
+        try:
+            while True:
+                while len(workers) < WORKERS:
+                    workers.add(fork_worker(listener))
+                gone = umbel.to_thread(os.wait)[0]
+                workers.discard(gone)
+        except SystemExit:
+            pass  # leaving the block removes the name; the workers have the listener
+    for pid in workers:
+        os.kill(pid, signal.SIGTERM)
+    for pid in workers:
+        try:
+            os.waitpid(pid, 0)
+        except ChildProcessError:
+            pass  # the thread that waits has seen it
+
+
+def fork_worker(listener: umbel.ListenerHandle) -> int:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work(listener)
+        finally:
+            os._exit(0)
+    return pid
+
+
+def ask(path: str, question: bytes, answers: list[bytes]) -> None:
+    s = umbel.ipc_connect(path, umbel.within(PATIENCE))
+    umbel.bsend(s, question)
+    try:
+        answers.append(umbel.brecv(s, 3, umbel.within(PATIENCE)))
+    except OSError:
+        answers.append(b"")
+    umbel.hclose(s)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "prefork.sock")
+        with subprocess.Popen([sys.executable, __file__, path]) as supervisor:
+            while not os.path.exists(path):
+                umbel.msleep(umbel.within(0.01))
+            answers: list[bytes] = []
+            for question in (b"a", b"!", b"b", b"c"):
+                ask(path, question, answers)
+            with umbel.bundle() as asking:
+                for i in range(20):
+                    asking.go(ask, path, bytes([97 + i]), answers)
+                umbel.msleep(umbel.within(0.05))  # all are connected
+                supervisor.send_signal(signal.SIGTERM)
+            status = supervisor.wait()
+    print(status, sorted(answers))
+    expected = [b"", b"<a>", b"<b>", b"<c>", *(b"<%c>" % (97 + i) for i in range(20))]
+    assert sorted(answers) == sorted(expected)
+    assert status == 0
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        supervise(sys.argv[1])
+    else:
+        main()

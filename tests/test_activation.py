@@ -1,0 +1,91 @@
+"""Socket activation, as systemd does it: descriptors from 3 on, named in variables."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import umbel
+
+SERVICE = """
+import os, sys
+import umbel
+if sys.argv[1] == "other pid":
+    os.environ["LISTEN_PID"] = "1"
+else:
+    os.environ["LISTEN_PID"] = str(os.getpid())
+found = umbel.activated_listeners()
+print([name for name, _ in found], "LISTEN_FDS" in os.environ, flush=True)
+assert umbel.activated_listeners() == []
+for _, listener in found:
+    assert not os.get_inheritable(umbel.query(listener, umbel.spi.Fileno).fd)
+    with umbel.accept(listener, umbel.within(20)) as s:
+        umbel.bsend(s, b"activated")
+    umbel.hclose(listener)
+"""
+
+
+def start(kind: str, *listeners: socket.socket, names: str) -> subprocess.Popen[str]:
+    """Run the service with *listeners* as its descriptors from 3 on."""
+    count = len(listeners)
+    moves = " ".join(f"{3 + i}<&{sock.fileno()}" for i, sock in enumerate(listeners))
+    command = f'exec "$0" -c "$1" "$2" {moves}'
+    code = "import umbel.spi\n" + SERVICE
+    return subprocess.Popen(
+        ["bash", "-c", command, sys.executable, code, kind],
+        stdout=subprocess.PIPE,
+        text=True,
+        pass_fds=[sock.fileno() for sock in listeners],
+        env={**os.environ, "LISTEN_FDS": str(count), "LISTEN_FDNAMES": names},
+    )
+
+
+def listening(path: Path) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(str(path))
+    sock.listen()
+    # Out of the way of the numbers that the service gets.
+    high = socket.socket(
+        fileno=os.dup(sock.fileno()) if sock.fileno() > 20 else _high(sock)
+    )
+    sock.close()
+    return high
+
+
+def _high(sock: socket.socket) -> int:
+
+    return fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD, 100)
+
+
+def test_listeners_are_taken_over_by_name(tmp_path: Path) -> None:
+    one, two = listening(tmp_path / "one"), listening(tmp_path / "two")
+
+    with one, two, start("mine", one, two, names="first:second") as service:
+        for name in ("one", "two"):
+            with umbel.ipc_connect(tmp_path / name) as client:
+                assert umbel.brecv(client, 9, umbel.within(20)) == b"activated"
+        assert service.stdout is not None
+        out = service.stdout.read()
+        assert service.wait(20) == 0
+
+    assert out == "['first', 'second'] False\n"
+    assert (tmp_path / "one").exists()  # it is the manager's
+
+
+def test_what_is_for_another_process_is_left_alone(tmp_path: Path) -> None:
+    one = listening(tmp_path / "one")
+
+    with one, start("other pid", one, names="first") as service:
+        assert service.stdout is not None
+        out = service.stdout.read()
+        assert service.wait(20) == 0
+
+    assert out == "[] False\n"
+
+
+def test_without_a_service_manager_there_are_none() -> None:
+    assert umbel.activated_listeners() == []
