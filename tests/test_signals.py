@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import umbel
-from tests.support import python
+from tests.support import python, run_python
 
 SERVING = """
 import sys
@@ -48,6 +48,20 @@ def test_a_signal_runs_all_that_cleans_up(
     assert process.returncode == 128 + number
     assert (out, err) == ("cleaned up\n", "")
     assert not path.exists()
+
+
+def test_a_forked_child_that_has_not_run_yet_is_ended_too() -> None:
+    code = """
+import os, signal
+import umbel
+umbel.exit_on_signal()
+pid = os.fork()
+if not pid:
+    os.kill(os.getpid(), signal.SIGTERM)   # before its hub was ever used
+    umbel.msleep(umbel.within(60))
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 128 + signal.SIGTERM
+"""
+    run_python(code)
 
 
 def test_it_is_for_the_main_thread() -> None:

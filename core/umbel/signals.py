@@ -26,10 +26,10 @@ def exit_on_signal(*numbers: int) -> None:
     Source:
         own; Python's signal documentation warns of handlers that raise.
     """
-    hub = current_hub()
 
     def leave(number: int, _frame: FrameType | None) -> None:
         error = SystemExit(128 + number)
+        hub = current_hub()  # of the main thread, where handlers run; a child's own
         hub.post(lambda: hub.interrupt(hub.main, error))
 
     for number in numbers or (signal.SIGTERM, signal.SIGINT):

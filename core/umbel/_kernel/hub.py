@@ -319,7 +319,7 @@ class Hub:
         coroutine.carrier = carrier
         coroutine.hub = self
         coroutine.is_parked = coroutine.is_shielded = False
-        coroutine.outcome = coroutine.pending = None
+        coroutine.outcome = coroutine.pending = coroutine.parcel = None
         coroutine.ticket = 0
         self.ready.append(self.current)
         self.current = coroutine
@@ -344,7 +344,7 @@ class Hub:
         coroutine.carrier = carrier
         coroutine.hub = self
         coroutine.is_parked = coroutine.is_shielded = False
-        coroutine.outcome = coroutine.pending = None
+        coroutine.outcome = coroutine.pending = coroutine.parcel = None
         coroutine.ticket = 0
 
     def _carry(self) -> None:
