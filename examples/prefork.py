@@ -46,25 +46,40 @@ def work(listener: umbel.ListenerHandle) -> None:
     answering.abort()
 
 
+def watch(pid: int, deaths: umbel.ChannelHandle[int]) -> None:
+    # Not a thread that waits: a process with threads can't fork safely.
+    fd = os.pidfd_open(pid)
+    try:
+        umbel.fdin(fd)
+    finally:
+        os.close(fd)
+    os.waitpid(pid, 0)
+    deaths.send(pid)
+
+
 def supervise(path: str) -> None:
     umbel.exit_on_signal(signal.SIGTERM)
     workers: set[int] = set()
-    with umbel.ipc_listen(path) as listener:
+    deaths, told = umbel.chmake(int)
+    watching = umbel.bundle()
+    with umbel.ipc_listen(path) as listener, deaths, told:
         try:
             while True:
                 while len(workers) < WORKERS:
-                    workers.add(fork_worker(listener))
-                gone = umbel.to_thread(os.wait)[0]
-                workers.discard(gone)
+                    pid = fork_worker(listener)
+                    workers.add(pid)
+                    watching.go(watch, pid, deaths)
+                workers.discard(told.receive())
         except SystemExit:
-            pass  # leaving the block removes the name; the workers have the listener
+            watching.abort()
+        # Leaving the block removes the name; the workers have the listener still.
     for pid in workers:
         os.kill(pid, signal.SIGTERM)
     for pid in workers:
         try:
             os.waitpid(pid, 0)
         except ChildProcessError:
-            pass  # the thread that waits has seen it
+            pass  # it had died just before, and was seen
 
 
 def fork_worker(listener: umbel.ListenerHandle) -> int:
