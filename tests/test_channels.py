@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 import umbel
 from tests.support import calls, lateness
 from umbel import Recv, Send
+from umbel._kernel.hub import current_hub
 from umbel.channel import ChannelEnd
 from umbel.handle import open_handles
 
@@ -283,7 +284,7 @@ def test_a_value_that_arrives_as_the_receiver_is_canceled_is_not_lost(
 def test_a_value_that_arrives_with_the_deadline_is_not_lost(
     channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hub = umbel._kernel.hub.current_hub()  # type: ignore[attr-defined]
+    hub = current_hub()
     time_now = [umbel.now()]
     monkeypatch.setattr(hub, "clock", lambda: time_now[0])
     got: list[object] = []
@@ -293,6 +294,35 @@ def test_a_value_that_arrives_with_the_deadline_is_not_lost(
         time_now[0] += 1000  # due before it runs again
 
     assert got == ["value"]
+
+
+@pytest.mark.parametrize("what", ["value", "done", "closed"])
+def test_what_comes_just_after_the_deadline_but_before_it_is_noticed_counts(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    hub = current_hub()
+    time_now = [umbel.now()]
+    monkeypatch.setattr(hub, "clock", lambda: time_now[0])
+    got: list[object] = []
+
+    def receive() -> None:
+        try:
+            got.append(umbel.chrecv(channel[1], time_now[0] + 10))
+        except umbel.UmbelError as error:
+            got.append(error.errno)
+
+    with umbel.go(receive) as receiving:
+        time_now[0] += 1000
+        with pytest.raises(umbel.DeadlineError):
+            umbel.bundle_wait(receiving, 0)  # its timer is taken in, but it has not run
+        if what == "value":
+            umbel.chsend(channel[0], "value")
+        elif what == "done":
+            umbel.chdone(channel[0])
+        else:
+            umbel.hclose(channel[1])
+
+    assert got == [{"value": "value", "done": errno.EPIPE, "closed": errno.EBADF}[what]]
 
 
 def test_another_thread_is_told_to_start_a_coroutine_here(

@@ -88,6 +88,16 @@ def test_a_bundle_whose_thread_has_ended_is_esrch(threads: ThreadPoolExecutor) -
     umbel.hclose(made[0])
 
 
+def test_closing_does_not_wait_for_coroutines_whose_thread_has_ended() -> None:
+    made: list[umbel.BundleHandle] = []
+    thread = threading.Thread(target=lambda: made.append(umbel.go(umbel.msleep, -1)))
+    thread.start()
+    thread.join()
+    wait_until(lambda: _is_refused(made[0]))
+
+    umbel.hclose(made[0])  # or it would wait for ever
+
+
 def _is_refused(b: umbel.BundleHandle) -> bool:
     try:
         umbel.bundle_go_threadsafe(b, print)

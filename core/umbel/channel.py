@@ -127,7 +127,10 @@ class _Queue(deque[_Entry]):
             coroutine = entry[0]
             coroutine.ticket = entry[1] + 1
             coroutine.chosen = entry[2]
-            coroutine.hub.unpark(coroutine, error())
+            if coroutine.is_parked:
+                coroutine.hub.unpark(coroutine, error())
+            else:
+                coroutine.outcome = error()  # its deadline came first, unnoticed yet
 
 
 class _Lane:

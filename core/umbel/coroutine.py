@@ -136,7 +136,10 @@ class Bundle(Resource):
         """Cancel what runs, wait until all of it has stopped, report failures."""
         me = current_hub().current
         for coroutine in list(self.running):
-            _cancel(coroutine)
+            if coroutine.hub.is_abandoned:
+                del self.running[coroutine]  # its thread has ended: it never goes on
+            else:
+                _cancel(coroutine)
         was_shielded, me.is_shielded = me.is_shielded, True
         try:
             self.wait(FOREVER)
