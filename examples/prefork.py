@@ -63,6 +63,7 @@ def supervise(path: str) -> None:
     deaths, told = umbel.chmake(int)
     watching = umbel.bundle()
     with umbel.ipc_listen(path) as listener, deaths, told:
+        print("listening", flush=True)
         try:
             while True:
                 while len(workers) < WORKERS:
@@ -105,9 +106,10 @@ def ask(path: str, question: bytes, answers: list[bytes]) -> None:
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "prefork.sock")
-        with subprocess.Popen([sys.executable, __file__, path]) as supervisor:
-            while not os.path.exists(path):
-                umbel.msleep(umbel.within(0.01))
+        command = [sys.executable, __file__, path]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as supervisor:
+            assert supervisor.stdout is not None
+            supervisor.stdout.readline()  # it listens now
             answers: list[bytes] = []
             for question in (b"a", b"!", b"b", b"c"):
                 ask(path, question, answers)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import umbel
 from umbel.connection import Connection
@@ -51,6 +52,17 @@ def wait_until(condition: Callable[[], object], what: str = "the state") -> None
     while not condition():
         assert time.monotonic() < give_up, f"{what} never came"
         time.sleep(0.001)
+
+
+def is_listening(path: Path) -> bool:
+    """Tell whether someone listens at *path*: its file is there a moment earlier."""
+    try:
+        table = Path("/proc/net/unix").read_text(errors="replace")
+    except OSError:
+        return path.exists()
+    # The flag is __SO_ACCEPTCON, the last column the path.
+    rows = [row.split() for row in table.splitlines()[1:]]
+    return any(row[-1] == str(path) and row[3] == "00010000" for row in rows)
 
 
 def is_blocked(handle: int) -> bool:

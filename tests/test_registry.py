@@ -75,7 +75,7 @@ import os; os._exit(0)
 def test_an_unknown_scheme_names_the_nearest(install: Install) -> None:
     with pytest.raises(umbel.UnknownTransportError, match="there is ipc"):
         umbel.listen("ipx:x")
-    with pytest.raises(umbel.UnknownTransportError, match="ipc, mem"):
+    with pytest.raises(umbel.UnknownTransportError, match="ipc, tcp, mem"):
         umbel.connect("quic://x")
 
 

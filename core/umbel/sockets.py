@@ -55,6 +55,9 @@ SO_PASSRIGHTS: Final = 83
 #: Buffers that one sendmsg takes.
 IOV_MAX: Final = os.sysconf("SC_IOV_MAX") if "SC_IOV_MAX" in os.sysconf_names else 1024
 
+#: ETIMEDOUT comes from TCP's keep-alive: nothing answers any more.
+_GONE: Final = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ETIMEDOUT)
+
 INT_SIZE: Final = array.array("i").itemsize
 _CREDENTIALS: Final = struct.Struct("3i")
 
@@ -211,7 +214,7 @@ class SocketStream:
             pass  # ECONNRESET, which close reports, and has closed all the same
 
     def _explain(self, error: OSError) -> OSError:
-        if error.errno in (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN):
+        if error.errno in _GONE:
             return BrokenStreamError(
                 "the peer is gone, or closed without reading all that we sent: "
                 "close the handle and connect anew"

@@ -1,0 +1,331 @@
+"""The tcp transport."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+import umbel
+from tests.support import calls, drain, lateness, pattern
+from umbel_transports import tcp
+
+Ends = tuple[umbel.StreamHandle, umbel.StreamHandle]
+
+
+@pytest.fixture(params=["127.0.0.1", "[::1]"], ids=["IPv4", "IPv6"])
+def listener(request: pytest.FixtureRequest) -> Iterator[umbel.ListenerHandle]:
+    try:
+        made = umbel.listen(f"tcp://{request.param}:0")
+    except OSError:
+        pytest.skip("this machine has none")
+    with made:
+        yield made
+
+
+@pytest.fixture
+def ends(listener: umbel.ListenerHandle) -> Iterator[Ends]:
+    client = umbel.connect(listener.address, umbel.within(20))
+    server = umbel.accept(listener, umbel.within(20))
+    yield client, server
+    for end in (client, server):
+        try:
+            umbel.hclose(end)
+        except umbel.BadHandleError:
+            pass  # the test did
+
+
+def test_bytes_go_both_ways_and_both_sides_part(ends: Ends) -> None:
+    client, server = ends
+
+    umbel.bsend(client, b"there")
+    assert umbel.brecv(server, 5) == b"there"
+    umbel.bsend(server, b"back")
+    assert umbel.brecv(client, 4) == b"back"
+
+    with umbel.go(umbel.close, server):
+        assert umbel.close(client) == umbel.CloseReport(None, 0)
+
+
+def test_the_port_that_the_kernel_chose_is_told(
+    listener: umbel.ListenerHandle,
+) -> None:
+    port = int(listener.address.location.rpartition(":")[2])
+
+    assert port > 0
+    assert umbel.Address.parse(str(listener.address)) == listener.address
+
+
+def test_large_transfers_arrive_whole(ends: Ends) -> None:
+    client, server = ends
+    data = pattern(8 << 20)
+
+    with umbel.go(umbel.bsend, client, data):
+        assert umbel.brecv(server, len(data)) == data
+
+
+def test_nothing_is_lost_when_requests_lie_unread(ends: Ends) -> None:
+    client, server = ends
+    umbel.bsend(client, b"a request that is never read")
+    answer = pattern(1 << 20)
+    received: list[bytes] = []
+
+    def read_answer() -> None:
+        umbel.done(client)
+        received.append(drain(client))
+        umbel.close(client)
+
+    with umbel.go(read_answer):
+        umbel.bsend(server, answer)
+        report = umbel.close(server, umbel.within(20))
+
+    assert received == [answer]
+    assert report.discarded == 28
+
+
+def test_half_close_leaves_the_other_direction_open(ends: Ends) -> None:
+    client, server = ends
+
+    umbel.done(client)
+
+    assert umbel.receive(server) == b""
+    umbel.bsend(server, b"still")
+    assert umbel.brecv(client, 5) == b"still"
+
+
+def test_a_hard_close_with_bytes_unread_resets_the_peer(ends: Ends) -> None:
+    client, server = ends
+    umbel.bsend(client, b"never read")
+    umbel.fdin(server.fileno(), umbel.within(20))
+
+    umbel.hclose(server)
+
+    with pytest.raises(umbel.BrokenStreamError):
+        umbel.receive(client, 1, umbel.within(20))
+
+
+def test_waiting_ends_at_the_deadline(ends: Ends) -> None:
+    assert lateness(lambda until: umbel.receive(ends[0], 1, until)) <= 20
+
+
+def test_small_sends_go_at_once_unless_told_otherwise(
+    listener: umbel.ListenerHandle,
+) -> None:
+    for options, expected in (({}, True), ({"nodelay": False}, False)):
+        client = umbel.connect(listener.address, umbel.within(20), **options)
+        server = umbel.accept(listener)
+        raw = socket.socket(fileno=client.fileno())
+        try:
+            found = raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        finally:
+            raw.detach()
+        assert bool(found) is expected
+        umbel.hclose(client)
+        umbel.hclose(server)
+
+
+def test_what_a_local_stream_can_and_tcp_cannot_is_enotsup(ends: Ends) -> None:
+    for call in calls(
+        lambda: umbel.ipc_sendfd(ends[0], 0),
+        lambda: umbel.flush(ends[0]),
+        lambda: umbel.query(ends[0], umbel.PeerIdentity),
+        lambda: umbel.ipc_close(ends[0]),
+        lambda: umbel.ipc_done(ends[0]),
+        lambda: umbel.pair("tcp"),
+    ):
+        with pytest.raises(umbel.NotSupportedError):
+            call()
+
+
+def test_nobody_there_is_econnrefused_and_says_so() -> None:
+    with umbel.listen("tcp://127.0.0.1:0") as listener:
+        address = listener.address
+
+    with pytest.raises(ConnectionRefusedError, match="start the listener"):
+        umbel.connect(address, umbel.within(20))
+
+
+def test_a_port_that_is_taken_is_eaddrinuse() -> None:
+    with (
+        umbel.listen("tcp://127.0.0.1:0") as listener,
+        pytest.raises(OSError, match="port is taken") as caught,
+    ):
+        umbel.listen(listener.address)
+
+    assert caught.value.errno == errno.EADDRINUSE
+
+
+def test_reuseport_lets_listeners_share() -> None:
+    with umbel.listen("tcp://127.0.0.1:0", reuseport=True) as one:
+        umbel.hclose(umbel.listen(one.address, reuseport=True))
+
+
+@pytest.mark.parametrize(
+    "location", ["", "host", "host:", ":x", "host:70000", "::1:80", "host:-1", "h:²"]
+)
+def test_a_broken_address_is_einval(location: str) -> None:
+    for call in (umbel.listen, umbel.connect):
+        with pytest.raises(OSError, match=r"write tcp://host:port") as caught:
+            call(umbel.Address("tcp", location))
+        assert caught.value.errno == errno.EINVAL
+
+
+def test_listening_at_a_name_is_einval_for_that_would_wait() -> None:
+    with pytest.raises(OSError, match="number") as caught:
+        umbel.listen("tcp://example.org:80")
+
+    assert caught.value.errno == errno.EINVAL
+
+
+def test_localhost_works_on_both_sides() -> None:
+    with umbel.listen("tcp://localhost:0") as listener:
+        port = listener.address.location.rpartition(":")[2]
+        client = umbel.connect(f"tcp://localhost:{port}", umbel.within(20))
+        server = umbel.accept(listener)
+        umbel.bsend(client, b"x")
+        assert umbel.brecv(server, 1) == b"x"
+        umbel.hclose(client)
+        umbel.hclose(server)
+
+
+def test_an_unknown_name_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+
+    with pytest.raises(OSError, match=r"'nowhere\.invalid' is unknown") as caught:
+        umbel.connect("tcp://nowhere.invalid:80", umbel.within(20))
+
+    assert caught.value.errno == errno.EHOSTUNREACH
+
+
+def test_looking_up_a_name_holds_up_no_other_coroutine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order: list[str] = []
+
+    def slow(*_: object, **__: object) -> list[object]:
+        time.sleep(0.05)
+        order.append("looked up")
+        raise socket.gaierror(socket.EAI_NONAME, "unknown")
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+
+    def other() -> None:
+        umbel.yield_()
+        order.append("other")
+
+    with umbel.go(other), pytest.raises(OSError, match="unknown"):
+        umbel.connect("tcp://slow.invalid:80", umbel.within(20))
+
+    assert order == ["other", "looked up"]
+
+
+def _pretend(monkeypatch: pytest.MonkeyPatch, *targets: tuple[str, int]) -> None:
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", where) for where in targets]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+
+
+def _refused_port() -> int:
+    with umbel.listen("tcp://127.0.0.1:0") as listener:
+        return int(listener.address.location.rpartition(":")[2])
+
+
+def _deaf_port() -> tuple[int, list[socket.socket]]:
+    """Give a port whose queue is full, so that nothing answers there."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(0)
+    where = listener.getsockname()
+    held = [listener]
+    for _ in range(8):
+        filler = socket.socket()
+        filler.setblocking(False)
+        filler.connect_ex(where)
+        held.append(filler)
+    return where[1], held
+
+
+def test_of_several_addresses_the_one_that_answers_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with umbel.listen("tcp://127.0.0.1:0") as listener:
+        port = int(listener.address.location.rpartition(":")[2])
+        refused = ("127.0.0.1", _refused_port())
+        _pretend(monkeypatch, refused, refused, ("127.0.0.1", port))
+
+        client = umbel.connect("tcp://many.invalid:1", umbel.within(20))
+
+        umbel.hclose(umbel.accept(listener, umbel.within(20)))
+        umbel.hclose(client)
+
+
+def test_an_address_that_is_silent_costs_a_head_start_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    deaf, held = _deaf_port()
+    with umbel.listen("tcp://127.0.0.1:0") as listener:
+        port = int(listener.address.location.rpartition(":")[2])
+        _pretend(monkeypatch, ("127.0.0.1", deaf), ("127.0.0.1", port))
+        start = time.monotonic()
+
+        client = umbel.connect("tcp://many.invalid:1", umbel.within(20))
+
+        took = time.monotonic() - start
+        umbel.hclose(umbel.accept(listener, umbel.within(20)))
+        umbel.hclose(client)
+    for sock in held:
+        sock.close()
+    assert tcp.HEAD_START / 1000 <= took < 10
+
+
+def test_if_none_answers_the_first_failure_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refused = ("127.0.0.1", _refused_port())
+    _pretend(monkeypatch, refused, refused)
+
+    with pytest.raises(ConnectionRefusedError, match=str(refused[1])):
+        umbel.connect("tcp://many.invalid:1", umbel.within(20))
+
+
+def test_if_none_answers_in_time_it_is_etimedout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    deaf, held = _deaf_port()
+    _pretend(monkeypatch, ("127.0.0.1", deaf), ("127.0.0.1", deaf))
+
+    with pytest.raises(umbel.DeadlineError):
+        umbel.connect("tcp://many.invalid:1", umbel.within(0.4))
+
+    for sock in held:
+        sock.close()
+
+
+def test_families_take_turns() -> None:
+    six, four = socket.AF_INET6, socket.AF_INET
+    targets: list[tcp.Target] = [(six, (1,)), (six, (2,)), (four, (3,)), (four, (4,))]
+
+    assert [where for _, where in tcp._alternate(targets)] == [(1,), (3,), (2,), (4,)]
+
+
+def test_a_program_changes_its_transport_by_the_address_alone(
+    tmp_path: object,
+) -> None:
+    def talk(address: str) -> bytes:
+        with umbel.listen(address) as listener:
+            client = umbel.connect(listener.address, umbel.within(20))
+            server = umbel.accept(listener, umbel.within(20))
+            umbel.bsend(client, b"the same")
+            with umbel.go(umbel.close, client):
+                heard = drain(server)
+                umbel.close(server)
+        return heard
+
+    addresses = (f"ipc:{tmp_path}/x.sock", "mem://x", "tcp://127.0.0.1:0")
+
+    assert [talk(address) for address in addresses] == [b"the same"] * 3

@@ -1,0 +1,292 @@
+"""tcp: streams over IPv4 and IPv6.
+
+    tcp://127.0.0.1:8080    tcp://[::1]:0    tcp://example.org:80    tcp://:8080 (any)
+
+Options of `listen`, `connect`:
+
+    nodelay=False      gather small sends (Nagle); by default they go at once
+    keepalive=True     have the kernel probe a silent peer
+
+Options of `listen`:
+
+    reuseport=True     let several listeners share the port
+
+Port 0 lets the kernel choose; the listener's address tells which. Names are looked up
+in a thread, and only to connect; of several addresses each gets 250 ms before the next
+is tried beside it (RFC 8305). A close in good order is done, then drain: a plain close
+with request bytes unread would make the kernel reset the connection, and lose what
+was sent. Whether the peer has read everything can't be known over TCP.
+
+Chapters, as in every transport: the plugin, names, listening, connecting. Closing is
+`shut_down`. Facts it stands on are in tcp(7) and ip(7), unless named.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import socket
+from collections.abc import Sequence
+from typing import Final
+
+import umbel
+from umbel.spi import (
+    Address,
+    CloseContext,
+    CloseReport,
+    ConnectContext,
+    DeadlineError,
+    ListenContext,
+    Options,
+    Readiness,
+    SocketListener,
+    SocketStream,
+    hookimpl,
+    now,
+    shut_down,
+    system_error,
+    take_options,
+)
+
+#: RFC 8305, "Connection Attempt Delay", in ms.
+HEAD_START: Final = 250
+
+#: Family and socket address, as getaddrinfo gives them.
+Target = tuple[int, tuple[object, ...]]
+
+
+class TcpTransport:
+    """The plugin."""
+
+    @hookimpl
+    def umbel_listen(self, context: ListenContext) -> SocketListener:
+        """Listen at a numeric address."""
+        options = take_options(context.options, reuseport=bool, **_STREAM_OPTIONS)
+        host, port = _split(context.address)
+        return _listen(host, port, context, options)
+
+    @hookimpl
+    def umbel_connect(self, context: ConnectContext) -> SocketStream:
+        """Connect to the first address of a name that answers."""
+        options = take_options(context.options, **_STREAM_OPTIONS)
+        host, port = _split(context.address)
+        targets = _look_up(host or "localhost", port, context)
+        if len(targets) == 1:
+            sock = _reach(targets[0], context.deadline)
+        else:
+            sock = _reach_first(targets, context.deadline)
+        return _make_stream(sock, options)
+
+    @hookimpl
+    def umbel_close(self, context: CloseContext) -> CloseReport:
+        """Shut down: done, then drain."""
+        return shut_down(context)
+
+
+_STREAM_OPTIONS: Final = {"nodelay": bool, "keepalive": bool}
+
+
+def _make_stream(sock: socket.socket, options: Options) -> SocketStream:
+    if options.get("nodelay", True):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if options.get("keepalive"):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # No send buffer of ours: setting one would end the kernel's own tuning.
+    return SocketStream(sock, 0)
+
+
+# Names.
+
+
+def _split(address: Address) -> tuple[str, int]:
+    host, colon, port = address.location.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        colon = ""  # an IPv6 address without brackets: which part is the port?
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        message = f"{address}: write tcp://host:port, or tcp://[::1]:port for IPv6"
+        raise system_error(errno.EINVAL, message)
+    return host, int(port)
+
+
+def _join(host: str, port: int) -> Address:
+    shown = f"[{host}]" if ":" in host else host
+    return Address("tcp", f"{shown}:{port}")
+
+
+def _look_up(host: str, port: int, context: ConnectContext) -> list[Target]:
+    """Give the addresses of a name, the resolver's favourite first."""
+    try:
+        number = ipaddress.ip_address(host)
+    except ValueError:
+        pass
+    else:
+        family = socket.AF_INET6 if number.version == 6 else socket.AF_INET
+        return [(family, (host, port))]
+    try:
+        found = umbel.to_thread(
+            lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM),
+            context.deadline,
+        )
+    except socket.gaierror as error:
+        message = f"{context.address}: the name {host!r} is unknown: {error.strerror}"
+        raise system_error(errno.EHOSTUNREACH, message) from None
+    targets: list[Target] = [(family, where) for family, _, _, _, where in found]
+    return _alternate(targets)
+
+
+def _alternate(targets: Sequence[Target]) -> list[Target]:
+    """Let families take turns, so that a broken one costs one head start."""
+    first = [t for t in targets if t[0] == targets[0][0]]
+    others = [t for t in targets if t[0] != targets[0][0]]
+    mixed: list[Target] = []
+    while first or others:
+        mixed += first[:1] + others[:1]
+        first, others = first[1:], others[1:]
+    return mixed
+
+
+# Listening.
+
+
+class TcpListener(SocketListener):
+    """A listener that sets the options of what it accepts."""
+
+    __slots__ = ("_options",)
+
+    def __init__(self, sock: socket.socket, address: Address, options: Options) -> None:
+        super().__init__(sock, address)
+        self._options = options
+
+    def make_stream(self, sock: socket.socket) -> SocketStream:
+        """As `SocketListener.make_stream`."""
+        return _make_stream(sock, self._options)
+
+
+def _listen(
+    host: str, port: int, context: ListenContext, options: Options
+) -> TcpListener:
+    if host == "localhost":
+        host = "127.0.0.1"
+    try:
+        number = ipaddress.ip_address(host or "0.0.0.0")
+    except ValueError:
+        message = f"{context.address}: listen at a number, as looking up a name waits"
+        raise system_error(errno.EINVAL, message) from None
+    family = socket.AF_INET6 if number.version == 6 else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # Connections of a stopped server, in TIME_WAIT, are no reason to wait for.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if options.get("reuseport"):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            sock.bind((str(number), port))
+            sock.listen(context.backlog)
+        except OSError as error:
+            raise _explain(error, context.address) from None
+        bound = sock.getsockname()
+        return TcpListener(sock, _join(bound[0], bound[1]), options)
+    except BaseException:
+        sock.close()
+        raise
+
+
+_ADVICE: Final = {
+    errno.EADDRINUSE: "the port is taken: stop who holds it, or choose another",
+    errno.EADDRNOTAVAIL: "this machine has no such address",
+    errno.EACCES: "ports below 1024 are the administrator's",
+    errno.ECONNREFUSED: "nobody listens there: start the listener, or mend the port",
+    errno.ENETUNREACH: "there is no way to that network",
+    errno.EHOSTUNREACH: "that machine can't be reached",
+    errno.ETIMEDOUT: "that machine did not answer",
+}
+
+
+def _explain(error: OSError, address: Address) -> OSError:
+    number = error.errno or errno.EIO
+    return system_error(number, f"{address}: {_ADVICE.get(number, 'it failed')}")
+
+
+# Connecting.
+
+
+def _reach(target: Target, deadline: int) -> socket.socket:
+    """Connect to one address."""
+    family, where = target
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    readiness = Readiness(sock.fileno())
+    try:
+        sock.setblocking(False)
+        number = sock.connect_ex(where)
+        while number in (errno.EINPROGRESS, errno.EALREADY):
+            readiness.wait_out(deadline)
+            # A wait may end early: only a peer's name tells that it is there.
+            number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if not number and not _has_peer(sock):
+                number = errno.EINPROGRESS
+        if number:
+            plain = OSError(number, os.strerror(number))
+            raise _explain(plain, _join(str(where[0]), int(str(where[1]))))
+    except BaseException:
+        readiness.forget()
+        sock.close()
+        raise
+    readiness.forget()
+    return sock
+
+
+def _has_peer(sock: socket.socket) -> bool:
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
+
+
+def _reach_first(targets: Sequence[Target], deadline: int) -> socket.socket:
+    """Connect to whichever address answers first; the others are given up."""
+    ours, theirs = umbel.chmake(object)
+    failures: list[OSError] = []
+    left = list(targets)
+
+    def attempt(target: Target) -> None:
+        try:
+            sock = _reach(target, deadline)
+        except OSError as error:
+            theirs.send(error)
+            return
+        try:
+            theirs.send(sock)
+        except BaseException:
+            sock.close()  # another was first
+            raise
+
+    with ours, theirs, umbel.bundle() as attempts:
+        try:
+            while left or len(failures) < len(targets):
+                if left:
+                    attempts.go(attempt, left.pop(0))
+                try:
+                    came = ours.receive(_head_start(deadline) if left else deadline)
+                except DeadlineError:
+                    if 0 <= deadline <= now():
+                        raise
+                    continue  # it had its head start: the next one beside it
+                if isinstance(came, socket.socket):
+                    return came
+                assert isinstance(came, OSError)
+                failures.append(came)
+        finally:
+            attempts.abort()
+    raise failures[0]
+
+
+def _head_start(deadline: int) -> int:
+    until = now() + HEAD_START
+    return until if deadline < 0 else min(until, deadline)
+
+
+transport = TcpTransport()
