@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 
 import pytest
@@ -57,6 +59,7 @@ class Hammer:
                 pass
             except BaseException as error:
                 self.surprises.append(error)
+                traceback.print_exc()  # shown by pytest if the test fails
 
     def renew(self) -> None:
         while time.monotonic() < self.give_up:
@@ -88,6 +91,37 @@ def test_hammering_from_many_threads_ends_in_contract(scheme: str, seed: int) ->
 
     assert not any(thread.is_alive() for thread in threads)
     assert hammer.surprises == []
+
+
+def test_a_query_while_another_thread_closes_is_ebadf_of_ours() -> None:
+    surprises: list[BaseException] = []
+    give_up = time.monotonic() + 0.5
+    shown: list[umbel.StreamHandle] = []
+
+    def ask() -> None:
+        while time.monotonic() < give_up:
+            for s in shown:
+                try:
+                    umbel.query(s, umbel.PeerIdentity)
+                except umbel.BadHandleError:
+                    pass
+                except OSError as error:
+                    surprises.append(error)
+
+    asking = threading.Thread(target=ask)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    asking.start()
+    while time.monotonic() < give_up:
+        left, right = umbel.ipc_pair()
+        shown[:] = [left]
+        time.sleep(0)
+        umbel.hclose(left)
+        umbel.hclose(right)
+    asking.join()
+    sys.setswitchinterval(interval)
+
+    assert surprises == []
 
 
 def test_a_blocked_call_in_another_thread_is_woken_within_50_ms(ends: Ends) -> None:

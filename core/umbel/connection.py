@@ -94,7 +94,11 @@ class Connection(Resource):
 
     def query(self, kind: type[T]) -> T | None:
         """As `Resource.query`."""
-        return self.stream.query(kind)
+        try:
+            return self.stream.query(kind)
+        except OSError as error:
+            # EBADF, for one: another thread may close it at this very moment.
+            raise explain(error) from error
 
     def describe(self) -> str:
         """As `Resource.describe`."""

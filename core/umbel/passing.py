@@ -44,7 +44,7 @@ LARGEST_HEADER: Final = 1 << 16
 def find_passing(handle: int) -> tuple[Connection, DescriptorPassing]:
     """Find a stream that can pass descriptors; ENOTSUP if it can't."""
     connection = find_connection(handle)
-    passing = connection.stream.query(DescriptorPassing)
+    passing = connection.query(DescriptorPassing)
     if passing is None:
         message = f"{connection.describe()} can't pass descriptors"
         raise NotSupportedError(message)

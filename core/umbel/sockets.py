@@ -301,11 +301,16 @@ class SocketStream:
 
     def _open_pidfd(self) -> int:
         # The kernel makes a descriptor at each call: keep the first.
-        if self._pidfd < 0:
-            try:
-                self._pidfd = self._socket.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
-            except OSError:
-                return -1  # before Linux 6.5, or the process is gone
+        if self._pidfd >= 0:
+            return self._pidfd
+        try:
+            made = self._socket.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
+        except OSError:
+            return -1  # before Linux 6.5, or the process is gone
+        if self._pidfd < 0 <= self._socket.fileno():
+            self._pidfd = made
+        else:
+            os.close(made)  # another thread was first, or has closed the stream
         return self._pidfd
 
     def _transfer(self) -> Transfer | None:

@@ -66,7 +66,7 @@ class StreamHandle(Handle):
 
     def fileno(self) -> int:
         """Give the descriptor, which stays umbel's; ENOTSUP if there is none."""
-        found = find_connection(self).stream.query(Fileno)
+        found = find_connection(self).query(Fileno)
         if found is None:
             message = "this transport's streams have no descriptor"
             raise NotSupportedError(message)
@@ -392,7 +392,7 @@ def flush(handle: StreamHandle, deadline: int = FOREVER) -> None:
     """
     me = checkpoint()
     connection = find_connection(handle)
-    unread = connection.stream.query(UnreadBytes)
+    unread = connection.query(UnreadBytes)
     if unread is None:
         message = f"{connection.describe()}: its transport can't tell what was read"
         raise NotSupportedError(message)
