@@ -205,13 +205,11 @@ class SocketStream:
     def abort(self) -> None:
         """As `Stream.abort`."""
         self._readiness.forget()
-        pidfd, self._pidfd = self._pidfd, -1
-        if pidfd >= 0:
-            os.close(pidfd)
         try:
             self._socket.close()
         except OSError:
             pass  # ECONNRESET, which close reports, and has closed all the same
+        self._close_pidfd()
 
     def _explain(self, error: OSError) -> OSError:
         if error.errno in _GONE:
@@ -307,11 +305,18 @@ class SocketStream:
             made = self._socket.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
         except OSError:
             return -1  # before Linux 6.5, or the process is gone
-        if self._pidfd < 0 <= self._socket.fileno():
+        if self._pidfd < 0:
             self._pidfd = made
         else:
-            os.close(made)  # another thread was first, or has closed the stream
+            os.close(made)  # another thread was first
+        if self._socket.fileno() < 0:
+            self._close_pidfd()  # another thread has closed the stream meanwhile
         return self._pidfd
+
+    def _close_pidfd(self) -> None:
+        pidfd, self._pidfd = self._pidfd, -1  # by one thread only, as no call is in it
+        if pidfd >= 0:
+            os.close(pidfd)
 
     def _transfer(self) -> Transfer | None:
         if not self._is_local():
