@@ -23,6 +23,7 @@ What is not here: bundles, channels, handles. They are built on `park`,
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -213,6 +214,7 @@ class Hub:
         Raises:
             DeadlineError: ETIMEDOUT, *deadline* (ms, -1: never) came first.
             Canceled: ECANCELED, or whatever else it was interrupted with.
+            RuntimeError: it is the main program, and a host's loop runs in it.
         """
         me = self.current
         if me.pending is not None and not me.is_shielded:
@@ -223,6 +225,9 @@ class Hub:
             if deadline <= now:
                 self._try_once(me)
                 return
+        if me is self.main:
+            _refuse_host()
+        if deadline >= 0:
             timer = self.timers.add(deadline, me)
         me.is_parked = True
         me.parked_at = self.polled_at
@@ -540,6 +545,23 @@ def checkpoint() -> Coroutine:
     if me.pending is not None and not me.is_shielded:
         me.raise_pending()
     return me
+
+
+def _refuse_host() -> None:
+    """Raise RuntimeError if an event loop runs in this thread: we would stop it."""
+    modules = sys.modules
+    asyncio = modules.get("asyncio")
+    if asyncio is not None and asyncio._get_running_loop() is not None:
+        name = "asyncio"
+    elif (trio := modules.get("trio")) is not None and trio.lowlevel.in_trio_run():
+        name = "trio"
+    else:
+        return
+    message = (
+        f"this call would have to wait, and stop the {name} loop that runs in this "
+        "thread: make it in a thread of its own, or in a coroutine of umbel"
+    )
+    raise RuntimeError(message)
 
 
 def yield_() -> None:

@@ -1,0 +1,71 @@
+"""In the thread of somebody else's event loop: what would stop it is refused."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+import umbel
+from tests.support import Ends, calls
+
+
+def waiting_calls(ends: Ends) -> tuple[Callable[[], object], ...]:
+    return calls(
+        lambda: umbel.receive(ends[0]),
+        lambda: umbel.receive(ends[0], 1, umbel.within(60)),
+        lambda: umbel.msleep(umbel.within(60)),
+        lambda: umbel.fdin(ends[1].fileno()),
+    )
+
+
+def refused(ends: Ends, name: str) -> None:
+    for call in waiting_calls(ends):
+        with pytest.raises(RuntimeError, match=f"stop the {name} loop"):
+            call()
+    left, right = umbel.ipc_pair()
+    with pytest.raises(RuntimeError, match=f"stop the {name} loop"):
+        umbel.close(left)  # which closes it all the same
+    umbel.hclose(right)
+
+
+def allowed(ends: Ends) -> None:
+    """Make calls that need not wait."""
+    umbel.bsend(ends[1], b"x")
+    with pytest.raises(umbel.DeadlineError):
+        umbel.receive(ends[1], 1, 0)
+    for end in umbel.pair("mem"):
+        umbel.hclose(end)
+
+
+def test_a_call_that_would_stop_asyncio_is_refused(ends: Ends) -> None:
+    async def main() -> None:
+        refused(ends, "asyncio")
+        allowed(ends)
+
+    asyncio.run(main())
+
+    assert umbel.now() > 0
+    with pytest.raises(umbel.DeadlineError):
+        umbel.receive(ends[1], 1, umbel.within(0.001))  # and without a loop it waits
+
+
+def test_a_call_that_would_stop_trio_is_refused(ends: Ends) -> None:
+    trio = pytest.importorskip("trio")
+
+    async def main() -> None:
+        refused(ends, "trio")
+        allowed(ends)
+
+    trio.run(main)
+
+
+def test_a_thread_beside_a_loop_may_wait(ends: Ends) -> None:
+    async def main() -> bytes:
+        waiting = asyncio.create_task(asyncio.to_thread(umbel.receive, ends[0]))
+        await asyncio.sleep(0.01)
+        umbel.bsend(ends[1], b"through a thread")
+        return await waiting
+
+    assert asyncio.run(main()) == b"through a thread"
