@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import threading
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -502,6 +503,32 @@ def test_a_finished_coroutine_keeps_nothing_alive() -> None:
     del large
 
     assert reference() is None
+
+
+def test_nor_does_one_that_ends_while_its_thread_then_idles() -> None:
+    class Large:
+        pass
+
+    reference = weakref.ref(large := Large())
+    seen: list[object] = []
+    hub = current_hub()
+
+    def hold(_: Large) -> None:
+        umbel.msleep(umbel.within(0.01))
+
+    def look() -> None:
+        hub.post(lambda: seen.append(reference()))
+
+    with umbel.bundle() as b:
+        b.go(hold, large)
+        del large
+        # While main waits, the ended coroutine's carrier is what polls.
+        timer = threading.Timer(0.1, look)
+        timer.start()
+        umbel.msleep(umbel.within(0.3))
+        timer.join()
+
+    assert seen == [None]
 
 
 def test_ten_thousand_coroutines_at_once() -> None:

@@ -211,6 +211,8 @@ class Task(Coroutine):
             bundle.fail(self, error)
         finally:
             del bundle.running[self]
+            # The hub may keep an ended coroutine for as long as nobody else runs.
+            del self.function, self.args, self.kwargs
             if bundle.waiting:
                 bundle.tell()
 

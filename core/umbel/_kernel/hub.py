@@ -29,7 +29,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
-from typing import Final
+from typing import Final, Protocol, cast
 
 from umbel._kernel.doorbell import Doorbell
 from umbel._kernel.poller import (
@@ -492,7 +492,7 @@ class Hub:
         self.poller.close()
 
 
-class _Local(threading.local):
+class _Local(Protocol):
     hub: Hub
     closer: _Closer
 
@@ -507,7 +507,8 @@ class _Closer:
         self._hub.close()
 
 
-_local: Final = _Local()
+# A plain `local`: attributes of a subclass's instance are found more slowly.
+_local: Final = cast("_Local", threading.local())
 _forked_away: Final[list[Hub]] = []
 _hubs: Final[list[Hub]] = []
 
