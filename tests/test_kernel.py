@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, strategies as st
@@ -16,8 +17,11 @@ from hypothesis import given, strategies as st
 import umbel
 from tests.support import Ends, python, run_python, wait_until
 from umbel._kernel.hub import Hub, current_hub
-from umbel._kernel.poller import ENDED, IN, OUT, EpollPoller, Poller, PollPoller
+from umbel._kernel.poller import ENDED, IN, OUT, EpollPoller, PollPoller
 from umbel._kernel.timers import Timer, Timers
+
+if TYPE_CHECKING:
+    from umbel._kernel.poller import Poller
 
 USES_POLL = os.environ.get("UMBEL_POLLER") == "poll"
 

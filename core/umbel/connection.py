@@ -24,6 +24,7 @@ from umbel.errors import (
     BusyError,
     DeadlineError,
     EndOfStreamError,
+    NotSupportedError,
     UmbelError,
 )
 from umbel.fd import unpark
@@ -32,6 +33,7 @@ from umbel.registry import Transport
 from umbel.report import CloseReport
 from umbel.transport import (
     CloseContext,
+    DescriptorPassing,
     DirectReceive,
     DirectSend,
     Stream,
@@ -319,3 +321,13 @@ def find_connection(handle: int) -> Connection:
     if found.__class__ is Connection:
         return found
     raise refusal(handle, Connection)
+
+
+def find_passing(handle: int) -> tuple[Connection, DescriptorPassing]:
+    """Find a stream that can pass descriptors; ENOTSUP if it can't."""
+    connection = find_connection(handle)
+    passing = connection.query(DescriptorPassing)
+    if passing is None:
+        message = f"{connection.describe()} can't pass descriptors"
+        raise NotSupportedError(message)
+    return connection, passing

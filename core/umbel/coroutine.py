@@ -203,7 +203,11 @@ class Task(Coroutine):
         bundle = self.bundle
         bundle.running[self] = None
         try:
-            self.function(*self.args, **self.kwargs)
+            if self.args or self.kwargs:
+                self.function(*self.args, **self.kwargs)
+            else:
+                # Needs no C stack, which each switch would have to copy.
+                self.function()
         except Canceled as error:
             if self.pending is None:
                 bundle.fail(self, error)  # raised by hand: tell somebody

@@ -17,7 +17,7 @@ import os
 import sys
 import warnings
 from types import CodeType, TracebackType
-from typing import ClassVar, Final, Protocol, TypeVar, cast, final
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol, TypeVar, cast, final
 
 from umbel._kernel.hub import checkpoint, current_hub
 from umbel.deadline import FOREVER, within
@@ -224,14 +224,16 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-class HandleObject(Protocol):
-    """What `hmake` can give a handle to."""
+if TYPE_CHECKING:
 
-    def query(self, kind: type[T]) -> T | None:
-        """Give what it can do as an object of class *kind*, None if it can't."""
+    class HandleObject(Protocol):
+        """What `hmake` can give a handle to."""
 
-    def close(self) -> None:
-        """Free what it holds. A blocking call made in here raises Canceled."""
+        def query(self, kind: type[T]) -> T | None:
+            """Give what it can do as an object of class *kind*, None if it can't."""
+
+        def close(self) -> None:
+            """Free what it holds. A blocking call made in here raises Canceled."""
 
 
 @final

@@ -11,13 +11,12 @@ from typing import Final, TypeAlias, cast
 
 from umbel._kernel.hub import checkpoint
 from umbel.address import Address, path_address
-from umbel.connection import Connection, InboundUse
+from umbel.connection import Connection, InboundUse, find_passing
 from umbel.deadline import FOREVER
 from umbel.errors import NotSupportedError, system_error
 from umbel.handle import bad_handle, close, open_handles, refusal, register
 from umbel.listener import ListenerHandle, Listening, accept, open_stream
 from umbel.memory import Memory
-from umbel.passing import find_passing
 from umbel.registry import find_transport
 from umbel.report import CloseReport
 from umbel.stream import StreamHandle, done

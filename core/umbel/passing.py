@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from umbel._kernel.hub import checkpoint
 from umbel.address import Address
-from umbel.connection import Connection, InboundUse, find_connection
+from umbel.connection import (
+    Connection,
+    InboundUse,
+    find_connection,
+    find_passing,
+)
 from umbel.deadline import FOREVER
 from umbel.errors import (
     BrokenStreamError,
@@ -25,7 +30,6 @@ from umbel.registry import find_transport
 from umbel.stream import StreamHandle
 from umbel.transport import (
     AdoptContext,
-    DescriptorPassing,
     Listener,
     Stream,
     Transfer,
@@ -39,16 +43,6 @@ MOST_DESCRIPTORS: Final = 253
 #: Bytes that tell how long the description of a handle that travels is.
 HEADER_SIZE: Final = 4
 LARGEST_HEADER: Final = 1 << 16
-
-
-def find_passing(handle: int) -> tuple[Connection, DescriptorPassing]:
-    """Find a stream that can pass descriptors; ENOTSUP if it can't."""
-    connection = find_connection(handle)
-    passing = connection.query(DescriptorPassing)
-    if passing is None:
-        message = f"{connection.describe()} can't pass descriptors"
-        raise NotSupportedError(message)
-    return connection, passing
 
 
 def send_with_fds(

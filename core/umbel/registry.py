@@ -11,8 +11,8 @@ from __future__ import annotations
 import atexit
 import errno
 import os
-import threading
 import warnings
+from _thread import RLock
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
@@ -60,7 +60,7 @@ HOOKS: Final = (
 #: Installed schemes that are named when one is unknown, the most alike first.
 NEAREST: Final = 5
 
-_lock: Final = threading.RLock()
+_lock: Final = RLock()
 
 
 def _schemes(variable: str) -> set[str]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import threading
+from _thread import allocate_lock
 
 
 class Doorbell:
     """A descriptor by which other threads wake a hub that sleeps in poll."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         if hasattr(os, "eventfd"):
             self.fd = self._button = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         else:  # pragma: no cover - macOS has no eventfd

@@ -24,12 +24,12 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import time
+from _thread import _local as _thread_local, get_ident
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
-from typing import Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from umbel._kernel.doorbell import Doorbell
 from umbel._kernel.poller import (
@@ -38,12 +38,23 @@ from umbel._kernel.poller import (
     OUT,
     READABLE,
     WRITABLE,
-    Poller,
     make_poller,
 )
 from umbel._kernel.switch import Carrier, current_carrier, inherit_context, make_carrier
 from umbel._kernel.timers import Timers
 from umbel.errors import BusyError, Canceled, DeadlineError
+
+if TYPE_CHECKING:
+    from umbel._kernel.poller import Poller
+
+    class _Local(Protocol):
+        """What each thread has of its own."""
+
+        hub: Hub
+        closer: _Closer
+
+
+# `_thread`, since threading takes as long to import as the whole kernel.
 
 #: Calls of a thread's coroutines between two looks at descriptors and timers; one
 #: that never has to wait lets others run after twice as many.
@@ -190,7 +201,7 @@ class Hub:
         #: For test clocks: told when all wait, and until when, instead of waiting.
         self.jump: Callable[[int], None] | None = None
         self.polled_at = _read_clock()
-        self.thread = threading.get_ident()
+        self.thread = get_ident()
         self.timers: Timers[Coroutine] = Timers()
         self.budget = BUDGET
         #: Who was the current one when the budget was spent last.
@@ -225,9 +236,6 @@ class Hub:
             if deadline <= now:
                 self._try_once(me)
                 return
-        if me is self.main:
-            _refuse_host()
-        if deadline >= 0:
             timer = self.timers.add(deadline, me)
         me.is_parked = True
         me.parked_at = self.polled_at
@@ -310,7 +318,11 @@ class Hub:
 
     def _next(self) -> Coroutine:
         while not self.ready:
-            self._collect(self.timers.soonest() or 1)
+            host = _running_host()
+            if host is None:
+                self._collect(self.timers.soonest() or 1)
+            else:
+                self.interrupt(self.main, _host_error(host))
         return self.ready.popleft()
 
     # Coroutines.
@@ -492,11 +504,6 @@ class Hub:
         self.poller.close()
 
 
-class _Local(Protocol):
-    hub: Hub
-    closer: _Closer
-
-
 class _Closer:
     """Closes a thread's hub when the thread ends and its locals go."""
 
@@ -507,8 +514,8 @@ class _Closer:
         self._hub.close()
 
 
-# A plain `local`: attributes of a subclass's instance are found more slowly.
-_local: Final = cast("_Local", threading.local())
+# Not a subclass of it: attributes of its instances are found more slowly.
+_local: Final = cast("_Local", _thread_local())
 _forked_away: Final[list[Hub]] = []
 _hubs: Final[list[Hub]] = []
 
@@ -548,21 +555,23 @@ def checkpoint() -> Coroutine:
     return me
 
 
-def _refuse_host() -> None:
-    """Raise RuntimeError if an event loop runs in this thread: we would stop it."""
+def _running_host() -> str | None:
+    """Name the event loop that runs in this thread, and that waiting would stop."""
     modules = sys.modules
     asyncio = modules.get("asyncio")
     if asyncio is not None and asyncio._get_running_loop() is not None:
-        name = "asyncio"
-    elif (trio := modules.get("trio")) is not None and trio.lowlevel.in_trio_run():
-        name = "trio"
-    else:
-        return
-    message = (
-        f"this call would have to wait, and stop the {name} loop that runs in this "
-        "thread: make it in a thread of its own, or in a coroutine of umbel"
+        return "asyncio"
+    trio = modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
+        return "trio"
+    return None
+
+
+def _host_error(host: str) -> RuntimeError:
+    return RuntimeError(
+        f"this call would have to wait, and stop the {host} loop that runs in this "
+        "thread: make it in a thread of its own"
     )
-    raise RuntimeError(message)
 
 
 def yield_() -> None:

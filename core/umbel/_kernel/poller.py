@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import select
 import sys
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from umbel.errors import NotSupportedError
 
@@ -30,28 +30,30 @@ ENDED: Final = ERR | HUP | RDHUP
 BATCH: Final = 256
 
 
-class Poller(Protocol):
-    """What a hub needs of one."""
+if TYPE_CHECKING:  # a Protocol takes long to make, and nobody asks for it
 
-    needs_arming: bool
+    class Poller(Protocol):
+        """What a hub needs of one."""
 
-    def add(self, fd: int) -> None:
-        """Watch *fd* in both directions. OSError: EPERM if it can't be watched."""
+        needs_arming: bool
 
-    def remove(self, fd: int) -> None:
-        """Forget *fd*, also one that has been closed meanwhile."""
+        def add(self, fd: int) -> None:
+            """Watch *fd* in both directions. OSError: EPERM if it can't be watched."""
 
-    def arm(self, fd: int, direction: int) -> None:
-        """Say that someone waits for *direction* (IN or OUT), if `needs_arming`."""
+        def remove(self, fd: int) -> None:
+            """Forget *fd*, also one that has been closed meanwhile."""
 
-    def poll(self, timeout: float) -> list[tuple[int, int]]:
-        """Wait *timeout* seconds at most, -1 for ever; (fd, events) pairs."""
+        def arm(self, fd: int, direction: int) -> None:
+            """Say that someone waits for *direction* (IN or OUT), if `needs_arming`."""
 
-    def fileno(self) -> int:
-        """Give the descriptor that is readable while events are queued."""
+        def poll(self, timeout: float) -> list[tuple[int, int]]:
+            """Wait *timeout* seconds at most, -1 for ever; (fd, events) pairs."""
 
-    def close(self) -> None:
-        """Free what the poller itself holds."""
+        def fileno(self) -> int:
+            """Give the descriptor that is readable while events are queued."""
+
+        def close(self) -> None:
+            """Free what the poller itself holds."""
 
 
 class EpollPoller:
