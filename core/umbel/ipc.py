@@ -255,16 +255,9 @@ def ipc_sendfd(handle: StreamHandle, fd: int, deadline: int = FOREVER) -> None:
     Source:
         libdill ipc_sendfd(3). Differs: a peer that is gone is an error, no SIGPIPE.
     """
-    me = checkpoint()
-    connection, passing = find_passing(handle)
-    os.fstat(fd)  # EBADF before anything has begun
-    connection.outbound(
-        me, lambda data, until: passing.send(data, [fd], until), _CARRIER, deadline
-    )
-    connection.bytes_out += 1
+    from umbel.passing import send_with_fds
 
-
-_CARRIER: Final = memoryview(CARRIER)
+    send_with_fds(handle, CARRIER, [fd], deadline)
 
 
 def ipc_recvfd(handle: StreamHandle, deadline: int = FOREVER) -> int:

@@ -146,15 +146,22 @@ def _pipe(
         sink.close()
 
 
+def _accept_one(
+    listener: umbel.ListenerHandle, seconds: float | None
+) -> tuple[umbel.StreamHandle, int]:
+    deadline = _deadline(seconds)
+    stream = umbel.accept(listener, deadline)
+    umbel.hclose(listener)  # one was wanted: others are refused from now on
+    return stream, deadline
+
+
 def listen_and_pipe(
     address: str, backlog: int, seconds: float | None, keep: bool
 ) -> int:
     """Run `umbel listen`; give its exit status."""
     with umbel.listen(address, backlog) as listener:
         if not keep:
-            deadline = _deadline(seconds)
-            stream = umbel.accept(listener, deadline)
-            umbel.hclose(listener)  # one was wanted: others are refused from now on
+            stream, deadline = _accept_one(listener, seconds)
             _pipe(stream, Input(STDIN), deadline, keeps_open=True)
             return 0
         for stream in listener:
@@ -168,10 +175,7 @@ def listen_and_echo(
     """Run `umbel listen --echo`; give its exit status."""
     with umbel.listen(address, backlog) as listener:
         if not keep:
-            deadline = _deadline(seconds)
-            stream = umbel.accept(listener, deadline)
-            umbel.hclose(listener)
-            _echo(stream, deadline)
+            _echo(*_accept_one(listener, seconds))
             return 0
         with umbel.bundle() as serving:
             for stream in listener:
