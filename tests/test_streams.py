@@ -152,6 +152,9 @@ def test_a_read_only_target_is_refused_and_breaks_nothing(ends: Ends) -> None:
 
     with pytest.raises(TypeError, match="read-only"):
         umbel.brecv(right, memoryview(b"1234"))
+    with pytest.raises(TypeError, match="read-only"):
+        # And a checker rejects it: mypy would complain of an ignore without need.
+        umbel.brecv(right, b"1234")  # type: ignore[call-overload]
 
     assert umbel.brecv(right, 4) == b"fine"
 
