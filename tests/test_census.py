@@ -134,7 +134,7 @@ with umbel.listen("mem://watched") as listener:
 
     assert process.returncode == 0
     assert "mem://watched" in err
-    assert "fdin()" in err
+    assert "accept(" in err
 
 
 WATCHED = """
