@@ -309,12 +309,12 @@ def test_a_receiver_in_another_thread_is_taken_over_with_ebadf(
     receiving = threads.submit(umbel.brecv, left, 5)
     wait_until_blocked(left)
 
-    if how is umbel.close:
-        umbel.done(right)
-    how(left)  # type: ignore[operator]
+    closing = threads.submit(how, left)  # type: ignore[arg-type]
 
     with pytest.raises(umbel.BadHandleError):
         receiving.result(20)
+    umbel.done(right)  # only now, lest the receiver see the end first
+    closing.result(20)
 
 
 def test_a_sender_is_taken_over_and_told_how_much_went(ends: Ends) -> None:
