@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -303,13 +304,15 @@ def test_a_receiver_in_a_coroutine_is_taken_over_with_ebadf(
 
 @pytest.mark.parametrize("how", [umbel.close, umbel.hclose], ids=["close", "hclose"])
 def test_a_receiver_in_another_thread_is_taken_over_with_ebadf(
-    ends: Ends, threads: ThreadPoolExecutor, how: object
+    ends: Ends,
+    threads: ThreadPoolExecutor,
+    how: Callable[[umbel.StreamHandle], object],
 ) -> None:
     left, right = ends
     receiving = threads.submit(umbel.brecv, left, 5)
     wait_until_blocked(left)
 
-    closing = threads.submit(how, left)  # type: ignore[arg-type]
+    closing = threads.submit(how, left)
 
     with pytest.raises(umbel.BadHandleError):
         receiving.result(20)
