@@ -175,6 +175,24 @@ def test_context_variables_follow_into_the_worker() -> None:
     assert umbel.to_thread(variable.get) == "mine"
 
 
+def test_the_programs_end_does_not_wait_for_a_thread_that_was_ringing() -> None:
+    # Python stops daemon threads where they are: here, with the doorbell's lock held.
+    code = """
+import threading, time
+import umbel
+from umbel._kernel.hub import current_hub
+doorbell = current_hub()._doorbell
+taken = threading.Event()
+def hold():
+    with doorbell._lock:
+        taken.set()
+        time.sleep(1000)
+threading.Thread(target=hold, daemon=True).start()
+taken.wait()
+"""
+    run_python(code)
+
+
 def test_the_programs_end_does_not_wait_for_abandoned_work() -> None:
     code = """
 import time

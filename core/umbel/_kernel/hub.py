@@ -510,8 +510,11 @@ class _Closer:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
 
-    def __del__(self) -> None:
-        self._hub.close()
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        # At exit a daemon thread may have been stopped for good while it held the
+        # doorbell's lock; and what is open then is freed all the same.
+        if not is_finalizing():
+            self._hub.close()
 
 
 # Not a subclass of it: attributes of its instances are found more slowly.
