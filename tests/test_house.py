@@ -82,6 +82,20 @@ def test_the_readme_example_runs_and_prints_what_it_says() -> None:
     assert 10 <= len(example[1].splitlines()) <= 20
 
 
+def run_strictly(folder: Path, *arguments: str) -> str:
+    """Run Python with warnings as errors; it must succeed and complain of nothing."""
+    result = subprocess.run(
+        [sys.executable, "-W", "error", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        cwd=folder,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    return result.stdout
+
+
 @pytest.mark.parametrize(
     "page",
     sorted((ROOT / "docs").rglob("*.md")),
@@ -92,32 +106,15 @@ def test_the_examples_of_a_page_run(page: Path, tmp_path: Path) -> None:
         if code.startswith("# not run"):
             continue
         promised = re.findall(r"# prints (.*)", code)
-        result = subprocess.run(
-            [sys.executable, "-W", "error", "-c", code],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            cwd=tmp_path,
-        )
-        assert result.returncode == 0, result.stderr
-        assert result.stderr == ""
-        assert result.stdout.splitlines() == promised
+        assert run_strictly(tmp_path, "-c", code).splitlines() == promised
 
 
 @pytest.mark.parametrize(
     "example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name
 )
 def test_an_example_runs(example: Path, tmp_path: Path) -> None:
-    result = subprocess.run(
-        [sys.executable, "-W", "error", str(example)],
-        capture_output=True,
-        text=True,
-        timeout=50,
-        cwd=tmp_path,
-    )
+    run_strictly(tmp_path, str(example))
 
-    assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
     assert os.listdir(tmp_path) == []
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import socket
 from typing import Final
 
 from umbel._kernel.hub import checkpoint
@@ -41,22 +41,12 @@ def activated_listeners() -> list[tuple[str, ListenerHandle]]:
     found = []
     for index, fd in enumerate(fds):
         os.set_inheritable(fd, False)
-        if _is_local_listener(fd):
-            name = shown[index] if index < len(shown) else "unknown"
-            found.append((name, ipc_listener_fromfd(fd)))
+        try:
+            listener = ipc_listener_fromfd(fd)
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                continue  # something else than a local listener
+            raise
+        name = shown[index] if index < len(shown) else "unknown"
+        found.append((name, listener))
     return found
-
-
-def _is_local_listener(fd: int) -> bool:
-    try:
-        sock = socket.socket(fileno=fd)
-    except OSError:
-        return False  # a pipe or file
-    try:
-        return (
-            sock.family == socket.AF_UNIX
-            and sock.type == socket.SOCK_STREAM
-            and bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-        )
-    finally:
-        sock.detach()

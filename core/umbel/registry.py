@@ -86,39 +86,19 @@ class Transport:
 
     def listen(self, context: ListenContext) -> Listener:
         """Run `umbel_listen`."""
-        function = self._function("umbel_listen")
-        return self._run(
-            "umbel_listen",
-            context,
-            cast("Callable[[ListenContext], Listener]", function),
-        )
+        return cast("Listener", self._call("umbel_listen", context))
 
     def connect(self, context: ConnectContext) -> Stream:
         """Run `umbel_connect`."""
-        function = self._function("umbel_connect")
-        return self._run(
-            "umbel_connect",
-            context,
-            cast("Callable[[ConnectContext], Stream]", function),
-        )
+        return cast("Stream", self._call("umbel_connect", context))
 
     def pair(self, context: PairContext) -> tuple[Stream, Stream]:
         """Run `umbel_pair`."""
-        function = self._function("umbel_pair")
-        return self._run(
-            "umbel_pair",
-            context,
-            cast("Callable[[PairContext], tuple[Stream, Stream]]", function),
-        )
+        return cast("tuple[Stream, Stream]", self._call("umbel_pair", context))
 
     def adopt(self, context: AdoptContext) -> Stream | Listener:
         """Run `umbel_adopt`."""
-        function = self._function("umbel_adopt")
-        return self._run(
-            "umbel_adopt",
-            context,
-            cast("Callable[[AdoptContext], Stream | Listener]", function),
-        )
+        return cast("Stream | Listener", self._call("umbel_adopt", context))
 
     def close(self, context: CloseContext) -> CloseReport:
         """Run `umbel_close`, or the standard shutdown if the plugin has none."""
@@ -132,6 +112,10 @@ class Transport:
     def observed(self, hook: str, context: C, call: Callable[[C], T]) -> T:
         """Run *call*, which core itself does, inside the wrappers of *hook*."""
         return self._run(hook, context, call)
+
+    def _call(self, hook: str, context: C) -> object:
+        function = cast("Callable[[C], object]", self._function(hook))
+        return self._run(hook, context, function)
 
     def _run(self, hook: str, context: C, call: Callable[[C], T]) -> T:
         wrappers = _wrappers.get(hook)

@@ -1,6 +1,7 @@
-"""The command line: `umbel demo`, `listen`, `connect` and `transports`.
+"""The command line: `umbel demo`, `listen`, `connect`, `transports` and `top`.
 
-It uses the library as anyone does: nothing in here reaches below `umbel` itself.
+What moves bytes uses the library as anyone does. Only the two lists, of transports and
+of a census, take their tables from the modules that make them.
 Exit status: 0, all went well; 2, wrong usage; 128 and a signal's number; else the
 errno of what went wrong, as the message on standard error names it.
 """
