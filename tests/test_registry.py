@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
+import zipfile
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import pytest
 
 import umbel
 from tests.support import python, run_python
-from umbel.registry import add_plugin, remove_plugin
+from umbel.plugins import add_plugin, remove_plugin
 from umbel.spi import CloseContext, ListenContext, Listener, Outcome, Stream, hookimpl
 
 GOOD = """
@@ -27,24 +30,35 @@ transport = Transport()
 Install = Callable[..., str]
 
 
+def run_pip(*arguments: object) -> None:
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
+    subprocess.run([*command, *map(str, arguments)], check=True, timeout=60)
+
+
 @pytest.fixture
 def install(tmp_path: Path) -> Install:
-    """Give a function that installs a distribution; it returns the folder."""
+    """Give a function that makes a wheel and has pip install it; gives the folder."""
 
     def install(
         name: str, scheme: str, code: str, group: str = "umbel.transports.v1"
     ) -> str:
         module = name.replace("-", "_")
-        (tmp_path / f"{module}.py").write_text(code)
-        record = tmp_path / f"{module}-1.0.dist-info"
-        record.mkdir()
-        (record / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
-        )
-        (record / "entry_points.txt").write_text(
-            f"[{group}]\n{scheme} = {module}:transport\n"
-        )
-        return str(tmp_path)
+        info = f"{module}-1.0.dist-info"
+        files = {
+            f"{module}.py": code,
+            f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
+            f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\n"
+            "Tag: py3-none-any\n",
+            f"{info}/entry_points.txt": f"[{group}]\n{scheme} = {module}:transport\n",
+        }
+        files[f"{info}/RECORD"] = "".join(f"{path},,\n" for path in files)
+        wheel = tmp_path / f"{module}-1.0-py3-none-any.whl"
+        with zipfile.ZipFile(wheel, "w") as archive:
+            for path, text in files.items():
+                archive.writestr(path, text)
+        folder = tmp_path / "installed"
+        run_pip("install", "--no-deps", "--no-index", "--target", folder, wheel)
+        return str(folder)
 
     return install
 
@@ -112,8 +126,18 @@ except umbel.NotSupportedError as error:
             "transport = T()",
             "address",
         ),
+        ("transport = object()", "none of the hooks"),
+        (GOOD.replace("@hookimpl", "@hookimpl(wrapper=True)"), "wrap"),
     ],
-    ids=["import error", "raises", "no such name", "mistyped hook", "parameter"],
+    ids=[
+        "import error",
+        "raises",
+        "no such name",
+        "mistyped hook",
+        "parameter",
+        "no hooks",
+        "a wrapper",
+    ],
 )
 def test_a_broken_transport_is_named_with_its_cause_and_breaks_no_other(
     install: Install, broken: str, cause: str
@@ -147,6 +171,79 @@ except FileExistsError as error:
     out = run(code, folder)
 
     assert "one-transport 1.0 and other-transport 1.0" in out
+
+
+@pytest.mark.parametrize(
+    ("call", "env"),
+    [
+        ('umbel.prefer("same", "Other_Transport")', {}),
+        ("", {"UMBEL_PREFER": "mem=umbel,same=other-transport"}),
+    ],
+    ids=["by call", "by environment"],
+)
+def test_of_two_distributions_one_can_be_preferred(
+    install: Install, call: str, env: dict[str, str]
+) -> None:
+    install("one-transport", "same", "print('the wrong one')\n" + GOOD)
+    folder = install("other-transport", "same", "print('the other')\n" + GOOD)
+    code = f"""
+{call}
+for end in umbel.pair("same"):
+    umbel.hclose(end)
+"""
+    assert run(code, folder, **env) == "the other\n"
+
+
+def test_a_built_in_can_be_replaced_when_asked_for(install: Install) -> None:
+    folder = install("own-mem", "mem", "print('own')\n" + GOOD)
+    code = """
+umbel.prefer("mem", "own-mem")
+for end in umbel.pair():
+    umbel.hclose(end)
+"""
+    assert run(code, folder) == "own\n"
+
+
+def test_a_preferred_distribution_that_is_not_there_is_an_error(
+    install: Install,
+) -> None:
+    code = """
+umbel.prefer("mem", "nothing")
+try:
+    umbel.pair("mem")
+except umbel.UnknownTransportError as error:
+    print(error)
+"""
+    assert "'nothing' is preferred" in run(code, install("other", "other", GOOD))
+
+
+def test_a_transport_of_another_contract_is_named_and_never_imported(
+    install: Install,
+) -> None:
+    folder = install("new-transport", "new", "print('imported')", "umbel.transports.v2")
+    code = """
+try:
+    umbel.pair("new")
+except umbel.PluginError as error:
+    assert error.errno == errno.ELIBACC
+    print(error)
+"""
+    out = run(code, folder)
+
+    assert "new-transport 1.0 is for version 2" in out
+    assert "imported" not in out
+
+
+def test_one_plugin_may_serve_two_schemes(install: Install) -> None:
+    install("some-transport", "some", GOOD)
+    alias = "from some_transport import transport"
+    folder = install("alias-transport", "alias", alias)
+    code = """
+for scheme in ("some", "alias"):
+    for end in umbel.pair(scheme):
+        umbel.hclose(end)
+"""
+    run(code, folder)
 
 
 def test_a_built_in_wins_against_another_with_a_warning(install: Install) -> None:

@@ -18,6 +18,7 @@ from umbel.coroutine import (
     msleep,
 )
 from umbel.deadline import FOREVER, now, within
+from umbel.discovery import allow_only, block, prefer
 from umbel.errors import (
     BadHandleError,
     BrokenStreamError,
@@ -53,7 +54,7 @@ from umbel.ipc import (
 )
 from umbel.listener import ListenerHandle, accept
 from umbel.memory import Memory
-from umbel.registry import allow_only, block, load_plugins
+from umbel.plugins import load_plugins
 from umbel.report import CloseReport
 from umbel.stream import (
     StreamHandle,
@@ -210,6 +211,7 @@ __all__ = [
     "msleep",
     "now",
     "pair",
+    "prefer",
     "query",
     "receive",
     "receive_handle",

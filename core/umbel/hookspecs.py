@@ -15,6 +15,7 @@ from umbel.transport import (
     Listener,
     PairContext,
     Stream,
+    Traits,
 )
 
 hookspec = pluggy.HookspecMarker("umbel")
@@ -43,6 +44,11 @@ def umbel_adopt(context: AdoptContext) -> Stream | Listener | None:
 @hookspec(firstresult=True)
 def umbel_close(context: CloseContext) -> CloseReport | None:
     """Shut `context.endpoint` down in good order before `context.deadline`."""
+
+
+@hookspec(firstresult=True)
+def umbel_traits() -> Traits | None:
+    """Declare what the transport can do, and where it can be tried."""
 
 
 @hookspec

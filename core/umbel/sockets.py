@@ -352,6 +352,11 @@ class SocketStream:
         return self._socket.family == socket.AF_UNIX
 
 
+#: What every `SocketStream` over a local socket can do, for the transport's traits.
+LOCAL_CAPABILITIES: Final[frozenset[type]] = frozenset(
+    {Fileno, PeerIdentity, DescriptorPassing, Transfer, UnreadBytes}
+)
+
 _CAPABILITIES: Final[dict[type, Callable[[SocketStream], object]]] = {
     DirectReceive: SocketStream._direct_receive,
     DirectSend: SocketStream._direct_send,

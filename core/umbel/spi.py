@@ -3,23 +3,31 @@
     from umbel.spi import ListenContext, Listener, hookimpl
 
     class Transport:
-        @hookimpl
-        def umbel_listen(self, context: ListenContext) -> Listener: ...
+        @hookimpl.listen
+        def listen(self, context: ListenContext) -> Listener: ...
 
     transport = Transport()      # entry point "scheme = package.module:transport"
 
-Hooks, each called for its own scheme alone, each raising OSErrors as any function:
+Hooks of a transport, each called for its own scheme alone, each raising OSErrors as any
+function; it has those that it can serve, and at least one of the first three:
 
-    umbel_listen(context: ListenContext) -> Listener
-    umbel_connect(context: ConnectContext) -> Stream
-    umbel_pair(context: PairContext) -> tuple[Stream, Stream]
-    umbel_adopt(context: AdoptContext) -> Stream | Listener
-    umbel_close(context: CloseContext) -> CloseReport      optional: `shut_down`
+    listen(context: ListenContext) -> Listener
+    connect(context: ConnectContext) -> Stream
+    pair(context: PairContext) -> tuple[Stream, Stream]
+    adopt(context: AdoptContext) -> Stream | Listener
+    close(context: CloseContext) -> CloseReport      optional: else `shut_down`
+    traits() -> Traits                               for `umbel check`
 
-A plugin that is no transport may also have these, without arguments:
+A plugin that is no transport may wrap the first five, and two that core runs itself
+(`@hookimpl.close.wrapper`, results `Wrapped[CloseReport]` and so on):
 
-    umbel_start()      called once, when it is loaded
-    umbel_stop()       called when it is taken out, or at exit
+    accept(context: AcceptContext) -> Wrapped[Stream]
+    done(context: DoneContext) -> Wrapped[None]
+
+and it may have these, without arguments:
+
+    start()      called once, when it is loaded
+    stop()       called when it is taken out, or at exit
 
 A transport that has a stream socket needs little more than `SocketStream` and
 `SocketListener`. One that waits for anything else uses `Readiness` or `WaitQueue`.
@@ -27,12 +35,9 @@ A transport that has a stream socket needs little more than `SocketStream` and
 
 from __future__ import annotations
 
-from typing import Final
-
-from pluggy import HookimplMarker
-
 from umbel.address import Address
 from umbel.deadline import FOREVER, now
+from umbel.discovery import API_VERSION
 from umbel.errors import (
     BadHandleError,
     BrokenStreamError,
@@ -42,12 +47,18 @@ from umbel.errors import (
     system_error,
 )
 from umbel.fd import Readiness, WaitQueue
+from umbel.hooks import Wrapped, hookimpl
 from umbel.memory import SHARED_MEMORY, Memory
 from umbel.observe import Outcome
 from umbel.options import take_options
 from umbel.report import CloseReport
 from umbel.shutdown import shut_down
-from umbel.sockets import SocketListener, SocketStream, adopt_socket
+from umbel.sockets import (
+    LOCAL_CAPABILITIES,
+    SocketListener,
+    SocketStream,
+    adopt_socket,
+)
 from umbel.transport import (
     AcceptContext,
     AdoptContext,
@@ -60,19 +71,20 @@ from umbel.transport import (
     Fileno,
     ListenContext,
     Listener,
+    Names,
     Options,
     PairContext,
     PeerIdentity,
     Stream,
+    Traits,
     Transfer,
     UnreadBytes,
 )
 
-#: Marks the functions that implement hooks.
-hookimpl: Final = HookimplMarker("umbel")
-
 __all__ = [
+    "API_VERSION",
     "FOREVER",
+    "LOCAL_CAPABILITIES",
     "SHARED_MEMORY",
     "AcceptContext",
     "Address",
@@ -92,6 +104,7 @@ __all__ = [
     "ListenContext",
     "Listener",
     "Memory",
+    "Names",
     "NotSupportedError",
     "Options",
     "Outcome",
@@ -101,9 +114,11 @@ __all__ = [
     "SocketListener",
     "SocketStream",
     "Stream",
+    "Traits",
     "Transfer",
     "UnreadBytes",
     "WaitQueue",
+    "Wrapped",
     "adopt_socket",
     "hookimpl",
     "now",

@@ -143,6 +143,28 @@ class DoneContext(Record):
     deadline: int
 
 
+# What a transport says of itself.
+
+
+class Traits(Record):
+    """What `umbel_traits` declares of a transport; the conformance kit verifies it.
+
+    Attributes:
+        address: of a listener to try it with; `{folder}` stands for an empty folder,
+            `{name}` for a new name. Empty: it can only make pairs.
+        capabilities: those that `query` of its streams gives, each of them always.
+        half_close: `done` works, and the peer can go on sending; else it is ENOTSUP.
+        shows_abort: the peer of an aborted stream gets ECONNRESET, and not the end.
+        is_filesystem: a listener is a file, at the address's location.
+    """
+
+    address: str
+    capabilities: frozenset[type] = frozenset()
+    half_close: bool = True
+    shows_abort: bool = False
+    is_filesystem: bool = False
+
+
 # Capabilities: optional abilities, which `query` finds by their class.
 
 
@@ -151,6 +173,19 @@ class Fileno(Record):
     """The endpoint has a descriptor, which it still owns."""
 
     fd: int
+
+
+@final
+class Names(Record):
+    """The stream's two ends have addresses.
+
+    Attributes:
+        local: our own.
+        remote: the peer's.
+    """
+
+    local: Address
+    remote: Address
 
 
 @final

@@ -8,7 +8,8 @@ from umbel.deadline import FOREVER
 from umbel.handle import register
 from umbel.iolist import check_count
 from umbel.listener import ListenerHandle, Listening, open_stream
-from umbel.registry import find_transport, load_requested
+from umbel.plugins import load_requested
+from umbel.registry import find_transport
 from umbel.stream import StreamHandle
 from umbel.transport import ConnectContext, ListenContext, PairContext
 

@@ -36,8 +36,8 @@ class CensusPlugin:
         self._listener: umbel.ListenerHandle | None = None
         self._thread: threading.Thread | None = None
 
-    @hookimpl
-    def umbel_start(self) -> None:
+    @hookimpl.start
+    def start(self) -> None:
         """Begin to serve; a place that is taken is told on standard error."""
         text = os.environ.get("UMBEL_CENSUS")
         address = umbel.Address.parse(text) if text else default_address(os.getpid())
@@ -52,8 +52,8 @@ class CensusPlugin:
         )
         self._thread.start()
 
-    @hookimpl
-    def umbel_stop(self) -> None:
+    @hookimpl.stop
+    def stop(self) -> None:
         """Stop to serve."""
         if self._listener is not None and self._thread is not None:
             umbel.hclose(self._listener)

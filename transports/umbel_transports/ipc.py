@@ -37,6 +37,7 @@ from typing import Final, TypeVar, cast
 
 from umbel import msleep
 from umbel.spi import (
+    LOCAL_CAPABILITIES,
     Address,
     AdoptContext,
     CloseContext,
@@ -50,6 +51,7 @@ from umbel.spi import (
     PeerIdentity,
     SocketListener,
     SocketStream,
+    Traits,
     Transfer,
     adopt_socket,
     hookimpl,
@@ -72,8 +74,8 @@ LOCK_PATIENCE: Final = 2.0
 class IpcTransport:
     """The plugin."""
 
-    @hookimpl
-    def umbel_listen(self, context: ListenContext) -> SocketListener:
+    @hookimpl.listen
+    def listen(self, context: ListenContext) -> SocketListener:
         """Listen at a path that nobody holds."""
         options = take_options(
             context.options,
@@ -86,8 +88,8 @@ class IpcTransport:
         )
         return _listen(context.address, context.backlog, options)
 
-    @hookimpl
-    def umbel_connect(self, context: ConnectContext) -> SocketStream:
+    @hookimpl.connect
+    def connect(self, context: ConnectContext) -> SocketStream:
         """Connect, waiting while the backlog is full."""
         options = take_options(context.options, **_STREAM_OPTIONS)
         sock = _open_socket()
@@ -99,8 +101,8 @@ class IpcTransport:
             sock.close()
             raise
 
-    @hookimpl
-    def umbel_pair(self, context: PairContext) -> tuple[SocketStream, SocketStream]:
+    @hookimpl.pair
+    def pair(self, context: PairContext) -> tuple[SocketStream, SocketStream]:
         """Make a socket pair."""
         options = take_options(context.options, **_STREAM_OPTIONS)
         left, right = socket.socketpair()
@@ -111,8 +113,8 @@ class IpcTransport:
             right.close()
             raise
 
-    @hookimpl
-    def umbel_adopt(self, context: AdoptContext) -> SocketStream | SocketListener:
+    @hookimpl.adopt
+    def adopt(self, context: AdoptContext) -> SocketStream | SocketListener:
         """Take over a socket. Its file stays another's, unless that was handed on."""
         sock = adopt_socket(context.fd, is_listening=context.is_listener)
         if not context.is_listener:
@@ -126,8 +128,17 @@ class IpcTransport:
         file = os.lstat(address.location) if is_ours else None
         return IpcListener(sock, address, {}, file)
 
-    @hookimpl
-    def umbel_close(self, context: CloseContext) -> CloseReport:
+    @hookimpl.traits
+    def traits(self) -> Traits:
+        """Declare what a local socket can do."""
+        return Traits(
+            address="ipc:{folder}/{name}.sock",
+            capabilities=LOCAL_CAPABILITIES,
+            is_filesystem=True,
+        )
+
+    @hookimpl.close
+    def close(self, context: CloseContext) -> CloseReport:
         """Shut down as libdill's ipc_close does: done, then drain."""
         return shut_down(context)
 

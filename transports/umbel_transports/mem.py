@@ -13,6 +13,7 @@ from collections import deque
 from typing import TypeVar
 
 from umbel.spi import (
+    LOCAL_CAPABILITIES,
     SHARED_MEMORY,
     Address,
     AdoptContext,
@@ -28,6 +29,7 @@ from umbel.spi import (
     SocketListener,
     SocketStream,
     Stream,
+    Traits,
     WaitQueue,
     adopt_socket,
     hookimpl,
@@ -42,8 +44,8 @@ T = TypeVar("T")
 class MemTransport:
     """The plugin."""
 
-    @hookimpl
-    def umbel_listen(self, context: ListenContext) -> MemListener:
+    @hookimpl.listen
+    def listen(self, context: ListenContext) -> MemListener:
         """Listen under a name that nobody listens under."""
         memory = _memory(context.options)
         name = context.address.location
@@ -58,8 +60,8 @@ class MemTransport:
             memory.listeners[name] = listener
         return listener
 
-    @hookimpl
-    def umbel_connect(self, context: ConnectContext) -> Stream:
+    @hookimpl.connect
+    def connect(self, context: ConnectContext) -> Stream:
         """Connect to a listener, waiting while its backlog is full."""
         memory = _memory(context.options)
         with memory.lock:
@@ -68,23 +70,28 @@ class MemTransport:
             raise _refused(context.address)
         return listener.connect(context.deadline)
 
-    @hookimpl
-    def umbel_pair(self, context: PairContext) -> tuple[Stream, Stream]:
+    @hookimpl.pair
+    def pair(self, context: PairContext) -> tuple[Stream, Stream]:
         """Make a socket pair."""
         _memory(context.options)
         left, right = socket.socketpair()
         return SocketStream(left), SocketStream(right)
 
-    @hookimpl
-    def umbel_adopt(self, context: AdoptContext) -> SocketStream | SocketListener:
+    @hookimpl.adopt
+    def adopt(self, context: AdoptContext) -> SocketStream | SocketListener:
         """Take over a socket; it has no name here."""
         sock = adopt_socket(context.fd, is_listening=context.is_listener)
         if context.is_listener:
             return SocketListener(sock, context.address)
         return SocketStream(sock)
 
-    @hookimpl
-    def umbel_close(self, context: CloseContext) -> CloseReport:
+    @hookimpl.traits
+    def traits(self) -> Traits:
+        """Declare what a socket pair can do."""
+        return Traits(address="mem://{name}", capabilities=LOCAL_CAPABILITIES)
+
+    @hookimpl.close
+    def close(self, context: CloseContext) -> CloseReport:
         """Shut down as any local stream: done, then drain."""
         return shut_down(context)
 

@@ -59,15 +59,15 @@ Target = tuple[int, tuple[object, ...]]
 class TcpTransport:
     """The plugin."""
 
-    @hookimpl
-    def umbel_listen(self, context: ListenContext) -> SocketListener:
+    @hookimpl.listen
+    def listen(self, context: ListenContext) -> SocketListener:
         """Listen at a numeric address."""
         options = take_options(context.options, reuseport=bool, **_STREAM_OPTIONS)
         host, port = _split(context.address)
         return _listen(host, port, context, options)
 
-    @hookimpl
-    def umbel_connect(self, context: ConnectContext) -> SocketStream:
+    @hookimpl.connect
+    def connect(self, context: ConnectContext) -> SocketStream:
         """Connect to the first address of a name that answers."""
         options = take_options(context.options, **_STREAM_OPTIONS)
         host, port = _split(context.address)
@@ -78,8 +78,8 @@ class TcpTransport:
             sock = _reach_first(targets, context.deadline)
         return _make_stream(sock, options)
 
-    @hookimpl
-    def umbel_close(self, context: CloseContext) -> CloseReport:
+    @hookimpl.close
+    def close(self, context: CloseContext) -> CloseReport:
         """Shut down: done, then drain."""
         return shut_down(context)
 

@@ -1,0 +1,197 @@
+"""Which distributions bring which transport, and which of them may be used.
+
+A transport is found by entry point; the entry's name is the scheme. Nothing of a
+distribution is imported to find it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import warnings
+from typing import TYPE_CHECKING, Final
+
+from umbel.errors import PluginError, UnknownTransportError, system_error
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+#: The major version of the plugin contract, which is part of the groups' names, so
+#: that a plugin for another one is never imported.
+API_VERSION: Final = 1
+TRANSPORTS: Final = f"umbel.transports.v{API_VERSION}"
+PLUGINS: Final = f"umbel.plugins.v{API_VERSION}"
+
+#: Installed schemes that are named when one is unknown, the most alike first.
+NEAREST: Final = 5
+
+
+def schemes_in(variable: str) -> set[str]:
+    """Read a list of schemes from the environment."""
+    return {name.strip() for name in os.environ.get(variable, "").split(",")} - {""}
+
+
+_blocked: Final = schemes_in("UMBEL_DISABLE")
+_allowed: set[str] | None = schemes_in("UMBEL_ALLOW") or None
+_preferred: Final = {
+    scheme: name
+    for scheme, _, name in (s.partition("=") for s in schemes_in("UMBEL_PREFER"))
+}
+_found: dict[str, list[EntryPoint]] | None = None
+
+
+def is_blocked(scheme: str) -> bool:
+    """Tell whether new use of *scheme* is forbidden."""
+    if scheme in _blocked or "*" in _blocked:
+        return True
+    return _allowed is not None and scheme not in _allowed
+
+
+def block(scheme: str) -> None:
+    """Forbid new use of a scheme ("*": of all); open handles keep working.
+
+    New use raises NotSupportedError (ENOTSUP); its plugin is never imported.
+
+    Source:
+        libdill's configure option --disable-sockets.
+    """
+    _blocked.add(scheme)
+
+
+def allow_only(*schemes: str) -> None:
+    """Forbid new use of all schemes but these, replacing an earlier list."""
+    global _allowed  # noqa: PLW0603 - process-wide by its nature
+    _allowed = set(schemes)
+
+
+def prefer(scheme: str, distribution: str) -> None:
+    """Choose between distributions that bring the same scheme, before its first use.
+
+    So a built-in transport can be replaced, too. As UMBEL_PREFER=scheme=distribution.
+
+    Args:
+        scheme: of the transport.
+        distribution: its name, as pip lists it. If it does not bring the scheme, that
+            is an error (EPROTONOSUPPORT) when the scheme is first used.
+
+    Source:
+        own.
+    """
+    _preferred[scheme] = distribution
+
+
+def installed_entries(again: bool = False) -> dict[str, list[EntryPoint]]:
+    """Give the entry points of each scheme; looked up once, unless asked again."""
+    global _found  # noqa: PLW0603 - the one cache of what is installed
+    if _found is None or again:
+        from importlib.metadata import entry_points
+
+        seen: dict[str, dict[tuple[str, str], EntryPoint]] = {}
+        for entry in entry_points(group=TRANSPORTS):
+            # A distribution that is on the path twice is found twice.
+            seen.setdefault(entry.name, {})[source_of(entry), entry.value] = entry
+        _found = {scheme: list(entries.values()) for scheme, entries in seen.items()}
+    return _found
+
+
+def find_entry(scheme: str) -> EntryPoint:
+    """Find the one entry point that brings *scheme*.
+
+    Raises:
+        UnknownTransportError: EPROTONOSUPPORT, none does, or not the preferred one.
+        PluginError: ELIBACC, one does for another version of the contract.
+        OSError: EEXIST, two distributions do, and none is preferred.
+    """
+    entries = installed_entries().get(scheme) or installed_entries(True).get(scheme)
+    if not entries:
+        raise _unknown(scheme)
+    if scheme in _preferred:
+        return _find_preferred(scheme, entries)
+    if len(entries) == 1:
+        return entries[0]
+    for entry in entries:
+        if _name_of(entry) == "umbel":
+            others = [source_of(e) for e in entries if e is not entry]
+            warnings.warn(
+                f"the built-in transport {scheme!r} is used, not that of "
+                f"{', '.join(others)}: umbel.prefer chooses another",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return entry
+    names = " and ".join(sorted(source_of(entry) for entry in entries))
+    message = (
+        f"{names} both bring a transport {scheme!r}: uninstall one, or choose one by "
+        "umbel.prefer"
+    )
+    raise system_error(errno.EEXIST, message)
+
+
+def _find_preferred(scheme: str, entries: list[EntryPoint]) -> EntryPoint:
+    wanted = _preferred[scheme]
+    for entry in entries:
+        if _canonical(_name_of(entry)) == _canonical(wanted):
+            return entry
+    names = ", ".join(sorted(source_of(entry) for entry in entries))
+    message = (
+        f"for {scheme!r} the distribution {wanted!r} is preferred, which does not "
+        f"bring it: {names} would"
+    )
+    raise UnknownTransportError(message)
+
+
+def _canonical(name: str) -> str:
+    # As packaging.utils.canonicalize_name does: some-Name, some_name and some.name.
+    return name.lower().replace("_", "-").replace(".", "-")
+
+
+def _unknown(scheme: str) -> OSError:
+    import difflib  # slow to import, and for errors only
+    from importlib.metadata import entry_points
+
+    for group in sorted(entry_points().groups):
+        if group.startswith("umbel.transports.v") and group != TRANSPORTS:
+            for entry in entry_points(group=group, name=scheme):
+                version = group.removeprefix("umbel.transports.v")
+                message = (
+                    f"{scheme!r} of {source_of(entry)} is for version {version} of the "
+                    f"plugin contract, and this umbel has {API_VERSION}: upgrade the "
+                    "older of the two"
+                )
+                return PluginError(message)
+    installed = sorted(installed_entries())
+    near = difflib.get_close_matches(scheme, installed, len(installed) or 1, 0)
+    message = (
+        f"no transport for {scheme!r} is installed: there is "
+        f"{', '.join(near[:NEAREST]) or 'none'}; install the distribution that brings "
+        f"{scheme!r}"
+    )
+    return UnknownTransportError(message)
+
+
+def _name_of(entry: EntryPoint) -> str:
+    return "" if entry.dist is None else entry.dist.name
+
+
+def source_of(entry: EntryPoint) -> str:
+    """Name the distribution of an entry point, with its version."""
+    if entry.dist is None:
+        return "an unknown distribution"
+    return f"{entry.dist.name} {entry.dist.version}"
+
+
+def import_entry(entry: EntryPoint) -> object:
+    """Import what *entry* points to.
+
+    Raises:
+        PluginError: ELIBACC, with the distribution's name and the cause.
+    """
+    source = source_of(entry)
+    try:
+        return entry.load()
+    except Exception as error:
+        message = (
+            f"{entry.name!r} ({entry.value}) of {source} can't be imported: "
+            f"{type(error).__name__}: {error}; mend or uninstall {source}"
+        )
+        raise PluginError(message) from error

@@ -1,0 +1,169 @@
+"""Plugins that observe or change what transports do, and the list of all hooks.
+
+pluggy registers, validates and lists hooks, of transports and of these; it runs none.
+"""
+
+from __future__ import annotations
+
+import atexit
+from _thread import RLock
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, TypeVar, cast
+
+from umbel.discovery import PLUGINS, import_entry, schemes_in, source_of
+from umbel.errors import PluginError, UnknownTransportError
+
+if TYPE_CHECKING:
+    from pluggy import PluginManager
+
+    from umbel.observe import Wrapper, WrapperFunction
+
+T = TypeVar("T")
+C = TypeVar("C")
+
+#: Held while something is loaded or taken out.
+lock: Final = RLock()
+_loaded: Final[dict[str, str]] = {}
+_wrappers: Final[dict[str, list[Wrapper]]] = {}
+_manager: PluginManager | None = None
+
+
+def plugin_manager() -> PluginManager:
+    """Give the one pluggy manager, made on first use: it is slow to import."""
+    global _manager  # noqa: PLW0603 - the one
+    if _manager is None:
+        import pluggy
+
+        from umbel import hookspecs
+
+        _manager = pluggy.PluginManager("umbel")
+        _manager.add_hookspecs(hookspecs)
+    return _manager
+
+
+def register(plugin: object, name: str, source: str) -> None:
+    """Have pluggy validate *plugin*.
+
+    Raises:
+        PluginError: ELIBACC, a hook is unknown, or has other parameters.
+    """
+    from pluggy import PluginValidationError
+
+    manager = plugin_manager()
+    try:
+        manager.register(plugin, name)
+        manager.check_pending()
+    except (PluginValidationError, ValueError) as error:
+        if manager.has_plugin(name):
+            manager.unregister(name=name)
+        message = f"{name!r} of {source} breaks the plugin contract: {error}"
+        raise PluginError(message) from error
+
+
+def functions_of(plugin: object) -> tuple[dict[str, object], dict[str, object]]:
+    """Give a registered plugin's functions by hook: its own, and its wrappers."""
+    own: dict[str, object] = {}
+    wrappers: dict[str, object] = {}
+    for caller in plugin_manager().get_hookcallers(plugin) or []:
+        for found in caller.get_hookimpls():
+            if found.plugin is plugin:
+                (wrappers if found.wrapper else own)[caller.name] = found.function
+    return own, wrappers
+
+
+def run_hook(hook: str, context: C, call: Callable[[C], T]) -> T:
+    """Run *call*, the owner's function or core's own, inside the wrappers of *hook*."""
+    wrappers = _wrappers.get(hook)
+    if not wrappers:
+        return call(context)
+    from umbel.observe import run_wrapped
+
+    return run_wrapped(hook, wrappers, context, call)
+
+
+def load_plugins(*names: str) -> None:
+    """Load observers and middleware, by the names of their entry points.
+
+    Args:
+        names: of entry points in the group "umbel.plugins.v1". One that is loaded
+            already stays as it is.
+
+    Raises:
+        UnknownTransportError: EPROTONOSUPPORT, none of that name is installed.
+        PluginError: ELIBACC, it failed to load, or does more than wrap.
+    """
+    from importlib.metadata import entry_points
+
+    with lock:
+        for name in names:
+            if name in _loaded:
+                continue
+            entries = list(entry_points(group=PLUGINS, name=name))
+            if not entries:
+                installed = sorted(entry_points(group=PLUGINS).names)
+                message = f"no plugin {name!r} is installed: there is {installed}"
+                raise UnknownTransportError(message)
+            add_plugin(import_entry(entries[0]), name, source_of(entries[0]))
+
+
+def load_requested() -> None:
+    """Load the plugins that UMBEL_PLUGINS names, once."""
+    names = sorted(schemes_in("UMBEL_PLUGINS") - _loaded.keys())
+    if names:
+        load_plugins(*names)
+
+
+def add_plugin(plugin: object, name: str, source: str = "this program") -> None:
+    """Register an observer that is at hand already.
+
+    Args:
+        plugin: a module or object with wrappers (`hookimpl.close.wrapper` and others).
+        name: what it is called in messages; must be new.
+        source: the distribution that it comes from.
+
+    Raises:
+        PluginError: ELIBACC, it breaks the contract, or does more than wrap.
+    """
+    from umbel.observe import Wrapper
+
+    with lock:
+        register(plugin, f"{PLUGINS}:{name}", source)
+        own, wrappers = functions_of(plugin)
+        greedy = sorted(own.keys() - {"umbel_start", "umbel_stop"})
+        if greedy:
+            plugin_manager().unregister(plugin)
+            message = (
+                f"plugin {name!r} of {source} implements {', '.join(greedy)} itself: "
+                "only a transport may; use hookimpl(wrapper=True)"
+            )
+            raise PluginError(message)
+        for hook, function in wrappers.items():
+            wrapper = Wrapper(name, cast("WrapperFunction", function))
+            # A new list: another thread may be running the old one.
+            _wrappers[hook] = [*_wrappers.get(hook, ()), wrapper]
+        _loaded[name] = source
+        _run_bare(own.get("umbel_start"))
+
+
+def remove_plugin(name: str) -> None:
+    """Take a plugin out again."""
+    with lock:
+        manager = plugin_manager()
+        plugin = manager.get_plugin(f"{PLUGINS}:{name}")
+        own, _ = functions_of(plugin)
+        manager.unregister(plugin)
+        _run_bare(own.get("umbel_stop"))
+        for hook in list(_wrappers):
+            _wrappers[hook] = [w for w in _wrappers[hook] if w.plugin_name != name]
+        _loaded.pop(name, None)
+
+
+def _run_bare(function: object) -> None:
+    if callable(function):
+        function()
+
+
+@atexit.register
+def _stop_plugins() -> None:
+    for name in list(_loaded):
+        remove_plugin(name)
