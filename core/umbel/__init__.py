@@ -82,6 +82,21 @@ if TYPE_CHECKING:
         chsend,
     )
     from umbel.insight import Census, census, census_on_signal
+    from umbel.ipaddr import (
+        IPADDR_IPV4,
+        IPADDR_IPV6,
+        IPADDR_PREF_IPV4,
+        IPADDR_PREF_IPV6,
+        IpAddress,
+        ipaddr_equal,
+        ipaddr_family,
+        ipaddr_local,
+        ipaddr_port,
+        ipaddr_remote,
+        ipaddr_remotes,
+        ipaddr_setport,
+        ipaddr_str,
+    )
     from umbel.passing import (
         receive_handle,
         receive_with_fds,
@@ -90,6 +105,16 @@ if TYPE_CHECKING:
     )
     from umbel.peer import same_user
     from umbel.signals import exit_on_signal
+    from umbel.tcp import (
+        tcp_accept,
+        tcp_address,
+        tcp_close,
+        tcp_connect,
+        tcp_done,
+        tcp_fromfd,
+        tcp_listen,
+        tcp_listener_fromfd,
+    )
     from umbel.threads import bundle_go_threadsafe, to_thread
 
 #: What not every program needs is imported when it is first used.
@@ -114,6 +139,27 @@ _LATER: Final = {
     "send_handle": "umbel.passing",
     "send_with_fds": "umbel.passing",
     "to_thread": "umbel.threads",
+    "IPADDR_IPV4": "umbel.ipaddr",
+    "IPADDR_IPV6": "umbel.ipaddr",
+    "IPADDR_PREF_IPV4": "umbel.ipaddr",
+    "IPADDR_PREF_IPV6": "umbel.ipaddr",
+    "IpAddress": "umbel.ipaddr",
+    "ipaddr_equal": "umbel.ipaddr",
+    "ipaddr_family": "umbel.ipaddr",
+    "ipaddr_local": "umbel.ipaddr",
+    "ipaddr_port": "umbel.ipaddr",
+    "ipaddr_remote": "umbel.ipaddr",
+    "ipaddr_remotes": "umbel.ipaddr",
+    "ipaddr_setport": "umbel.ipaddr",
+    "ipaddr_str": "umbel.ipaddr",
+    "tcp_accept": "umbel.tcp",
+    "tcp_address": "umbel.tcp",
+    "tcp_close": "umbel.tcp",
+    "tcp_connect": "umbel.tcp",
+    "tcp_done": "umbel.tcp",
+    "tcp_fromfd": "umbel.tcp",
+    "tcp_listen": "umbel.tcp",
+    "tcp_listener_fromfd": "umbel.tcp",
 }
 
 
@@ -135,6 +181,10 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "FOREVER",
+    "IPADDR_IPV4",
+    "IPADDR_IPV6",
+    "IPADDR_PREF_IPV4",
+    "IPADDR_PREF_IPV6",
     "Address",
     "BadHandleError",
     "BrokenStreamError",
@@ -147,6 +197,7 @@ __all__ = [
     "DeadlineError",
     "EndOfStreamError",
     "Handle",
+    "IpAddress",
     "ListenerHandle",
     "Memory",
     "NotSupportedError",
@@ -190,6 +241,14 @@ __all__ = [
     "hmake",
     "hown",
     "hquery",
+    "ipaddr_equal",
+    "ipaddr_family",
+    "ipaddr_local",
+    "ipaddr_port",
+    "ipaddr_remote",
+    "ipaddr_remotes",
+    "ipaddr_setport",
+    "ipaddr_str",
     "ipc_accept",
     "ipc_accept_mem",
     "ipc_close",
@@ -219,6 +278,14 @@ __all__ = [
     "same_user",
     "send_handle",
     "send_with_fds",
+    "tcp_accept",
+    "tcp_address",
+    "tcp_close",
+    "tcp_connect",
+    "tcp_done",
+    "tcp_fromfd",
+    "tcp_listen",
+    "tcp_listener_fromfd",
     "to_thread",
     "within",
     "yield_",

@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Final, TypeAlias, cast
+from typing import Final, TypeAlias
 
 from umbel._kernel.hub import checkpoint
 from umbel.address import Address, path_address
-from umbel.connection import Connection, InboundUse, find_passing
+from umbel.adoption import adopt_listener, adopt_stream, require_scheme
+from umbel.connection import InboundUse, find_passing
 from umbel.deadline import FOREVER
-from umbel.errors import NotSupportedError, system_error
-from umbel.handle import bad_handle, close, open_handles, refusal, register
-from umbel.listener import ListenerHandle, Listening, accept, open_stream
+from umbel.errors import system_error
+from umbel.handle import close
+from umbel.listener import ListenerHandle, accept
 from umbel.memory import Memory
-from umbel.registry import find_transport
 from umbel.report import CloseReport
 from umbel.stream import StreamHandle, done
-from umbel.transport import AdoptContext, Listener, Stream
 from umbel.verbs import BACKLOG, connect, listen, pair
 
 Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -130,7 +129,7 @@ def ipc_fromfd(fd: int) -> StreamHandle:
     Source:
         libdill ipc_fromfd(3). Differs: its blocking mode is left as it was.
     """
-    return _adopt_stream(fd, "ipc")
+    return adopt_stream(fd, "ipc")
 
 
 def ipc_listener_fromfd(fd: int) -> ListenerHandle:
@@ -149,23 +148,7 @@ def ipc_listener_fromfd(fd: int) -> ListenerHandle:
     Source:
         libdill ipc_listener_fromfd(3).
     """
-    return _adopt_listener(fd, "ipc")
-
-
-def _adopt_stream(fd: int, scheme: str) -> StreamHandle:
-    checkpoint()
-    transport = find_transport(scheme)
-    address = Address(scheme, "")
-    stream = transport.adopt(AdoptContext(address, fd))
-    return open_stream(cast("Stream", stream), address, transport)
-
-
-def _adopt_listener(fd: int, scheme: str) -> ListenerHandle:
-    checkpoint()
-    transport = find_transport(scheme)
-    context = AdoptContext(Address(scheme, ""), fd, is_listener=True)
-    listener = cast("Listener", transport.adopt(context))
-    return register(Listening(listener, transport), ListenerHandle)
+    return adopt_listener(fd, "ipc")
 
 
 def ipc_done(handle: StreamHandle, deadline: int = FOREVER) -> None:
@@ -225,14 +208,7 @@ def ipc_close(
 
 
 def _require_local(handle: int) -> None:
-    found = open_handles.get(handle)
-    if found is None:
-        raise bad_handle(handle)
-    if not isinstance(found, (Connection, Listening)):
-        raise refusal(handle, Connection)
-    if found.transport.scheme not in LOCAL:
-        message = f"{found.describe()} is no IPC socket: use the generic verbs"
-        raise NotSupportedError(message)
+    require_scheme(handle, LOCAL, "IPC socket")
 
 
 def ipc_sendfd(handle: StreamHandle, fd: int, deadline: int = FOREVER) -> None:
@@ -332,7 +308,7 @@ def ipc_fromfd_mem(
     mem: Memory | None = None,  # noqa: ARG001 - it has no name there
 ) -> StreamHandle:
     """Take over a connected local stream socket into *mem*; as `ipc_fromfd`."""
-    return _adopt_stream(fd, "mem")
+    return adopt_stream(fd, "mem")
 
 
 def ipc_listener_fromfd_mem(
@@ -340,4 +316,4 @@ def ipc_listener_fromfd_mem(
     mem: Memory | None = None,  # noqa: ARG001 - it has no name there
 ) -> ListenerHandle:
     """Take over a listening local socket into *mem*; as `ipc_listener_fromfd`."""
-    return _adopt_listener(fd, "mem")
+    return adopt_listener(fd, "mem")

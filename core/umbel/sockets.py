@@ -271,6 +271,17 @@ class SocketStream:
                 raise self._explain(error) from None
             return data, _take_descriptors(control, flags, max_descriptors)
 
+    def names(self) -> tuple[tuple[object, ...], tuple[object, ...]]:
+        """Give what getsockname and getpeername tell.
+
+        Raises:
+            BrokenStreamError: ECONNRESET, the peer is gone.
+        """
+        try:
+            return self._socket.getsockname(), self._socket.getpeername()
+        except OSError as error:
+            raise self._explain(error) from None
+
     # What it can do, and what it knows.
 
     def query(self, kind: type[T]) -> T | None:
@@ -455,12 +466,18 @@ class SocketListener:
         return found if isinstance(found, kind) else None
 
 
-def adopt_socket(fd: int, *, is_listening: bool) -> socket.socket:
-    """Take over a descriptor that is a local stream socket.
+def adopt_socket(
+    fd: int,
+    *,
+    is_listening: bool,
+    families: Sequence[socket.AddressFamily] = (socket.AF_UNIX,),
+) -> socket.socket:
+    """Take over a descriptor that is a stream socket.
 
     Args:
         fd: stays the caller's if an error is raised.
         is_listening: whether it must listen, or must be connected.
+        families: one of which it must be of.
 
     Returns:
         the socket, which owns *fd*.
@@ -473,7 +490,7 @@ def adopt_socket(fd: int, *, is_listening: bool) -> socket.socket:
         sock = socket.socket(fileno=fd)
     except OSError:
         raise system_error(errno.EINVAL, f"descriptor {fd} is not a socket") from None
-    problem = _find_problem(sock, is_listening)
+    problem = _find_problem(sock, is_listening, families)
     if problem:
         sock.detach()
         raise system_error(errno.EINVAL, f"descriptor {fd} {problem}")
@@ -489,14 +506,17 @@ def _require_open(fd: object) -> None:
     os.fstat(fd)
 
 
-def _find_problem(sock: socket.socket, is_listening: bool) -> str:
-    if sock.family != socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
-        return "is not an AF_UNIX stream socket"
+def _find_problem(
+    sock: socket.socket, is_listening: bool, families: Sequence[int]
+) -> str:
+    if sock.family not in families or sock.type != socket.SOCK_STREAM:
+        names = " or ".join(socket.AddressFamily(family).name for family in families)
+        return f"is not a stream socket of {names}"
     listens = bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
     if listens and not is_listening:
-        return "listens: adopt it with ipc_listener_fromfd"
+        return "listens: adopt it as a listener (ipc_listener_fromfd)"
     if is_listening and not listens:
-        return "does not listen: adopt a connection with ipc_fromfd"
+        return "does not listen: adopt it as a stream (ipc_fromfd)"
     if not is_listening:
         try:
             sock.getpeername()

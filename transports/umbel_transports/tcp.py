@@ -28,26 +28,33 @@ import ipaddress
 import os
 import socket
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeVar, cast
 
 import umbel
 from umbel.spi import (
     Address,
+    AdoptContext,
     CloseContext,
     CloseReport,
     ConnectContext,
     DeadlineError,
+    Fileno,
     ListenContext,
+    Names,
     Options,
     Readiness,
     SocketListener,
     SocketStream,
+    Traits,
+    adopt_socket,
     hookimpl,
     now,
     shut_down,
     system_error,
     take_options,
 )
+
+T = TypeVar("T")
 
 #: RFC 8305, "Connection Attempt Delay", in ms.
 HEAD_START: Final = 250
@@ -78,6 +85,25 @@ class TcpTransport:
             sock = _reach_first(targets, context.deadline)
         return _make_stream(sock, options)
 
+    @hookimpl.adopt
+    def adopt(self, context: AdoptContext) -> SocketStream | SocketListener:
+        """Take over a socket, as it is: no option of it is changed."""
+        sock = adopt_socket(
+            context.fd,
+            is_listening=context.is_listener,
+            families=(socket.AF_INET, socket.AF_INET6),
+        )
+        if context.is_listener:
+            return TcpListener(sock, _address_of(sock.getsockname()), {})
+        return TcpStream(sock, 0)
+
+    @hookimpl.traits
+    def traits(self) -> Traits:
+        """Declare what a TCP socket can do."""
+        return Traits(
+            address="tcp://127.0.0.1:0", capabilities=frozenset({Fileno, Names})
+        )
+
     @hookimpl.close
     def close(self, context: CloseContext) -> CloseReport:
         """Shut down: done, then drain."""
@@ -87,13 +113,25 @@ class TcpTransport:
 _STREAM_OPTIONS: Final = {"nodelay": bool, "keepalive": bool}
 
 
-def _make_stream(sock: socket.socket, options: Options) -> SocketStream:
+class TcpStream(SocketStream):
+    """A stream whose ends have addresses."""
+
+    __slots__ = ()
+
+    def query(self, kind: type[T]) -> T | None:
+        """As `Stream.query`."""
+        if kind is not Names:
+            return super().query(kind)
+        return cast("T", Names(*map(_address_of, self.names())))
+
+
+def _make_stream(sock: socket.socket, options: Options) -> TcpStream:
     if options.get("nodelay", True):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if options.get("keepalive"):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     # No send buffer of ours: setting one would end the kernel's own tuning.
-    return SocketStream(sock, 0)
+    return TcpStream(sock, 0)
 
 
 # Names.
@@ -109,6 +147,11 @@ def _split(address: Address) -> tuple[str, int]:
         message = f"{address}: write tcp://host:port, or tcp://[::1]:port for IPv6"
         raise system_error(errno.EINVAL, message)
     return host, int(port)
+
+
+def _address_of(name: tuple[object, ...]) -> Address:
+    """Make the address of what getsockname or getpeername gave."""
+    return _join(str(name[0]), int(str(name[1])))
 
 
 def _join(host: str, port: int) -> Address:
@@ -187,8 +230,7 @@ def _listen(
             sock.listen(context.backlog)
         except OSError as error:
             raise _explain(error, context.address) from None
-        bound = sock.getsockname()
-        return TcpListener(sock, _join(bound[0], bound[1]), options)
+        return TcpListener(sock, _address_of(sock.getsockname()), options)
     except BaseException:
         sock.close()
         raise
@@ -229,7 +271,7 @@ def _reach(target: Target, deadline: int) -> socket.socket:
                 number = errno.EINPROGRESS
         if number:
             plain = OSError(number, os.strerror(number))
-            raise _explain(plain, _join(str(where[0]), int(str(where[1]))))
+            raise _explain(plain, _address_of(where))
     except BaseException:
         readiness.forget()
         sock.close()

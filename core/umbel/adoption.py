@@ -1,0 +1,51 @@
+"""Handles for sockets that something else has opened, and of which scheme one is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from umbel._kernel.hub import checkpoint
+from umbel.address import Address
+from umbel.connection import Connection
+from umbel.errors import NotSupportedError
+from umbel.handle import bad_handle, open_handles, refusal, register
+from umbel.listener import ListenerHandle, Listening, open_stream
+from umbel.registry import find_transport
+from umbel.stream import StreamHandle
+from umbel.transport import AdoptContext, Listener, Stream
+
+
+def adopt_stream(fd: int, scheme: str) -> StreamHandle:
+    """Take over a connected socket."""
+    checkpoint()
+    transport = find_transport(scheme)
+    address = Address(scheme, "")
+    stream = transport.adopt(AdoptContext(address, fd))
+    return open_stream(cast("Stream", stream), address, transport)
+
+
+def adopt_listener(fd: int, scheme: str) -> ListenerHandle:
+    """Take over a listening socket."""
+    checkpoint()
+    transport = find_transport(scheme)
+    context = AdoptContext(Address(scheme, ""), fd, is_listener=True)
+    listener = cast("Listener", transport.adopt(context))
+    return register(Listening(listener, transport), ListenerHandle)
+
+
+def require_scheme(handle: int, schemes: Sequence[str], what: str) -> None:
+    """Make sure that *handle* is a stream or listener of one of *schemes*.
+
+    Raises:
+        BadHandleError: EBADF, it is not open.
+        NotSupportedError: ENOTSUP, it is something else than *what* is wanted.
+    """
+    found = open_handles.get(handle)
+    if found is None:
+        raise bad_handle(handle)
+    if not isinstance(found, (Connection, Listening)):
+        raise refusal(handle, Connection)
+    if found.transport.scheme not in schemes:
+        message = f"{found.describe()} is no {what}: use the generic verbs"
+        raise NotSupportedError(message)

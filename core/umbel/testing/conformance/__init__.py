@@ -1,0 +1,34 @@
+"""The conformance kit: what every transport must show, as something that runs.
+
+    umbel check example                          on a command line
+    pytest --umbel-transport=example             as tests, one for each behaviour
+    check("example", on_verdict=print)           as plain functions
+
+The behaviours are numbered from 1 to 81. Which ones apply follows from the hooks that
+the transport has and from what its hook `traits` declares, and that is verified.
+"""
+
+from umbel.testing.conformance.behaviour import BEHAVIOURS, ELSEWHERE, Behaviour
+from umbel.testing.conformance.runner import (
+    DRIVERS,
+    Report,
+    Verdict,
+    check,
+    try_behaviour,
+)
+from umbel.testing.conformance.subject import Subject
+from umbel.testing.conformance.trial import Trial, Violation
+
+__all__ = [
+    "BEHAVIOURS",
+    "DRIVERS",
+    "ELSEWHERE",
+    "Behaviour",
+    "Report",
+    "Subject",
+    "Trial",
+    "Verdict",
+    "Violation",
+    "check",
+    "try_behaviour",
+]

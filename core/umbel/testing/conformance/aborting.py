@@ -1,0 +1,194 @@
+"""Behaviours 36 to 41: the hard close."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import threading
+import time
+from functools import partial
+
+import umbel
+from umbel.testing.conformance.behaviour import behaviour
+from umbel.testing.conformance.trial import (
+    GONE,
+    PATIENCE,
+    TRIES,
+    WAKE_SLACK,
+    Trial,
+    Violation,
+    equal,
+    fails,
+    in_time,
+    require,
+)
+
+
+@behaviour(36, "hclose never waits, though output is clogged")
+def never_waits(t: Trial) -> None:
+    """Best of several, on a busy machine."""
+
+    def attempt() -> int:
+        left, _right = t.pair()
+        t.send_until(left, umbel.now() + 20)
+        start = umbel.now()
+        umbel.hclose(left)
+        return umbel.now() - start
+
+    in_time(attempt, WAKE_SLACK, "the return of hclose")
+
+
+@behaviour(37, "the peer of a hard close sees the end, or ECONNRESET")
+def peer_sees(t: Trial) -> None:
+    """It never hangs, and receives nothing that was not sent."""
+    for sent in (b"", b"sent before"):
+        left, right = t.pair()
+        t.bsend(left, sent)
+        umbel.hclose(left)
+        got = b""
+        is_reset = False
+        try:
+            got = t.drain(right)
+        except ConnectionResetError:
+            is_reset = True
+        except TimeoutError:
+            raise Violation("the peer was never told") from None
+        require(sent.startswith(got), f"the peer received {got!r}")
+        if t.subject.traits.shows_abort:
+            require(is_reset, "the peer saw a good end, though declared to see none")
+
+
+@behaviour(38, "sending to a peer that closed hard is ECONNRESET in the end")
+def sends_fail(t: Trial) -> None:
+    """And stays so."""
+    left, right = t.pair()
+    umbel.hclose(right)
+
+    def send_on() -> None:
+        for _ in range(2000):
+            t.bsend(left, bytes(1000), umbel.within(PATIENCE))
+            umbel.msleep(umbel.now() + 1)
+
+    fails(errno.ECONNRESET, "sending on", send_on)
+    for _ in range(3):
+        fails(errno.ECONNRESET, "a later send", t.bsend, left, b"x")
+
+
+@behaviour(39, "a hard close wakes who waits on the handle: EBADF within 50 ms")
+def wakes(t: Trial) -> None:
+    """In receive, send and accept; also with bytes left to be received."""
+    kinds = ["receive", "send"] + ["accept"] * t.subject.can("listen")
+    for kind in kinds:
+        in_time(partial(_wake, t, kind), WAKE_SLACK, f"EBADF of {kind}")
+    left, right = t.pair()
+    t.bsend(left, b"left behind")
+    equal(t.brecv(right, 4, umbel.within(PATIENCE)), b"left", "received")
+    umbel.hclose(right)
+    fails(errno.EBADF, "receive after our own close", t.receive, right, 10, 0)
+
+
+def _wake(t: Trial, kind: str) -> int:
+    came: list[int] = []
+    handle: umbel.Handle
+    if kind == "accept":
+        listener = t.listen()
+        handle = listener
+    else:
+        stream, _peer = t.pair()
+        handle = stream
+
+    def work() -> None:
+        try:
+            if kind == "accept":
+                t.accept(listener)
+            elif kind == "send":
+                t.send_until(stream, umbel.within(PATIENCE))
+            else:
+                t.receive(stream, 1, umbel.within(PATIENCE))
+        finally:
+            came.append(umbel.now())
+
+    working = t.block(handle, work)
+    at = umbel.now()
+    umbel.hclose(handle)
+    fails(errno.EBADF, f"{kind} when closed", working.result)
+    return came[0] - at
+
+
+@behaviour(40, "a send to a peer that has gone raises no signal")
+def no_signal(t: Trial) -> None:
+    """Whatever the program did to its handler of SIGPIPE."""
+    if not hasattr(signal, "pthread_sigmask"):
+        return
+    # A blocked signal stays pending even where Python ignores it.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})
+    try:
+        left, right = t.pair()
+        umbel.hclose(right)
+        for _ in range(200):
+            try:
+                t.bsend(left, bytes(1000), umbel.within(PATIENCE))
+            except OSError as error:
+                require(error.errno in GONE, f"a send gave {error}")
+                break
+            umbel.msleep(umbel.now() + 1)
+        require(signal.SIGPIPE not in signal.sigpending(), "SIGPIPE was raised")
+    finally:
+        if signal.SIGPIPE in signal.sigpending():
+            signal.sigwait({signal.SIGPIPE})
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@behaviour(41, "what is below is freed exactly once, however often abort is called")
+def frees_once(t: Trial) -> None:
+    """A descriptor that came by the number since is left alone."""
+    left, right = t.pair()
+    streams = [t.stream_of(left), t.stream_of(right)]
+    umbel.hclose(left)
+    umbel.hclose(right)
+    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(8)]
+    try:
+        for stream in streams:
+            for _ in range(2):
+                stream.abort()
+        for fd in files:
+            try:
+                os.fstat(fd)
+            except OSError:
+                raise Violation("a second abort closed another's descriptor") from None
+    finally:
+        for fd in files:
+            try:
+                os.close(fd)
+            except OSError:
+                pass
+    _abort_at_once(t)
+
+
+def _abort_at_once(t: Trial) -> None:
+    # From two threads at the same moment.
+    for _ in range(TRIES):
+        left, right = t.pair()
+        streams = [t.stream_of(left), t.stream_of(right)]
+        failures: list[BaseException] = []
+
+        def abort(
+            streams: object = streams, failures: list[BaseException] = failures
+        ) -> None:
+            assert isinstance(streams, list)
+            try:
+                for stream in streams:
+                    stream.abort()
+            except BaseException as error:  # noqa: BLE001 - it must not raise at all
+                failures.append(error)
+
+        threads = [threading.Thread(target=abort) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + PATIENCE
+        for thread in threads:
+            thread.join(max(0, deadline - time.monotonic()))
+        require(not failures, f"abort raised {failures}")
+        umbel.hclose(left)
+        umbel.hclose(right)

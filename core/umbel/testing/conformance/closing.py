@@ -1,0 +1,257 @@
+"""Behaviours 22 to 35: orderly close."""
+
+from __future__ import annotations
+
+import errno
+import time
+
+import umbel
+from umbel.testing.conformance.behaviour import behaviour
+from umbel.testing.conformance.trial import (
+    GONE,
+    PATIENCE,
+    SLACK,
+    WAKE_SLACK,
+    CoroutineTrial,
+    Trial,
+    equal,
+    fails,
+    in_time,
+    pattern,
+    require,
+)
+from umbel.transport import UnreadBytes
+
+
+def _part(t: Trial, left: umbel.StreamHandle, right: umbel.StreamHandle) -> None:
+    closing = t.block(left, t.close, left, umbel.within(PATIENCE))
+    t.close(right, umbel.within(PATIENCE))
+    closing.result()
+
+
+@behaviour(22, "two ends that both close part without an error")
+def both_close(t: Trial) -> None:
+    """Each is told that the other read everything, or that nobody knows."""
+    left, right = t.pair()
+    t.bsend(left, b"x")
+    equal(t.brecv(right, 1, umbel.within(PATIENCE)), b"x", "received")
+    closing = t.block(left, t.close, left, umbel.within(PATIENCE))
+    report = t.close(right, umbel.within(PATIENCE))
+    for found in (report, closing.result()):
+        assert isinstance(found, umbel.CloseReport)
+        require(found.consumed is not False, f"{found}, though all was read")
+        equal(found.discarded, 0, "bytes discarded")
+
+
+@behaviour(23, "close after done and after the end does no more", "half-close")
+def nothing_left(t: Trial) -> None:
+    """So that a deadline of 0 is enough."""
+    left, right = t.pair()
+    t.done(left)
+    t.done(right)
+    for end in (left, right):
+        equal(t.receive(end, 1, umbel.within(PATIENCE)), b"", "receive at the end")
+        t.close(end, 0)
+
+
+@behaviour(24, "close gives up at its deadline, and has closed all the same")
+def gives_up(t: Trial) -> None:
+    """ETIMEDOUT in time; EBADF from then on."""
+
+    def attempt() -> int:
+        left, _right = t.pair()
+        deadline = umbel.now() + 60
+        fails(errno.ETIMEDOUT, "close with no peer's", t.close, left, deadline)
+        late = umbel.now() - deadline
+        fails(errno.EBADF, "a send after the close", t.bsend, left, b"x")
+        return late
+
+    in_time(attempt, SLACK, "ETIMEDOUT of close")
+
+
+@behaviour(25, "close ends in time though the peer floods us")
+def flood(t: Trial) -> None:
+    """The flooder is told by ECONNRESET."""
+
+    def attempt() -> int:
+        left, right = t.pair()
+        block = bytes(1 << 16)
+
+        def pour() -> None:
+            while True:
+                t.bsend(right, block, umbel.within(PATIENCE))
+
+        pouring = t.block(right, pour)
+        deadline = umbel.now() + 100
+        error = fails(errno.ETIMEDOUT, "close", t.close, left, deadline)
+        late = umbel.now() - deadline
+        report = getattr(error, "report", None)
+        require(report and report.discarded > 0, f"{report}, though bytes came")
+        fails(GONE, "flooding a closed stream", pouring.result)
+        return late
+
+    in_time(attempt, 2 * SLACK, "ETIMEDOUT of close")
+
+
+@behaviour(26, "close discards what comes until the peer's own end", "half-close")
+def drains(t: Trial) -> None:
+    """It does not stop at the first bytes that come."""
+    left, right = t.pair()
+    closing = t.block(left, t.close, left, umbel.within(PATIENCE))
+    for _ in range(5):
+        t.bsend(right, bytes(100_000), umbel.within(PATIENCE))
+        umbel.msleep(umbel.now() + 3)
+    require(not closing.is_over, "close ended before the peer did")
+    t.done(right)
+    report = closing.result()
+    assert isinstance(report, umbel.CloseReport)
+    equal(report.discarded, 500_000, "bytes discarded")
+
+
+@behaviour(27, "a limit of what close may discard is EMSGSIZE, and closes")
+def drain_limit(t: Trial) -> None:
+    """At most so many bytes, and not one more."""
+    for size, is_too_much in ((1000, False), (1001, True)):
+        left, right = t.pair()
+        t.bsend(right, bytes(size))
+        t.spawn(t.close, right, umbel.within(PATIENCE))
+
+        def close(left: umbel.StreamHandle = left) -> object:
+            return umbel.close(left, umbel.within(PATIENCE), drain_limit=1000)
+
+        if is_too_much:
+            fails(errno.EMSGSIZE, "close with more than drain_limit", close)
+        else:
+            close()
+        fails(errno.EBADF, "a second close", umbel.hclose, left)
+
+
+@behaviour(28, "a peer that closed without reading is ECONNRESET", UnreadBytes)
+def not_consumed(t: Trial) -> None:
+    """As an error with a report that says so."""
+    left, right = t.pair()
+    t.bsend(left, b"never read")
+    umbel.hclose(right)
+    error = fails(errno.ECONNRESET, "close", t.close, left, umbel.within(PATIENCE))
+    report = getattr(error, "report", None)
+    require(report is not None and report.consumed is False, f"its report is {report}")
+
+
+@behaviour(29, "no sent byte is lost when the close finds unread requests")
+def nothing_lost(t: Trial) -> None:
+    """A plain close would make the kernel drop most of a megabyte."""
+    left, right = t.pair()
+    t.bsend(right, pattern(20_000))
+    data = pattern(1_000_000)
+
+    def answer_and_close() -> None:
+        t.bsend(left, data, umbel.within(PATIENCE))
+        t.close(left, umbel.within(PATIENCE))
+
+    answering = t.spawn(answer_and_close)
+    umbel.msleep(umbel.now() + 5)
+    got = t.brecv(right, len(data), umbel.within(PATIENCE))
+    require(got == data, "other bytes arrived than were sent")
+    t.close(right, umbel.within(PATIENCE))
+    answering.result()
+
+
+@behaviour(30, "close after a failed send or receive is ECONNRESET, and closes")
+def after_failure(t: Trial) -> None:
+    """The peer can't be told of a good end."""
+    for direction in ("receive", "send"):
+        left, _right = t.pair()
+        if direction == "receive":
+            fails(errno.ETIMEDOUT, "brecv", t.brecv, left, 1, 0)
+        else:
+            t.send_until(left, umbel.now() + 20)
+
+        def close(left: umbel.StreamHandle = left) -> object:
+            return t.close(left, umbel.within(PATIENCE))
+
+        fails(errno.ECONNRESET, f"close after a failed {direction}", close)
+        fails(errno.EBADF, "a second close", umbel.hclose, left)
+
+
+@behaviour(31, "a canceled close is ECANCELED, and has closed", drivers=("coroutines",))
+def canceled(t: Trial) -> None:
+    """The peer sees an end or ECONNRESET."""
+    assert isinstance(t, CoroutineTrial)
+    left, right = t.pair()
+    job = t.spawn_cancelable(t.close, left, umbel.within(PATIENCE))
+    job.cancel()
+    fails(errno.ECANCELED, "a canceled close", job.result)
+    fails(errno.EBADF, "a second close", umbel.hclose, left)
+    try:
+        equal(t.receive(right, 1, umbel.within(PATIENCE)), b"", "the peer's receive")
+    except ConnectionResetError:
+        pass
+
+
+@behaviour(
+    32, "close with a deadline of 0 succeeds if the peer has ended", "half-close"
+)
+def no_time(t: Trial) -> None:
+    """And else is ETIMEDOUT at once."""
+    left, right = t.pair()
+    t.done(right)
+    _wait_for_end(left)
+    t.close(left, 0)
+    left, right = t.pair()
+    start = time.monotonic()
+    fails(errno.ETIMEDOUT, "close at once", t.close, left, 0)
+    require(time.monotonic() - start < 5, "close with a deadline of 0 waited")
+
+
+def _wait_for_end(stream: umbel.StreamHandle) -> None:
+    try:
+        umbel.fdin(stream.fileno(), umbel.within(PATIENCE))
+    except umbel.NotSupportedError:
+        pass  # without a descriptor it is within the process, and there at once
+
+
+@behaviour(33, "close takes over from whoever sends or receives: EBADF for them")
+def takes_over(t: Trial) -> None:
+    """Promptly, and without an abort of the process."""
+    for direction in ("receive", "send"):
+
+        def attempt(direction: str = direction) -> int:
+            left, right = t.pair()
+            came: list[int] = []
+
+            def work() -> None:
+                try:
+                    if direction == "receive":
+                        t.receive(left, 1, umbel.within(PATIENCE))
+                    else:
+                        t.send_until(left, umbel.within(PATIENCE))
+                finally:
+                    came.append(umbel.now())
+
+            working = t.block(left, work)
+            at = umbel.now()
+            closing = t.spawn(t.close, left, umbel.now() + 50)
+            fails(errno.EBADF, f"a {direction} when closed", working.result)
+            try:
+                closing.result()
+            except OSError:
+                pass  # the peer did not end, or a send was cut short
+            umbel.hclose(right)
+            return came[0] - at
+
+        in_time(attempt, WAKE_SLACK, f"EBADF of a blocked {direction}")
+
+
+@behaviour(34, "a second close is EBADF, and numbers never come back")
+def close_twice(t: Trial) -> None:
+    """Whatever is opened afterwards."""
+    left, right = t.pair()
+    _part(t, left, right)
+    seen = {int(left), int(right)}
+    for close in (lambda: t.close(left), lambda: umbel.hclose(right)):
+        fails(errno.EBADF, "a second close", close)
+    for _ in range(20):
+        for end in t.pair():
+            require(int(end) not in seen, f"handle {int(end)} was used again")
+            seen.add(int(end))
+            umbel.hclose(end)

@@ -1,0 +1,345 @@
+"""Behaviours 61 to 73: listeners, addresses and files."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import stat
+import time
+from collections.abc import Callable
+from typing import Final
+
+import umbel
+from umbel.address import Address
+from umbel.testing.conformance.behaviour import behaviour
+from umbel.testing.conformance.children import forked
+from umbel.testing.conformance.trial import (
+    PATIENCE,
+    WAKE_SLACK,
+    CoroutineTrial,
+    Trial,
+    Violation,
+    equal,
+    fails,
+    in_time,
+    open_descriptors,
+    require,
+)
+from umbel.testing.conformance.waiting import fill_backlog
+
+#: What connecting to where nobody listens gives.
+NOBODY: Final = (errno.ECONNREFUSED, errno.ENOENT)
+
+
+@behaviour(61, "accept gives streams in the order in which they connected", "listener")
+def in_order(t: Trial) -> None:
+    """And each talks to its own peer."""
+    listener = t.listen()
+    clients = []
+    for number in range(5):
+        client = t.connect(listener)
+        t.bsend(client, b"%d" % number)
+        clients.append(client)
+    for number, client in enumerate(clients):
+        server = t.accept(listener)
+        equal(
+            t.brecv(server, 1, umbel.within(PATIENCE)), b"%d" % number, "its first byte"
+        )
+        t.bsend(server, b"hello %d" % number)
+        equal(
+            t.brecv(client, 7, umbel.within(PATIENCE)), b"hello %d" % number, "answer"
+        )
+
+
+@behaviour(62, "an accept that timed out or was canceled breaks nothing", "listener")
+def accept_again(t: Trial) -> None:
+    """The next one gets the next peer."""
+    listener = t.listen()
+    for deadline in (0, umbel.now() + 20):
+        fails(errno.ETIMEDOUT, "accept", t.accept, listener, deadline)
+    if isinstance(t, CoroutineTrial):
+        job = t.spawn_cancelable(t.accept, listener, umbel.FOREVER)
+        job.cancel()
+        fails(errno.ECANCELED, "a canceled accept", job.result)
+    left, right = t.link(listener)
+    t.bsend(left, b"x")
+    equal(t.brecv(right, 1, umbel.within(PATIENCE)), b"x", "received")
+
+
+@behaviour(
+    63, "a second accept at the same time is EBUSY; the first goes on", "listener"
+)
+def busy_accept(t: Trial) -> None:
+    """At once."""
+    listener = t.listen()
+    accepting = t.block(listener, t.accept, listener)
+    fails(errno.EBUSY, "a second accept", t.accept, listener, umbel.now() + 500)
+    client = t.connect(listener)
+    server = accepting.result()
+    assert isinstance(server, umbel.StreamHandle)
+    t.bsend(client, b"x")
+    equal(t.brecv(server, 1, umbel.within(PATIENCE)), b"x", "received")
+
+
+@behaviour(64, "closing a listener wakes who accepts: EBADF", "listener")
+def close_accepting(t: Trial) -> None:
+    """In good order as well as hard."""
+    for close in (t.close, umbel.hclose):
+
+        def attempt(close: Callable[[int], object] = close) -> int:
+            listener = t.listen()
+            came: list[int] = []
+
+            def accept() -> None:
+                try:
+                    t.accept(listener)
+                finally:
+                    came.append(umbel.now())
+
+            accepting = t.block(listener, accept)
+            at = umbel.now()
+            close(listener)
+            fails(errno.EBADF, "accept when closed", accepting.result)
+            fails(errno.EBADF, "a later accept", t.accept, listener)
+            return came[0] - at
+
+        in_time(attempt, WAKE_SLACK, "EBADF of accept")
+
+
+@behaviour(65, "connecting to where nobody listens fails at once", "listener")
+def nobody(t: Trial) -> None:
+    """Also where someone listened before."""
+    listener = t.listen()
+    address = listener.address
+    umbel.hclose(listener)
+    addresses = [address]
+    if t.subject.traits.is_filesystem:
+        addresses.append(t.new_address())
+    for where in addresses:
+        start = time.monotonic()
+        fails(NOBODY, f"connect to {where}", t.connect, where)
+        require(time.monotonic() - start < PATIENCE / 2, "it was found out late")
+
+
+@behaviour(
+    66, "a peer that was never accepted is told when the listener closes", "listener"
+)
+def never_accepted(t: Trial) -> None:
+    """By the end of the stream, or ECONNRESET."""
+    listener = t.listen()
+    client = t.connect(listener)
+    umbel.hclose(listener)
+    try:
+        equal(t.receive(client, 1, umbel.within(PATIENCE)), b"", "received")
+    except ConnectionResetError:
+        pass
+    except TimeoutError:
+        raise Violation("a peer that was queued hangs") from None
+
+
+@behaviour(67, "the address of a listener can be connected to", "listener")
+def real_address(t: Trial) -> None:
+    """Also where the system chose a part of it."""
+    listener = t.listen()
+    equal(listener.address.scheme, t.subject.scheme, "the scheme of its address")
+    left, right = t.link(listener)
+    t.bsend(left, b"x")
+    equal(t.brecv(right, 1, umbel.within(PATIENCE)), b"x", "received")
+    second = t.listen()
+    require(second.address != listener.address, "two listeners have one address")
+
+
+@behaviour(
+    68, "addresses are read back as they are written, and never change", "listener"
+)
+def addresses(t: Trial) -> None:
+    """Hashable; an unknown scheme is an error that names what there is."""
+    address = t.listen().address
+    equal(Address.parse(str(address)), address, f"{address}, written and read")
+    require(hash(address) == hash(Address.parse(str(address))), "hashes differ")
+    try:
+        address.location = "elsewhere"  # type: ignore[misc]  # that is the test
+    except AttributeError:
+        pass
+    else:
+        raise Violation("an address can be changed")
+    error = fails(
+        errno.EPROTONOSUPPORT,
+        "an unknown scheme",
+        umbel.listen,
+        f"no-{t.subject.scheme}:x",
+    )
+    require("ipc" in str(error), f"the message names no installed scheme: {error}")
+
+
+@behaviour(
+    69, "accept without a descriptor left raises EMFILE; the listener lives", "listener"
+)
+def no_descriptors(t: Trial) -> None:
+    """And accepts that peer afterwards."""
+    listener = t.listen()
+    client = t.connect(listener)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    # So that few have to be taken, though much of the process may be open.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(open_descriptors()) + 8, before[1]))
+    try:
+        while True:
+            try:
+                taken.append(os.dup(0))
+            except OSError:
+                break
+        try:
+            server = t.accept(listener, umbel.now() + 200)
+        except TimeoutError:
+            raise Violation("accept without a descriptor left only waited") from None
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            server = None
+    finally:
+        for fd in taken:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    if server is None:
+        server = t.accept(listener)
+    t.bsend(client, b"x")
+    equal(t.brecv(server, 1, umbel.within(PATIENCE)), b"x", "received")
+
+
+@behaviour(
+    70, "a silent peer does not keep the next one from being accepted", "listener"
+)
+def silent_peer(t: Trial) -> None:
+    """Nothing is waited for inside accept."""
+    listener = t.listen()
+    t.connect(listener)
+    client = t.connect(listener)
+    t.bsend(client, b"x")
+    t.accept(listener, umbel.within(PATIENCE / 2))
+    server = t.accept(listener, umbel.within(PATIENCE / 2))
+    equal(t.brecv(server, 1, umbel.within(PATIENCE)), b"x", "received")
+
+
+@behaviour(
+    71, "a listener's file is made, replaced and removed with care", "listener", "files"
+)
+def files(t: Trial) -> None:
+    """See the parts."""
+    _live_is_kept(t)
+    _stale_is_replaced(t)
+    _other_files_are_kept(t)
+    _only_ours_is_removed(t)
+    _mode_is_in_force(t)
+    _bad_names(t)
+
+
+def _live_is_kept(t: Trial) -> None:
+    listener = t.listen()
+    address = listener.address
+    for _ in range(2):
+        fails(errno.EADDRINUSE, "listening twice", t.listen_at, address)
+    left, right = t.link(listener)  # and no dead peer is in its queue
+    t.bsend(left, b"x")
+    equal(t.brecv(right, 1, umbel.within(PATIENCE)), b"x", "received")
+    umbel.hclose(listener)
+    require(not os.path.lexists(address.location), "the file was left behind")
+
+
+def _stale_is_replaced(t: Trial) -> None:
+    listener = t.listen(unlink=False)
+    address = listener.address
+    umbel.hclose(listener)
+    require(os.path.exists(address.location), "unlink=False, and the file was removed")
+    again = t.listen_at(address)
+    t.link(again)
+    umbel.hclose(again)
+    require(not os.path.lexists(address.location), "the file was left behind")
+
+
+def _other_files_are_kept(t: Trial) -> None:
+    address = t.new_address()
+    place = address.location
+    with open(place, "w", encoding="utf-8") as file:
+        file.write("precious")
+    fails(errno.EADDRINUSE, "listening at a file", t.listen_at, address)
+    with open(place, encoding="utf-8") as file:
+        equal(file.read(), "precious", "the file afterwards")
+    os.unlink(place)
+    os.symlink("nowhere", place)
+    fails(errno.EADDRINUSE, "listening at a link", t.listen_at, address)
+    os.unlink(place)
+
+
+def _only_ours_is_removed(t: Trial) -> None:
+    listener = t.listen()
+    place = listener.address.location
+    os.unlink(place)
+    with open(place, "w", encoding="utf-8") as file:
+        file.write("another's")
+    umbel.hclose(listener)
+    require(os.path.exists(place), "a file that was not ours any more was removed")
+    os.unlink(place)
+
+
+def _mode_is_in_force(t: Trial) -> None:
+    listener = t.listen(mode=0o600)
+    mode = stat.S_IMODE(os.stat(listener.address.location).st_mode)
+    equal(oct(mode), "0o600", "the file's mode")
+
+
+def _bad_names(t: Trial) -> None:
+    scheme = t.subject.scheme
+    for name in ("", "a\0b"):
+        where = Address(scheme, name)
+        fails(errno.EINVAL, f"listening at {name!r}", t.listen_at, where)
+        fails(errno.EINVAL, f"connecting to {name!r}", t.connect, where)
+    folder = t.folder
+    while len(folder) < 120:
+        folder = os.path.join(folder, "a" * 40)
+    os.makedirs(folder)
+    listener = None
+    try:
+        listener = t.listen_at(Address(scheme, os.path.join(folder, "s")))
+    except OSError as error:
+        equal(error.errno, errno.ENAMETOOLONG, "the errno for a long path")
+    if listener is not None:
+        t.link(listener)
+    long = Address(scheme, os.path.join(t.folder, "a" * 120))
+    fails(errno.ENAMETOOLONG, "a long name", t.listen_at, long)
+
+
+@behaviour(
+    72,
+    "a live listener with a full backlog is not taken for stale",
+    "listener",
+    "files",
+)
+def full_is_live(t: Trial) -> None:
+    """EADDRINUSE, and its queue is untouched."""
+    listener = t.listen(1)
+    fill_backlog(t, listener)
+    fails(errno.EADDRINUSE, "listening there", t.listen_at, listener.address)
+    require(os.path.exists(listener.address.location), "its file was removed")
+    t.accept(listener)
+
+
+@behaviour(73, "what a forked child closes stays open in its parent")
+def forked_child(t: Trial) -> None:
+    """Its end neither removes a listener's file nor ends a stream."""
+    left, right = t.pair()
+    listener = t.listen() if t.subject.can("listen") else None
+
+    def close_all() -> None:
+        for handle in (left, right, listener):
+            if handle is not None:
+                umbel.hclose(handle)
+
+    with forked(close_all) as status:
+        equal(status(), 0, "the child's exit status")
+    t.bsend(left, b"x")
+    equal(t.brecv(right, 1, umbel.within(PATIENCE)), b"x", "received afterwards")
+    fails(errno.ETIMEDOUT, "receive", t.receive, left, 1, umbel.now() + 5)
+    if listener is not None:
+        t.link(listener)

@@ -1,0 +1,249 @@
+"""Behaviours 1 to 13: bytes arrive as they were sent."""
+
+from __future__ import annotations
+
+import array
+import errno
+import random
+
+import umbel
+from umbel.testing.conformance.behaviour import behaviour
+from umbel.testing.conformance.trial import (
+    PATIENCE,
+    Trial,
+    Violation,
+    equal,
+    fails,
+    pattern,
+    require,
+)
+
+#: What a transport may buffer of a send that nobody receives.
+LARGEST_BUFFER = 32 << 20
+
+
+@behaviour(1, "one byte sent is received")
+def one_byte(t: Trial) -> None:
+    """Both ways, however the two were connected."""
+    pairs = [t.pair()]
+    if t.subject.can("pair"):
+        pairs.append(t.made_pair())
+    for left, right in pairs:
+        for sender, receiver in ((left, right), (right, left)):
+            t.bsend(sender, b"x")
+            equal(t.receive(receiver, 10, umbel.within(PATIENCE)), b"x", "received")
+
+
+@behaviour(2, "sending no bytes has no effect, and still checks the stream")
+def no_bytes(t: Trial) -> None:
+    """The peer sees neither an empty chunk nor an end."""
+    left, right = t.pair()
+    t.bsend(left, b"")
+    t.bsend(left, b"a")
+    t.bsend(left, bytearray())
+    t.bsend(left, b"b")
+    equal(t.brecv(right, 2, umbel.within(PATIENCE)), b"ab", "received")
+    umbel.hclose(left)
+    fails(errno.EBADF, "a send of no bytes when closed", t.bsend, left, b"")
+
+
+@behaviour(3, "any buffer can be sent; one that is not contiguous is refused")
+def any_buffer(t: Trial) -> None:
+    """Items of any size count as their bytes."""
+    left, right = t.pair()
+    numbers = array.array("I", [1, 2, 3])
+    for data in (b"abc", bytearray(b"abc"), memoryview(b"xabcx")[1:4]):
+        t.bsend(left, data)
+        equal(t.brecv(right, 3, umbel.within(PATIENCE)), b"abc", "received")
+    t.bsend(left, numbers)
+    equal(t.brecv(right, 12, umbel.within(PATIENCE)), numbers.tobytes(), "received")
+    umbel.bsendl(left, [b"a", numbers, memoryview(b"b")])
+    equal(t.brecv(right, 14), b"a" + numbers.tobytes() + b"b", "a list received")
+    try:
+        t.bsend(left, memoryview(b"abcdef")[::2])
+    except BufferError:
+        return
+    raise Violation("a buffer that is not contiguous was sent")
+
+
+@behaviour(4, "a send buffer may be changed right after the send")
+def buffer_reuse(t: Trial) -> None:
+    """Also one that was too large to go at once."""
+    left, right = t.pair()
+    for size in (1000, 3 << 20):
+        wanted = pattern(size)
+        data = bytearray(wanted)
+        got = bytearray(size)
+        receiving = t.spawn(t.fill, right, got, umbel.within(PATIENCE))
+        t.bsend(left, data)
+        data[:] = bytes(size)
+        receiving.result()
+        require(bytes(got) == wanted, f"a send of {size} bytes changed after it")
+    data = bytearray(b"before")
+    t.bsend(left, data)
+    data[:] = b"after."
+    equal(t.brecv(right, 6), b"before", "received what was sent")
+
+
+@behaviour(5, "sizes that make no sense are refused, and break nothing")
+def bad_sizes(t: Trial) -> None:
+    """EINVAL for numbers, TypeError for anything else."""
+    left, right = t.pair()
+    for size in (0, -1):
+        fails(errno.EINVAL, f"receive of {size}", t.receive, left, size)
+    fails(errno.EINVAL, "brecv of -1", t.brecv, left, -1)
+    for wrong in (1.5, "1", None):
+        for call in (t.receive, t.brecv):
+            try:
+                call(left, wrong)  # type: ignore[arg-type]  # that is the test
+            except TypeError:
+                continue
+            raise Violation(f"a size of {wrong!r} was taken")
+    equal(t.brecv(left, 0, 0), b"", "brecv of 0")
+    t.bsend(right, b"x")
+    equal(t.brecv(left, 1, umbel.within(PATIENCE)), b"x", "received afterwards")
+
+
+@behaviour(6, "brecv gives exactly as many bytes as asked for")
+def exact(t: Trial) -> None:
+    """Less, as much, and more than one send."""
+    left, right = t.pair()
+    sizes = [1, 511, 512, 513, 3000]
+    data = pattern(512 * 9)
+
+    def send() -> None:
+        for at in range(0, len(data), 512):
+            t.bsend(left, data[at : at + 512])
+
+    sending = t.spawn(send)
+    at = 0
+    for size in sizes:
+        got = t.brecv(right, size, umbel.within(PATIENCE))
+        equal(got, data[at : at + size], f"brecv of {size}")
+        at += size
+    sending.result()
+
+
+@behaviour(7, "Skip discards exactly so many bytes, alone and in a list")
+def skip(t: Trial) -> None:
+    """What follows is in its place."""
+    left, right = t.pair()
+    data = pattern(200_000)
+    sending = t.spawn(t.bsend, left, data)
+    t.fill(right, umbel.Skip(100_000), umbel.within(PATIENCE))
+    head = bytearray(10)
+    tail = bytearray(20)
+    umbel.brecvl(right, [head, umbel.Skip(70), tail], umbel.within(PATIENCE))
+    equal(bytes(head), data[100_000:100_010], "after a skip")
+    equal(bytes(tail), data[100_080:100_100], "after a skip in a list")
+    umbel.brecvl(right, [umbel.Skip(99_900)], umbel.within(PATIENCE))
+    sending.result()
+
+
+@behaviour(8, "lists of buffers are checked first, and never changed")
+def lists(t: Trial) -> None:
+    """An empty list is EINVAL and breaks nothing."""
+    left, right = t.pair()
+    fails(errno.EINVAL, "bsendl of nothing", umbel.bsendl, left, [])
+    fails(errno.EINVAL, "brecvl of nothing", umbel.brecvl, left, [])
+    buffers = [b"ab", b"", b"cd"]
+    umbel.bsendl(left, buffers)
+    equal(buffers, [b"ab", b"", b"cd"], "the list afterwards")
+    equal(t.brecv(right, 4, umbel.within(PATIENCE)), b"abcd", "received")
+    many = [bytes([i % 251]) * 3 for i in range(3000)]
+    sending = t.spawn(umbel.bsendl, left, many)
+    equal(t.brecv(right, 9000, umbel.within(PATIENCE)), b"".join(many), "3000 buffers")
+    sending.result()
+
+
+@behaviour(9, "1 MiB in pieces of 1 KiB and then the end arrive exactly", "half-close")
+def bulk(t: Trial) -> None:
+    """In order, with nothing lost or doubled."""
+    left, right = t.pair()
+    data = pattern(1 << 20)
+
+    def send() -> None:
+        for at in range(0, len(data), 1024):
+            t.bsend(left, data[at : at + 1024])
+        t.done(left)
+
+    sending = t.spawn(send)
+    require(t.drain(right) == data, "1 MiB did not arrive as it was sent")
+    sending.result()
+
+
+@behaviour(10, "1 MiB both ways at once, in random pieces, arrives exactly")
+def both_ways(t: Trial) -> None:
+    """Without a deadlock, and without an empty piece before the end."""
+    ends = t.pair()
+    data = [random.Random(seed).randbytes(1 << 20) for seed in (1, 2)]
+
+    def send(index: int) -> None:
+        draw = random.Random(index + 10)
+        at = 0
+        while at < len(data[index]):
+            size = draw.randrange(1, 1 << 16)
+            t.bsend(ends[index], data[index][at : at + size], umbel.within(PATIENCE))
+            at += size
+
+    def receive(index: int) -> None:
+        draw = random.Random(index + 20)
+        wanted = data[1 - index]
+        at = 0
+        while at < len(wanted):
+            size = min(draw.randrange(1, 1 << 16), len(wanted) - at)
+            piece = t.receive(ends[index], size, umbel.within(PATIENCE))
+            require(piece, "an empty piece came before the end")
+            require(piece == wanted[at : at + len(piece)], "other bytes arrived")
+            at += len(piece)
+
+    jobs = [t.spawn(call, index) for index in (0, 1) for call in (send, receive)]
+    for job in jobs:
+        job.result()
+
+
+@behaviour(11, "a thousand questions get a thousand answers")
+def ping_pong(t: Trial) -> None:
+    """Each end waits for the other in turn."""
+    left, right = t.pair()
+
+    def answer() -> None:
+        for _ in range(1000):
+            t.bsend(right, t.brecv(right, 4, umbel.within(PATIENCE)))
+
+    answering = t.spawn(answer)
+    for number in range(1000):
+        question = number.to_bytes(4, "big")
+        t.bsend(left, question)
+        equal(t.brecv(left, 4, umbel.within(PATIENCE)), question, "answered")
+    answering.result()
+
+
+@behaviour(12, "a large send waits for a slow reader instead of buffering it all")
+def bounded(t: Trial) -> None:
+    """So memory does not grow with what nobody has received."""
+    left, _right = t.pair()
+    room = t.send_until(left, umbel.now() + 50)
+    require(room <= LARGEST_BUFFER, f"{room >> 20} MiB were buffered")
+    left, right = t.pair()
+    data = pattern(64 << 20)
+    sending = t.spawn(t.bsend, left, data)
+    got = bytearray(len(data))
+    t.fill(right, got, umbel.within(3 * PATIENCE))
+    sending.result()
+    require(got == data, "64 MiB did not arrive as they were sent")
+
+
+@behaviour(13, "what is not for byte streams is ENOTSUP on one")
+def other_kinds(t: Trial) -> None:
+    """And breaks nothing."""
+    left, right = t.pair()
+    calls = (
+        ("accept", lambda: t.accept(left)),  # type: ignore[arg-type]  # the test
+        ("chsend", lambda: umbel.chsend(left, 1)),  # type: ignore[arg-type]
+        ("bundle_wait", lambda: umbel.bundle_wait(left)),  # type: ignore[arg-type]
+    )
+    for name, call in calls:
+        fails(errno.ENOTSUP, f"{name} on a byte stream", call)
+    t.bsend(left, b"x")
+    equal(t.brecv(right, 1, umbel.within(PATIENCE)), b"x", "received afterwards")

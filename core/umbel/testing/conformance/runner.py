@@ -1,0 +1,236 @@
+"""Trying behaviours, each in a thread of its own, under a watchdog."""
+
+from __future__ import annotations
+
+import gc
+import platform
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib import import_module
+from typing import Final
+
+import umbel
+from umbel.record import Record
+from umbel.testing.conformance.behaviour import BEHAVIOURS, ELSEWHERE, Behaviour
+from umbel.testing.conformance.subject import Subject, new_folder
+from umbel.testing.conformance.trial import (
+    CoroutineTrial,
+    Trial,
+    Violation,
+    open_descriptors,
+)
+
+#: Seconds after which a behaviour hangs.
+WATCHDOG: Final = 30.0
+#: Seconds that all behaviours of a scheme may take together.
+LIMIT: Final = 55.0
+
+DRIVERS: Final[dict[str, type[Trial]]] = {
+    "threads": Trial,
+    "coroutines": CoroutineTrial,
+}
+
+for _part in (
+    "moving",
+    "ending",
+    "closing",
+    "aborting",
+    "waiting",
+    "sharing",
+    "listening",
+    "extras",
+):
+    import_module(f"umbel.testing.conformance.{_part}")
+
+
+class Verdict(Record):
+    """What came of one behaviour, with one driver.
+
+    Attributes:
+        number: of the behaviour.
+        title: what must be so.
+        driver: "threads" or "coroutines"; "" if it does not depend on it.
+        state: "passed", "failed" or "skipped".
+        reason: why it failed or was skipped.
+        seconds: that it took.
+    """
+
+    number: int
+    title: str
+    driver: str
+    state: str
+    reason: str = ""
+    seconds: float = 0.0
+
+
+class Report(Record):
+    """What came of all behaviours of one transport."""
+
+    scheme: str
+    source: str
+    verdicts: Sequence[Verdict]
+
+    @property
+    def failed(self) -> list[Verdict]:
+        """Those that failed."""
+        return [v for v in self.verdicts if v.state == "failed"]
+
+    def as_json(self) -> dict[str, object]:
+        """Give it as numbers, words and lists."""
+        return {
+            "scheme": self.scheme,
+            "source": self.source,
+            **environment(),
+            "passed": not self.failed,
+            "behaviours": [dict(vars(verdict)) for verdict in self.verdicts],
+        }
+
+
+def environment() -> dict[str, str]:
+    """Say where a report was made."""
+    from importlib.metadata import version
+
+    return {
+        "umbel": version("umbel"),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()}",
+    }
+
+
+def check(
+    scheme_or_template: str,
+    numbers: Iterable[int] = (),
+    drivers: Iterable[str] = tuple(DRIVERS),
+    on_verdict: Callable[[Verdict], None] | None = None,
+) -> Report:
+    """Try the behaviours on a transport.
+
+    Args:
+        scheme_or_template: as of `Subject`.
+        numbers: of the behaviours; none: all.
+        drivers: "threads", "coroutines".
+        on_verdict: told of each as it comes.
+
+    Returns:
+        all verdicts.
+
+    Raises:
+        OSError: the transport can't be loaded, or does not say where to try it.
+    """
+    subject = Subject(scheme_or_template)
+    wanted = sorted(set(numbers) or {*BEHAVIOURS, *ELSEWHERE})
+    give_up = time.monotonic() + LIMIT
+    verdicts = []
+    for verdict in _try_all(subject, wanted, list(drivers), give_up):
+        if on_verdict is not None:
+            on_verdict(verdict)
+        verdicts.append(verdict)
+    return Report(subject.scheme, subject.transport.source, verdicts)
+
+
+def _try_all(
+    subject: Subject, numbers: Sequence[int], drivers: Sequence[str], give_up: float
+) -> Iterator[Verdict]:
+    for number in numbers:
+        if number in ELSEWHERE:
+            title = "shown elsewhere"
+            yield Verdict(number, title, "", "skipped", ELSEWHERE[number])
+            continue
+        for driver in drivers:
+            left = give_up - time.monotonic()
+            behaviour = BEHAVIOURS[number]
+            if left <= 0:
+                reason = f"there was no time left of {LIMIT:.0f} s"
+                yield Verdict(number, behaviour.title, driver, "failed", reason)
+            else:
+                yield try_behaviour(behaviour, subject, driver, min(left + 1, WATCHDOG))
+
+
+def try_behaviour(
+    behaviour: Behaviour, subject: Subject, driver: str, patience: float = WATCHDOG
+) -> Verdict:
+    """Try one behaviour with one driver.
+
+    Args:
+        behaviour: which one.
+        subject: the transport.
+        driver: "threads" or "coroutines".
+        patience: seconds after which it hangs.
+
+    Returns:
+        the verdict.
+    """
+    reason = behaviour.why_not(subject, driver)
+    if reason:
+        return Verdict(behaviour.number, behaviour.title, driver, "skipped", reason)
+    start = time.monotonic()
+    problem = _run(behaviour, subject, driver, patience)
+    seconds = time.monotonic() - start
+    state = "failed" if problem else "passed"
+    return Verdict(behaviour.number, behaviour.title, driver, state, problem, seconds)
+
+
+def _run(behaviour: Behaviour, subject: Subject, driver: str, patience: float) -> str:
+    umbel.now()
+    before = open_descriptors()
+    threads = threading.active_count()
+    problems: list[str] = []
+
+    def work() -> None:
+        with new_folder() as folder:
+            trial = DRIVERS[driver](subject, folder)
+            try:
+                behaviour.run(trial)
+            except Violation as violation:
+                problems.append(str(violation))
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it is wrong
+                problems.append(_tell(error))
+            finally:
+                try:
+                    trial.clean_up()
+                except BaseException as error:  # noqa: BLE001
+                    problems.append(f"cleaning up: {_tell(error)}")
+
+    worker = threading.Thread(target=work, name=f"umbel.check {behaviour.number}")
+    worker.daemon = True
+    worker.start()
+    worker.join(patience)
+    if worker.is_alive():
+        return f"it hangs: {_where(worker)}"
+    if not problems and not _is_clean(before, threads):
+        left = len(open_descriptors() - before)
+        problems.append(
+            f"it left {left} descriptors and "
+            f"{threading.active_count() - threads} threads behind"
+        )
+    return "; ".join(problems)
+
+
+def _is_clean(before: set[int], threads: int) -> bool:
+    for attempt in range(50):
+        if open_descriptors() <= before and threading.active_count() <= threads:
+            return True
+        if attempt == 1:
+            gc.collect()
+        time.sleep(0.01)  # other threads of the program may be busy
+    return False
+
+
+def _tell(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}: {error}{place}"
+
+
+def _where(thread: threading.Thread) -> str:
+    """Say where a thread, or what coroutine runs in it, hangs."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    if frame is None:
+        return "nowhere"
+    stack = traceback.extract_stack(frame)
+    own = [f for f in stack if "conformance" in f.filename] or stack
+    shown = [*own[-2:], stack[-1]]
+    return " > ".join(f"{f.name} ({f.filename}:{f.lineno})" for f in shown)

@@ -1,0 +1,71 @@
+"""The transport under test, and where it can be tried."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import tempfile
+from typing import Final, final
+
+from umbel.address import Address
+from umbel.errors import system_error
+from umbel.registry import Transport, find_transport
+from umbel.transport import Traits
+
+#: So that names of other processes, or of other runs, are never met.
+_numbers: Final = itertools.count(1)
+
+
+@final
+class Subject:
+    """A transport under test: what it declares, and new addresses to try it at.
+
+    Attributes:
+        transport: loaded.
+        traits: what it declares; if nothing, those of the least that there can be.
+        template: of addresses to listen at; "" if it can't listen.
+    """
+
+    def __init__(self, scheme_or_template: str) -> None:
+        """Load the transport.
+
+        Args:
+            scheme_or_template: "tcp", whose traits then say where to listen; or an
+                address with `{folder}` and `{name}`, such as "ipc:{folder}/x.sock".
+
+        Raises:
+            OSError: as `umbel.listen` does for an unknown or broken transport;
+                EINVAL, neither the traits nor you say where to listen.
+        """
+        scheme, colon, _ = scheme_or_template.partition(":")
+        self.transport: Transport = find_transport(scheme)
+        declared = self.transport.traits()
+        self.traits = Traits(address="") if declared is None else declared
+        self.template = scheme_or_template if colon else self.traits.address
+        if not self.template and self.can("listen"):
+            message = (
+                f"{scheme!r} does not say where it can be tried: implement the hook "
+                f"`traits`, or give an address such as {scheme}://{{name}}"
+            )
+            raise system_error(errno.EINVAL, message)
+
+    @property
+    def scheme(self) -> str:
+        """By which users name it."""
+        return self.transport.scheme
+
+    def can(self, verb: str) -> bool:
+        """Tell whether it has the hook of *verb*."""
+        return self.transport.can(verb)
+
+    def new_address(self, folder: str) -> Address:
+        """Make an address that nobody has used, in *folder* if it is a file."""
+        name = f"umbel-check-{os.getpid()}-{next(_numbers)}"
+        text = self.template.replace("{folder}", folder).replace("{name}", name)
+        return Address.parse(text)
+
+
+def new_folder() -> tempfile.TemporaryDirectory[str]:
+    """Make an empty folder with a path that fits into a socket's name."""
+    return tempfile.TemporaryDirectory(prefix="umbel-", ignore_cleanup_errors=True)
