@@ -239,8 +239,8 @@ def _inet() -> socket.socket:
     [
         (_unconnected, "not connected"),
         (_listening, "ipc_listener_fromfd"),
-        (_datagram, "not an AF_UNIX stream"),
-        (_inet, "not an AF_UNIX stream"),
+        (_datagram, "not a stream socket of AF_UNIX"),
+        (_inet, "not a stream socket of AF_UNIX"),
     ],
 )
 def test_a_socket_that_is_no_connected_local_stream_is_einval_and_untouched(

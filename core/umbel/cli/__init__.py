@@ -1,4 +1,4 @@
-"""The command line: `umbel demo`, `listen`, `connect`, `transports` and `top`.
+"""The command line: `umbel demo`, `listen`, `connect`, `transports`, `check`, `top`.
 
 What moves bytes uses the library as anyone does. Only the two lists, of transports and
 of a census, take their tables from the modules that make them.
@@ -71,6 +71,28 @@ def _make_parser() -> argparse.ArgumentParser:
     _add_pipe(commands, "connect", "pipe through a connection", _CONNECT)
 
     commands.add_parser("transports", help="list what is installed, and its state")
+
+    check = commands.add_parser(
+        "check",
+        help="try whether a transport behaves as it must",
+        description="Try the behaviours of the conformance kit on a transport, and "
+        "print what came of each. Status: 0, all that applies passed; 1, one failed.",
+    )
+    check.add_argument(
+        "scheme", help="or an address with {folder} and {name}, such as mem://{name}"
+    )
+    check.add_argument(
+        "--only",
+        type=int,
+        nargs="+",
+        metavar="NUMBER",
+        default=[],
+        help="these behaviours alone",
+    )
+    check.add_argument(
+        "--driver", action="append", default=[], help="such as threads, coroutines"
+    )
+    check.add_argument("--json", action="store_true", help="print one JSON object")
 
     top = commands.add_parser(
         "top",
@@ -146,6 +168,15 @@ def _run(options: argparse.Namespace) -> int:
         from umbel.cli.transports import list_transports
 
         return list_transports()
+    if options.command == "check":
+        from umbel.cli.check import check_transport
+
+        return check_transport(
+            options.scheme,
+            numbers=options.only,
+            drivers=options.driver,
+            as_json=options.json,
+        )
     if options.command == "top":
         from umbel.cli.top import show_census
 

@@ -1,5 +1,11 @@
-"""For tests of programs that use umbel."""
+"""For tests of programs that use umbel, and of transports.
+
+`run` gives a program a clock that jumps; `transport_at_hand` registers a transport for
+a while; `umbel.testing.conformance` is the kit that every transport must pass, and
+`umbel.testing.pytest_plugin` makes it tests of pytest.
+"""
 
 from umbel.testing.clock import run
+from umbel.testing.transports import transport_at_hand
 
-__all__ = ["run"]
+__all__ = ["run", "transport_at_hand"]

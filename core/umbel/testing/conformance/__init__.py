@@ -14,6 +14,7 @@ from umbel.testing.conformance.runner import (
     Report,
     Verdict,
     check,
+    environment,
     try_behaviour,
 )
 from umbel.testing.conformance.subject import Subject
@@ -30,5 +31,6 @@ __all__ = [
     "Verdict",
     "Violation",
     "check",
+    "environment",
     "try_behaviour",
 ]

@@ -13,7 +13,6 @@ import umbel
 from umbel.testing.conformance.behaviour import behaviour
 from umbel.testing.conformance.trial import (
     GONE,
-    PATIENCE,
     TRIES,
     WAKE_SLACK,
     Trial,
@@ -67,7 +66,7 @@ def sends_fail(t: Trial) -> None:
 
     def send_on() -> None:
         for _ in range(2000):
-            t.bsend(left, bytes(1000), umbel.within(PATIENCE))
+            t.bsend(left, bytes(1000), t.soon())
             umbel.msleep(umbel.now() + 1)
 
     fails(errno.ECONNRESET, "sending on", send_on)
@@ -83,7 +82,7 @@ def wakes(t: Trial) -> None:
         in_time(partial(_wake, t, kind), WAKE_SLACK, f"EBADF of {kind}")
     left, right = t.pair()
     t.bsend(left, b"left behind")
-    equal(t.brecv(right, 4, umbel.within(PATIENCE)), b"left", "received")
+    equal(t.brecv(right, 4, t.soon()), b"left", "received")
     umbel.hclose(right)
     fails(errno.EBADF, "receive after our own close", t.receive, right, 10, 0)
 
@@ -103,9 +102,9 @@ def _wake(t: Trial, kind: str) -> int:
             if kind == "accept":
                 t.accept(listener)
             elif kind == "send":
-                t.send_until(stream, umbel.within(PATIENCE))
+                t.send_until(stream, t.soon())
             else:
-                t.receive(stream, 1, umbel.within(PATIENCE))
+                t.receive(stream, 1, t.soon())
         finally:
             came.append(umbel.now())
 
@@ -128,7 +127,7 @@ def no_signal(t: Trial) -> None:
         umbel.hclose(right)
         for _ in range(200):
             try:
-                t.bsend(left, bytes(1000), umbel.within(PATIENCE))
+                t.bsend(left, bytes(1000), t.soon())
             except OSError as error:
                 require(error.errno in GONE, f"a send gave {error}")
                 break
@@ -186,7 +185,7 @@ def _abort_at_once(t: Trial) -> None:
         threads = [threading.Thread(target=abort) for _ in range(2)]
         for thread in threads:
             thread.start()
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + t.patience
         for thread in threads:
             thread.join(max(0, deadline - time.monotonic()))
         require(not failures, f"abort raised {failures}")

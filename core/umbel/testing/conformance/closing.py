@@ -9,7 +9,6 @@ import umbel
 from umbel.testing.conformance.behaviour import behaviour
 from umbel.testing.conformance.trial import (
     GONE,
-    PATIENCE,
     SLACK,
     WAKE_SLACK,
     CoroutineTrial,
@@ -24,8 +23,8 @@ from umbel.transport import UnreadBytes
 
 
 def _part(t: Trial, left: umbel.StreamHandle, right: umbel.StreamHandle) -> None:
-    closing = t.block(left, t.close, left, umbel.within(PATIENCE))
-    t.close(right, umbel.within(PATIENCE))
+    closing = t.block(left, t.close, left, t.soon())
+    t.close(right, t.soon())
     closing.result()
 
 
@@ -34,9 +33,9 @@ def both_close(t: Trial) -> None:
     """Each is told that the other read everything, or that nobody knows."""
     left, right = t.pair()
     t.bsend(left, b"x")
-    equal(t.brecv(right, 1, umbel.within(PATIENCE)), b"x", "received")
-    closing = t.block(left, t.close, left, umbel.within(PATIENCE))
-    report = t.close(right, umbel.within(PATIENCE))
+    equal(t.brecv(right, 1, t.soon()), b"x", "received")
+    closing = t.block(left, t.close, left, t.soon())
+    report = t.close(right, t.soon())
     for found in (report, closing.result()):
         assert isinstance(found, umbel.CloseReport)
         require(found.consumed is not False, f"{found}, though all was read")
@@ -50,7 +49,7 @@ def nothing_left(t: Trial) -> None:
     t.done(left)
     t.done(right)
     for end in (left, right):
-        equal(t.receive(end, 1, umbel.within(PATIENCE)), b"", "receive at the end")
+        equal(t.receive(end, 1, t.soon()), b"", "receive at the end")
         t.close(end, 0)
 
 
@@ -79,7 +78,7 @@ def flood(t: Trial) -> None:
 
         def pour() -> None:
             while True:
-                t.bsend(right, block, umbel.within(PATIENCE))
+                t.bsend(right, block, t.soon())
 
         pouring = t.block(right, pour)
         deadline = umbel.now() + 100
@@ -97,9 +96,9 @@ def flood(t: Trial) -> None:
 def drains(t: Trial) -> None:
     """It does not stop at the first bytes that come."""
     left, right = t.pair()
-    closing = t.block(left, t.close, left, umbel.within(PATIENCE))
+    closing = t.block(left, t.close, left, t.soon())
     for _ in range(5):
-        t.bsend(right, bytes(100_000), umbel.within(PATIENCE))
+        t.bsend(right, bytes(100_000), t.soon())
         umbel.msleep(umbel.now() + 3)
     require(not closing.is_over, "close ended before the peer did")
     t.done(right)
@@ -114,10 +113,10 @@ def drain_limit(t: Trial) -> None:
     for size, is_too_much in ((1000, False), (1001, True)):
         left, right = t.pair()
         t.bsend(right, bytes(size))
-        t.spawn(t.close, right, umbel.within(PATIENCE))
+        t.spawn(t.close, right, t.soon())
 
         def close(left: umbel.StreamHandle = left) -> object:
-            return umbel.close(left, umbel.within(PATIENCE), drain_limit=1000)
+            return umbel.close(left, t.soon(), drain_limit=1000)
 
         if is_too_much:
             fails(errno.EMSGSIZE, "close with more than drain_limit", close)
@@ -132,7 +131,7 @@ def not_consumed(t: Trial) -> None:
     left, right = t.pair()
     t.bsend(left, b"never read")
     umbel.hclose(right)
-    error = fails(errno.ECONNRESET, "close", t.close, left, umbel.within(PATIENCE))
+    error = fails(errno.ECONNRESET, "close", t.close, left, t.soon())
     report = getattr(error, "report", None)
     require(report is not None and report.consumed is False, f"its report is {report}")
 
@@ -145,14 +144,14 @@ def nothing_lost(t: Trial) -> None:
     data = pattern(1_000_000)
 
     def answer_and_close() -> None:
-        t.bsend(left, data, umbel.within(PATIENCE))
-        t.close(left, umbel.within(PATIENCE))
+        t.bsend(left, data, t.soon())
+        t.close(left, t.soon())
 
     answering = t.spawn(answer_and_close)
     umbel.msleep(umbel.now() + 5)
-    got = t.brecv(right, len(data), umbel.within(PATIENCE))
+    got = t.brecv(right, len(data), t.soon())
     require(got == data, "other bytes arrived than were sent")
-    t.close(right, umbel.within(PATIENCE))
+    t.close(right, t.soon())
     answering.result()
 
 
@@ -167,7 +166,7 @@ def after_failure(t: Trial) -> None:
             t.send_until(left, umbel.now() + 20)
 
         def close(left: umbel.StreamHandle = left) -> object:
-            return t.close(left, umbel.within(PATIENCE))
+            return t.close(left, t.soon())
 
         fails(errno.ECONNRESET, f"close after a failed {direction}", close)
         fails(errno.EBADF, "a second close", umbel.hclose, left)
@@ -178,12 +177,12 @@ def canceled(t: Trial) -> None:
     """The peer sees an end or ECONNRESET."""
     assert isinstance(t, CoroutineTrial)
     left, right = t.pair()
-    job = t.spawn_cancelable(t.close, left, umbel.within(PATIENCE))
+    job = t.spawn_cancelable(t.close, left, t.soon())
     job.cancel()
     fails(errno.ECANCELED, "a canceled close", job.result)
     fails(errno.EBADF, "a second close", umbel.hclose, left)
     try:
-        equal(t.receive(right, 1, umbel.within(PATIENCE)), b"", "the peer's receive")
+        equal(t.receive(right, 1, t.soon()), b"", "the peer's receive")
     except ConnectionResetError:
         pass
 
@@ -195,7 +194,7 @@ def no_time(t: Trial) -> None:
     """And else is ETIMEDOUT at once."""
     left, right = t.pair()
     t.done(right)
-    _wait_for_end(left)
+    _wait_for_end(t, left)
     t.close(left, 0)
     left, right = t.pair()
     start = time.monotonic()
@@ -203,9 +202,9 @@ def no_time(t: Trial) -> None:
     require(time.monotonic() - start < 5, "close with a deadline of 0 waited")
 
 
-def _wait_for_end(stream: umbel.StreamHandle) -> None:
+def _wait_for_end(t: Trial, stream: umbel.StreamHandle) -> None:
     try:
-        umbel.fdin(stream.fileno(), umbel.within(PATIENCE))
+        umbel.fdin(stream.fileno(), t.soon())
     except umbel.NotSupportedError:
         pass  # without a descriptor it is within the process, and there at once
 
@@ -222,9 +221,9 @@ def takes_over(t: Trial) -> None:
             def work() -> None:
                 try:
                     if direction == "receive":
-                        t.receive(left, 1, umbel.within(PATIENCE))
+                        t.receive(left, 1, t.soon())
                     else:
-                        t.send_until(left, umbel.within(PATIENCE))
+                        t.send_until(left, t.soon())
                 finally:
                     came.append(umbel.now())
 

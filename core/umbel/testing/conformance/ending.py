@@ -7,7 +7,6 @@ import errno
 import umbel
 from umbel.testing.conformance.behaviour import behaviour
 from umbel.testing.conformance.trial import (
-    PATIENCE,
     Trial,
     equal,
     fails,
@@ -21,9 +20,9 @@ def data_then_end(t: Trial) -> None:
     left, right = t.pair()
     t.bsend(left, b"last words")
     t.done(left)
-    equal(t.brecv(right, 10, umbel.within(PATIENCE)), b"last words", "received")
-    fails(errno.EPIPE, "brecv", t.brecv, right, 1, umbel.within(PATIENCE))
-    equal(t.receive(right, 1, umbel.within(PATIENCE)), b"", "receive at the end")
+    equal(t.brecv(right, 10, t.soon()), b"last words", "received")
+    fails(errno.EPIPE, "brecv", t.brecv, right, 1, t.soon())
+    equal(t.receive(right, 1, t.soon()), b"", "receive at the end")
 
 
 @behaviour(15, "the end stays the end, at once and with any deadline", "half-close")
@@ -31,13 +30,13 @@ def end_stays(t: Trial) -> None:
     """Without waiting."""
     left, right = t.pair()
     t.done(left)
-    equal(t.receive(right, 10, umbel.within(PATIENCE)), b"", "receive at the end")
+    equal(t.receive(right, 10, t.soon()), b"", "receive at the end")
     stream = t.stream_of(right)
-    for deadline in (umbel.FOREVER, 0, umbel.now() - 1000, umbel.within(PATIENCE)):
+    for deadline in (umbel.FOREVER, 0, umbel.now() - 1000, t.soon()):
         equal(t.receive(right, 10, deadline), b"", "receive at the end")
         fails(errno.EPIPE, "brecv at the end", t.brecv, right, 1, deadline)
         # Core remembers the end itself: so ask the transport's own stream, too.
-        count = stream.receive_into(memoryview(bytearray(10)), umbel.within(PATIENCE))
+        count = stream.receive_into(memoryview(bytearray(10)), t.soon())
         equal(count, 0, "receive_into at the end, once more")
 
 
@@ -50,7 +49,7 @@ def done_twice(t: Trial) -> None:
         fails(errno.EPIPE, "a send after done", t.bsend, left, data)
     fails(errno.EPIPE, "a second done", t.done, left)
     t.bsend(right, b"x")
-    equal(t.brecv(left, 1, umbel.within(PATIENCE)), b"x", "received afterwards")
+    equal(t.brecv(left, 1, t.soon()), b"x", "received afterwards")
 
 
 @behaviour(17, "the other direction goes on after done", "half-close")
@@ -60,14 +59,14 @@ def other_direction(t: Trial) -> None:
         ends = t.pair()
         ended, other = ends[first], ends[1 - first]
         t.done(ended)
-        equal(t.receive(other, 1, umbel.within(PATIENCE)), b"", "receive at the end")
+        equal(t.receive(other, 1, t.soon()), b"", "receive at the end")
         data = bytes(range(256)) * 8192
         sending = t.spawn(t.bsend, other, data)
-        got = t.brecv(ended, len(data), umbel.within(PATIENCE))
+        got = t.brecv(ended, len(data), t.soon())
         require(got == data, "2 MiB after done did not arrive as they were sent")
         sending.result()
         t.done(other)
-        equal(t.receive(ended, 1, umbel.within(PATIENCE)), b"", "receive at the end")
+        equal(t.receive(ended, 1, t.soon()), b"", "receive at the end")
 
 
 @behaviour(18, "an end in the middle of a brecv is EPIPE, with what came", "half-close")
@@ -76,9 +75,7 @@ def end_within(t: Trial) -> None:
     left, right = t.pair()
     t.bsend(left, b"four")
     t.done(left)
-    error = fails(
-        errno.EPIPE, "brecv of 10", t.brecv, right, 10, umbel.within(PATIENCE)
-    )
+    error = fails(errno.EPIPE, "brecv of 10", t.brecv, right, 10, t.soon())
     equal(getattr(error, "bytes_done", None), 4, "the error's bytes_done")
     left, right = t.pair()
     t.bsend(left, b"four")
@@ -91,11 +88,11 @@ def late_reader(t: Trial) -> None:
     """And both ends part without an error."""
     left, right = t.pair()
     t.bsend(left, b"read me later")
-    closing = t.block(left, t.close, left, umbel.within(PATIENCE))
-    equal(t.brecv(right, 13, umbel.within(PATIENCE)), b"read me later", "received")
+    closing = t.block(left, t.close, left, t.soon())
+    equal(t.brecv(right, 13, t.soon()), b"read me later", "received")
     if t.subject.traits.half_close:
-        equal(t.receive(right, 1, umbel.within(PATIENCE)), b"", "receive at the end")
-    t.close(right, umbel.within(PATIENCE))
+        equal(t.receive(right, 1, t.soon()), b"", "receive at the end")
+    t.close(right, t.soon())
     closing.result()
 
 
@@ -104,12 +101,12 @@ def done_while_sending(t: Trial) -> None:
     """The bytes arrive, and done works afterwards."""
     left, right = t.pair()
     data = bytes(24 << 20)
-    sending = t.block(left, t.bsend, left, data, umbel.within(PATIENCE))
+    sending = t.block(left, t.bsend, left, data, t.soon())
     fails(errno.EBUSY, "done while a send waits", t.done, left)
-    t.fill(right, umbel.Skip(len(data)), umbel.within(PATIENCE))
+    t.fill(right, umbel.Skip(len(data)), t.soon())
     sending.result()
     t.done(left)
-    equal(t.receive(right, 1, umbel.within(PATIENCE)), b"", "receive at the end")
+    equal(t.receive(right, 1, t.soon()), b"", "receive at the end")
 
 
 @behaviour(21, "done is done or refused with ENOTSUP, never ignored")
@@ -117,9 +114,9 @@ def done_or_refused(t: Trial) -> None:
     """As the transport declares."""
     left, right = t.pair()
     if t.subject.traits.half_close:
-        t.done(left, umbel.within(PATIENCE))
-        equal(t.receive(right, 1, umbel.within(PATIENCE)), b"", "receive after done")
+        t.done(left, t.soon())
+        equal(t.receive(right, 1, t.soon()), b"", "receive after done")
         t.bsend(right, b"x")
-        equal(t.receive(left, 1, umbel.within(PATIENCE)), b"x", "received after done")
+        equal(t.receive(left, 1, t.soon()), b"x", "received after done")
     else:
         fails(errno.ENOTSUP, "done, which is declared impossible", t.done, left)

@@ -17,7 +17,6 @@ from umbel.handle import Handle, open_handles, register
 from umbel.testing.conformance.behaviour import behaviour
 from umbel.testing.conformance.children import forked
 from umbel.testing.conformance.trial import (
-    PATIENCE,
     CoroutineTrial,
     Trial,
     Violation,
@@ -56,7 +55,7 @@ DECLARED: Final = (
 def descriptors(t: Trial) -> None:
     """Several at once, with close-on-exec; too many are an error."""
     left, right = t.pair()
-    deadline = umbel.within(PATIENCE)
+    deadline = t.soon()
     reading, writing = os.pipe()
     try:
         t.bsend(left, b"before")
@@ -110,16 +109,16 @@ def identity(t: Trial) -> None:
     address = listener.address
 
     def connect() -> None:
-        stream = umbel.connect(address, umbel.within(PATIENCE))
+        stream = umbel.connect(address, t.soon())
         umbel.bsend(stream, os.getpid().to_bytes(8, "big"))
         try:
-            umbel.receive(stream, 1, umbel.within(PATIENCE))
+            umbel.receive(stream, 1, t.soon())
         finally:
             umbel.hclose(stream)
 
     with forked(connect) as status:
         server = t.accept(listener)
-        child = int.from_bytes(t.brecv(server, 8, umbel.within(PATIENCE)), "big")
+        child = int.from_bytes(t.brecv(server, 8, t.soon()), "big")
         equal(umbel.query(server, PeerIdentity)[:3], (child, *mine[1:]), "the child")
         umbel.hclose(server)
         equal(status(), 0, "the child's exit status")
@@ -160,8 +159,8 @@ def _tells_unread(
     t.bsend(left, b"x")
     require(not unread.is_zero(), "a byte that nobody read counts as read")
     fails(errno.ETIMEDOUT, "flush", t.flush, left, umbel.now() + 5)
-    equal(t.brecv(right, 1, umbel.within(PATIENCE)), b"x", "received")
-    t.flush(left, umbel.within(PATIENCE))
+    equal(t.brecv(right, 1, t.soon()), b"x", "received")
+    t.flush(left, t.soon())
     require(unread.is_zero(), "bytes are unread, though all were read")
 
 
@@ -304,7 +303,7 @@ def adoption(t: Trial) -> None:
         pass
     else:
         raise Violation("an adopted descriptor was not closed with its stream")
-    equal(t.receive(theirs, 1, umbel.within(PATIENCE)), b"", "the peer's receive")
+    equal(t.receive(theirs, 1, t.soon()), b"", "the peer's receive")
 
 
 @behaviour(80, "the plugin is found by its scheme, and refuses what it does not know")

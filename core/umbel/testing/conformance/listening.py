@@ -15,7 +15,6 @@ from umbel.address import Address
 from umbel.testing.conformance.behaviour import behaviour
 from umbel.testing.conformance.children import forked
 from umbel.testing.conformance.trial import (
-    PATIENCE,
     WAKE_SLACK,
     CoroutineTrial,
     Trial,
@@ -43,13 +42,9 @@ def in_order(t: Trial) -> None:
         clients.append(client)
     for number, client in enumerate(clients):
         server = t.accept(listener)
-        equal(
-            t.brecv(server, 1, umbel.within(PATIENCE)), b"%d" % number, "its first byte"
-        )
+        equal(t.brecv(server, 1, t.soon()), b"%d" % number, "its first byte")
         t.bsend(server, b"hello %d" % number)
-        equal(
-            t.brecv(client, 7, umbel.within(PATIENCE)), b"hello %d" % number, "answer"
-        )
+        equal(t.brecv(client, 7, t.soon()), b"hello %d" % number, "answer")
 
 
 @behaviour(62, "an accept that timed out or was canceled breaks nothing", "listener")
@@ -64,7 +59,7 @@ def accept_again(t: Trial) -> None:
         fails(errno.ECANCELED, "a canceled accept", job.result)
     left, right = t.link(listener)
     t.bsend(left, b"x")
-    equal(t.brecv(right, 1, umbel.within(PATIENCE)), b"x", "received")
+    equal(t.brecv(right, 1, t.soon()), b"x", "received")
 
 
 @behaviour(
@@ -79,7 +74,7 @@ def busy_accept(t: Trial) -> None:
     server = accepting.result()
     assert isinstance(server, umbel.StreamHandle)
     t.bsend(client, b"x")
-    equal(t.brecv(server, 1, umbel.within(PATIENCE)), b"x", "received")
+    equal(t.brecv(server, 1, t.soon()), b"x", "received")
 
 
 @behaviour(64, "closing a listener wakes who accepts: EBADF", "listener")
@@ -119,7 +114,7 @@ def nobody(t: Trial) -> None:
     for where in addresses:
         start = time.monotonic()
         fails(NOBODY, f"connect to {where}", t.connect, where)
-        require(time.monotonic() - start < PATIENCE / 2, "it was found out late")
+        require(time.monotonic() - start < t.patience / 2, "it was found out late")
 
 
 @behaviour(
@@ -131,7 +126,7 @@ def never_accepted(t: Trial) -> None:
     client = t.connect(listener)
     umbel.hclose(listener)
     try:
-        equal(t.receive(client, 1, umbel.within(PATIENCE)), b"", "received")
+        equal(t.receive(client, 1, t.soon()), b"", "received")
     except ConnectionResetError:
         pass
     except TimeoutError:
@@ -145,7 +140,7 @@ def real_address(t: Trial) -> None:
     equal(listener.address.scheme, t.subject.scheme, "the scheme of its address")
     left, right = t.link(listener)
     t.bsend(left, b"x")
-    equal(t.brecv(right, 1, umbel.within(PATIENCE)), b"x", "received")
+    equal(t.brecv(right, 1, t.soon()), b"x", "received")
     second = t.listen()
     require(second.address != listener.address, "two listeners have one address")
 
@@ -205,7 +200,7 @@ def no_descriptors(t: Trial) -> None:
     if server is None:
         server = t.accept(listener)
     t.bsend(client, b"x")
-    equal(t.brecv(server, 1, umbel.within(PATIENCE)), b"x", "received")
+    equal(t.brecv(server, 1, t.soon()), b"x", "received")
 
 
 @behaviour(
@@ -217,9 +212,9 @@ def silent_peer(t: Trial) -> None:
     t.connect(listener)
     client = t.connect(listener)
     t.bsend(client, b"x")
-    t.accept(listener, umbel.within(PATIENCE / 2))
-    server = t.accept(listener, umbel.within(PATIENCE / 2))
-    equal(t.brecv(server, 1, umbel.within(PATIENCE)), b"x", "received")
+    t.accept(listener, umbel.within(t.patience / 2))
+    server = t.accept(listener, umbel.within(t.patience / 2))
+    equal(t.brecv(server, 1, t.soon()), b"x", "received")
 
 
 @behaviour(
@@ -242,7 +237,7 @@ def _live_is_kept(t: Trial) -> None:
         fails(errno.EADDRINUSE, "listening twice", t.listen_at, address)
     left, right = t.link(listener)  # and no dead peer is in its queue
     t.bsend(left, b"x")
-    equal(t.brecv(right, 1, umbel.within(PATIENCE)), b"x", "received")
+    equal(t.brecv(right, 1, t.soon()), b"x", "received")
     umbel.hclose(listener)
     require(not os.path.lexists(address.location), "the file was left behind")
 
@@ -339,7 +334,7 @@ def forked_child(t: Trial) -> None:
     with forked(close_all) as status:
         equal(status(), 0, "the child's exit status")
     t.bsend(left, b"x")
-    equal(t.brecv(right, 1, umbel.within(PATIENCE)), b"x", "received afterwards")
+    equal(t.brecv(right, 1, t.soon()), b"x", "received afterwards")
     fails(errno.ETIMEDOUT, "receive", t.receive, left, 1, umbel.now() + 5)
     if listener is not None:
         t.link(listener)

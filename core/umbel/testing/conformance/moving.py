@@ -9,7 +9,6 @@ import random
 import umbel
 from umbel.testing.conformance.behaviour import behaviour
 from umbel.testing.conformance.trial import (
-    PATIENCE,
     Trial,
     Violation,
     equal,
@@ -31,7 +30,7 @@ def one_byte(t: Trial) -> None:
     for left, right in pairs:
         for sender, receiver in ((left, right), (right, left)):
             t.bsend(sender, b"x")
-            equal(t.receive(receiver, 10, umbel.within(PATIENCE)), b"x", "received")
+            equal(t.receive(receiver, 10, t.soon()), b"x", "received")
 
 
 @behaviour(2, "sending no bytes has no effect, and still checks the stream")
@@ -42,7 +41,7 @@ def no_bytes(t: Trial) -> None:
     t.bsend(left, b"a")
     t.bsend(left, bytearray())
     t.bsend(left, b"b")
-    equal(t.brecv(right, 2, umbel.within(PATIENCE)), b"ab", "received")
+    equal(t.brecv(right, 2, t.soon()), b"ab", "received")
     umbel.hclose(left)
     fails(errno.EBADF, "a send of no bytes when closed", t.bsend, left, b"")
 
@@ -54,9 +53,9 @@ def any_buffer(t: Trial) -> None:
     numbers = array.array("I", [1, 2, 3])
     for data in (b"abc", bytearray(b"abc"), memoryview(b"xabcx")[1:4]):
         t.bsend(left, data)
-        equal(t.brecv(right, 3, umbel.within(PATIENCE)), b"abc", "received")
+        equal(t.brecv(right, 3, t.soon()), b"abc", "received")
     t.bsend(left, numbers)
-    equal(t.brecv(right, 12, umbel.within(PATIENCE)), numbers.tobytes(), "received")
+    equal(t.brecv(right, 12, t.soon()), numbers.tobytes(), "received")
     umbel.bsendl(left, [b"a", numbers, memoryview(b"b")])
     equal(t.brecv(right, 14), b"a" + numbers.tobytes() + b"b", "a list received")
     try:
@@ -74,7 +73,7 @@ def buffer_reuse(t: Trial) -> None:
         wanted = pattern(size)
         data = bytearray(wanted)
         got = bytearray(size)
-        receiving = t.spawn(t.fill, right, got, umbel.within(PATIENCE))
+        receiving = t.spawn(t.fill, right, got, t.soon())
         t.bsend(left, data)
         data[:] = bytes(size)
         receiving.result()
@@ -101,7 +100,7 @@ def bad_sizes(t: Trial) -> None:
             raise Violation(f"a size of {wrong!r} was taken")
     equal(t.brecv(left, 0, 0), b"", "brecv of 0")
     t.bsend(right, b"x")
-    equal(t.brecv(left, 1, umbel.within(PATIENCE)), b"x", "received afterwards")
+    equal(t.brecv(left, 1, t.soon()), b"x", "received afterwards")
 
 
 @behaviour(6, "brecv gives exactly as many bytes as asked for")
@@ -118,7 +117,7 @@ def exact(t: Trial) -> None:
     sending = t.spawn(send)
     at = 0
     for size in sizes:
-        got = t.brecv(right, size, umbel.within(PATIENCE))
+        got = t.brecv(right, size, t.soon())
         equal(got, data[at : at + size], f"brecv of {size}")
         at += size
     sending.result()
@@ -130,13 +129,13 @@ def skip(t: Trial) -> None:
     left, right = t.pair()
     data = pattern(200_000)
     sending = t.spawn(t.bsend, left, data)
-    t.fill(right, umbel.Skip(100_000), umbel.within(PATIENCE))
+    t.fill(right, umbel.Skip(100_000), t.soon())
     head = bytearray(10)
     tail = bytearray(20)
-    umbel.brecvl(right, [head, umbel.Skip(70), tail], umbel.within(PATIENCE))
+    umbel.brecvl(right, [head, umbel.Skip(70), tail], t.soon())
     equal(bytes(head), data[100_000:100_010], "after a skip")
     equal(bytes(tail), data[100_080:100_100], "after a skip in a list")
-    umbel.brecvl(right, [umbel.Skip(99_900)], umbel.within(PATIENCE))
+    umbel.brecvl(right, [umbel.Skip(99_900)], t.soon())
     sending.result()
 
 
@@ -149,10 +148,10 @@ def lists(t: Trial) -> None:
     buffers = [b"ab", b"", b"cd"]
     umbel.bsendl(left, buffers)
     equal(buffers, [b"ab", b"", b"cd"], "the list afterwards")
-    equal(t.brecv(right, 4, umbel.within(PATIENCE)), b"abcd", "received")
+    equal(t.brecv(right, 4, t.soon()), b"abcd", "received")
     many = [bytes([i % 251]) * 3 for i in range(3000)]
     sending = t.spawn(umbel.bsendl, left, many)
-    equal(t.brecv(right, 9000, umbel.within(PATIENCE)), b"".join(many), "3000 buffers")
+    equal(t.brecv(right, 9000, t.soon()), b"".join(many), "3000 buffers")
     sending.result()
 
 
@@ -183,7 +182,7 @@ def both_ways(t: Trial) -> None:
         at = 0
         while at < len(data[index]):
             size = draw.randrange(1, 1 << 16)
-            t.bsend(ends[index], data[index][at : at + size], umbel.within(PATIENCE))
+            t.bsend(ends[index], data[index][at : at + size], t.soon())
             at += size
 
     def receive(index: int) -> None:
@@ -192,7 +191,7 @@ def both_ways(t: Trial) -> None:
         at = 0
         while at < len(wanted):
             size = min(draw.randrange(1, 1 << 16), len(wanted) - at)
-            piece = t.receive(ends[index], size, umbel.within(PATIENCE))
+            piece = t.receive(ends[index], size, t.soon())
             require(piece, "an empty piece came before the end")
             require(piece == wanted[at : at + len(piece)], "other bytes arrived")
             at += len(piece)
@@ -209,13 +208,13 @@ def ping_pong(t: Trial) -> None:
 
     def answer() -> None:
         for _ in range(1000):
-            t.bsend(right, t.brecv(right, 4, umbel.within(PATIENCE)))
+            t.bsend(right, t.brecv(right, 4, t.soon()))
 
     answering = t.spawn(answer)
     for number in range(1000):
         question = number.to_bytes(4, "big")
         t.bsend(left, question)
-        equal(t.brecv(left, 4, umbel.within(PATIENCE)), question, "answered")
+        equal(t.brecv(left, 4, t.soon()), question, "answered")
     answering.result()
 
 
@@ -229,7 +228,7 @@ def bounded(t: Trial) -> None:
     data = pattern(64 << 20)
     sending = t.spawn(t.bsend, left, data)
     got = bytearray(len(data))
-    t.fill(right, got, umbel.within(3 * PATIENCE))
+    t.fill(right, got, umbel.within(3 * t.patience))
     sending.result()
     require(got == data, "64 MiB did not arrive as they were sent")
 
@@ -246,4 +245,4 @@ def other_kinds(t: Trial) -> None:
     for name, call in calls:
         fails(errno.ENOTSUP, f"{name} on a byte stream", call)
     t.bsend(left, b"x")
-    equal(t.brecv(right, 1, umbel.within(PATIENCE)), b"x", "received afterwards")
+    equal(t.brecv(right, 1, t.soon()), b"x", "received afterwards")

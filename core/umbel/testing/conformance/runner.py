@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import platform
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from importlib import import_module
 from typing import Final
 
 import umbel
+from umbel.errors import system_error
 from umbel.record import Record
 from umbel.testing.conformance.behaviour import BEHAVIOURS, ELSEWHERE, Behaviour
 from umbel.testing.conformance.subject import Subject, new_folder
@@ -44,6 +46,9 @@ for _part in (
     "extras",
 ):
     import_module(f"umbel.testing.conformance.{_part}")
+
+
+_NUMBERS: Final = {*BEHAVIOURS, *ELSEWHERE}
 
 
 class Verdict(Record):
@@ -102,8 +107,8 @@ def environment() -> dict[str, str]:
 
 def check(
     scheme_or_template: str,
-    numbers: Iterable[int] = (),
-    drivers: Iterable[str] = tuple(DRIVERS),
+    numbers: Collection[int] = (),
+    drivers: Collection[str] | None = None,
     on_verdict: Callable[[Verdict], None] | None = None,
 ) -> Report:
     """Try the behaviours on a transport.
@@ -111,20 +116,26 @@ def check(
     Args:
         scheme_or_template: as of `Subject`.
         numbers: of the behaviours; none: all.
-        drivers: "threads", "coroutines".
+        drivers: "threads", "coroutines"; None: all.
         on_verdict: told of each as it comes.
 
     Returns:
         all verdicts.
 
     Raises:
-        OSError: the transport can't be loaded, or does not say where to try it.
+        OSError: the transport can't be loaded, or does not say where to try it;
+            EINVAL, there is no such behaviour or driver.
     """
     subject = Subject(scheme_or_template)
-    wanted = sorted(set(numbers) or {*BEHAVIOURS, *ELSEWHERE})
+    unknown = [str(number) for number in numbers if number not in _NUMBERS]
+    unknown += [driver for driver in drivers or () if driver not in DRIVERS]
+    if unknown:
+        message = f"no behaviour or driver is called {', '.join(unknown)}"
+        raise system_error(errno.EINVAL, message)
+    wanted = sorted(set(numbers) or _NUMBERS)
     give_up = time.monotonic() + LIMIT
     verdicts = []
-    for verdict in _try_all(subject, wanted, list(drivers), give_up):
+    for verdict in _try_all(subject, wanted, list(drivers or DRIVERS), give_up):
         if on_verdict is not None:
             on_verdict(verdict)
         verdicts.append(verdict)

@@ -11,7 +11,6 @@ import umbel
 from umbel.handle import open_handles
 from umbel.testing.conformance.behaviour import behaviour
 from umbel.testing.conformance.trial import (
-    PATIENCE,
     Trial,
     equal,
     fails,
@@ -28,7 +27,7 @@ CHURN = 1000
 def busy(t: Trial) -> None:
     """At once, and nothing is lost."""
     left, right = t.pair()
-    receiving = t.block(left, t.receive, left, 10, umbel.within(PATIENCE))
+    receiving = t.block(left, t.receive, left, 10, t.soon())
     for call in (
         lambda: t.receive(left, 10, umbel.now() + 500),
         lambda: t.brecv(left, 1, umbel.now() + 500),
@@ -36,13 +35,13 @@ def busy(t: Trial) -> None:
         fails(errno.EBUSY, "a second receive", call)
     t.bsend(right, b"for the first")
     equal(receiving.result(), b"for the fi", "received by the first")
-    equal(t.brecv(left, 3, umbel.within(PATIENCE)), b"rst", "received afterwards")
+    equal(t.brecv(left, 3, t.soon()), b"rst", "received afterwards")
 
     data = pattern(64 << 20)
-    sending = t.block(left, t.bsend, left, data, umbel.within(3 * PATIENCE))
+    sending = t.block(left, t.bsend, left, data, umbel.within(3 * t.patience))
     fails(errno.EBUSY, "a second send", t.bsend, left, b"x", umbel.now() + 500)
     got = bytearray(len(data))
-    t.fill(right, got, umbel.within(3 * PATIENCE))
+    t.fill(right, got, umbel.within(3 * t.patience))
     sending.result()
     require(got == data, "what the first sent did not arrive whole")
 
@@ -51,9 +50,9 @@ def busy(t: Trial) -> None:
 def duplex(t: Trial) -> None:
     """A receive that waits keeps no send from going."""
     left, right = t.pair()
-    receiving = t.block(left, t.brecv, left, 5, umbel.within(PATIENCE))
+    receiving = t.block(left, t.brecv, left, 5, t.soon())
     t.bsend(left, b"hello")
-    equal(t.brecv(right, 5, umbel.within(PATIENCE)), b"hello", "received")
+    equal(t.brecv(right, 5, t.soon()), b"hello", "received")
     t.bsend(right, b"there")
     equal(receiving.result(), b"there", "received by the other task")
 
@@ -63,9 +62,9 @@ def flush_and_send(t: Trial) -> None:
     """And the one that waits goes on."""
     left, right = t.pair()
     t.bsend(left, b"x")
-    flushing = t.block(left, t.flush, left, umbel.within(PATIENCE))
+    flushing = t.block(left, t.flush, left, t.soon())
     fails(errno.EBUSY, "a send", t.bsend, left, b"y", umbel.now() + 500)
-    equal(t.brecv(right, 1, umbel.within(PATIENCE)), b"x", "received")
+    equal(t.brecv(right, 1, t.soon()), b"x", "received")
     flushing.result()
 
 
@@ -98,7 +97,7 @@ def hammer(t: Trial) -> None:
             umbel.hclose(stream)
     left, right = t.pair()
     t.bsend(left, b"x")
-    equal(t.brecv(right, 1, umbel.within(PATIENCE)), b"x", "received afterwards")
+    equal(t.brecv(right, 1, t.soon()), b"x", "received afterwards")
 
 
 def _strike(t: Trial, draw: random.Random, stream: umbel.StreamHandle) -> None:
@@ -126,7 +125,7 @@ def churn(t: Trial) -> None:
     """Numbers of descriptors come back; no event reaches the wrong stream."""
     waiting = [t.pair() for _ in range(4)]
     jobs = [
-        t.block(left, t.brecv, left, 4, umbel.within(3 * PATIENCE))
+        t.block(left, t.brecv, left, 4, umbel.within(3 * t.patience))
         for left, _ in waiting
     ]
     make = t.made_pair if t.subject.can("pair") else t.pair
@@ -134,7 +133,7 @@ def churn(t: Trial) -> None:
         left, right = make()
         word = number.to_bytes(4, "big")
         t.bsend(left, word)
-        equal(t.brecv(right, 4, umbel.within(PATIENCE)), word, "received")
+        equal(t.brecv(right, 4, t.soon()), word, "received")
         if number % 2:
             fails(errno.ETIMEDOUT, "receive", t.receive, left, 1, 0)
         umbel.hclose(left)
@@ -154,14 +153,14 @@ def any_thread(t: Trial) -> None:
         came: list[object] = []
         thread = threading.Thread(target=lambda: came.append(call()), daemon=True)
         thread.start()
-        thread.join(PATIENCE)
+        thread.join(t.patience)
         require(came, "a call in another thread failed or hung")
         return came[0]
 
     t.bsend(left, b"one")
     equal(in_thread(lambda: umbel.brecv(right, 3, umbel.within(5))), b"one", "received")
     in_thread(lambda: umbel.bsend(right, b"two"))
-    equal(t.brecv(left, 3, umbel.within(PATIENCE)), b"two", "received")
+    equal(t.brecv(left, 3, t.soon()), b"two", "received")
     in_thread(lambda: umbel.hclose(right))
     in_thread(lambda: umbel.hclose(left))
     fails(errno.EBADF, "a send after the close", t.bsend, left, b"x")

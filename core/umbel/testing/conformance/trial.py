@@ -30,8 +30,6 @@ R = TypeVar("R")
 
 Ends: TypeAlias = tuple[umbel.StreamHandle, umbel.StreamHandle]
 
-#: Seconds after which what a behaviour waits for is given up.
-PATIENCE: Final = 10.0
 #: Milliseconds by which a wake-up may be late on an idle machine.
 SLACK: Final = 20
 #: For whoever must be woken by another's close or cancellation.
@@ -94,8 +92,9 @@ def in_time(attempt: Callable[[], int], slack: int, what: str) -> None:
 class Job:
     """A call that runs beside the trial's own."""
 
-    def __init__(self, call: Callable[[], object]) -> None:
+    def __init__(self, call: Callable[[], object], patience: float) -> None:
         self._call = call
+        self._patience = patience
         self.is_over = False
         self._value: object = None
         self._error: BaseException | None = None
@@ -114,7 +113,7 @@ class Job:
     def result(self) -> object:
         """Wait for its end; give what it returned, or raise what it raised."""
         self._wait()
-        require(self.is_over, f"a call did not end within {PATIENCE:.0f} s")
+        require(self.is_over, f"a call did not end within {self._patience:.0f} s")
         error, self._error = self._error, None
         try:
             if error is not None:
@@ -127,20 +126,20 @@ class Job:
 class ThreadJob(Job):
     """Runs in a thread of its own."""
 
-    def __init__(self, call: Callable[[], object]) -> None:
-        super().__init__(call)
+    def __init__(self, call: Callable[[], object], patience: float) -> None:
+        super().__init__(call, patience)
         self._thread = threading.Thread(target=self.run, daemon=True)
         self._thread.start()
 
     def _wait(self) -> None:
-        self._thread.join(PATIENCE)
+        self._thread.join(self._patience)
 
 
 class CoroutineJob(Job):
     """Runs in a coroutine of the trial's own thread."""
 
-    def __init__(self, call: Callable[[], object]) -> None:
-        super().__init__(call)
+    def __init__(self, call: Callable[[], object], patience: float) -> None:
+        super().__init__(call, patience)
         self.bundle = umbel.go(self.run)
 
     def cancel(self) -> None:
@@ -149,19 +148,25 @@ class CoroutineJob(Job):
 
     def _wait(self) -> None:
         if self.bundle in open_handles:
-            umbel.bundle_wait(self.bundle, umbel.within(PATIENCE))
+            umbel.bundle_wait(self.bundle, umbel.within(self._patience))
 
 
 class Trial:
     """What a behaviour works with; closes all that it gave out when it ends."""
 
     driver: str = "threads"
+    #: Seconds after which what a behaviour waits for is given up.
+    patience: float = 10.0
 
     def __init__(self, subject: Subject, folder: str) -> None:
         self.subject = subject
         self.folder = folder
         self._handles: list[int] = []
         self._jobs: list[Job] = []
+
+    def soon(self) -> int:
+        """Give the deadline of what is sure to come."""
+        return umbel.within(self.patience)
 
     # umbel's verbs.
 
@@ -220,7 +225,7 @@ class Trial:
     ) -> umbel.StreamHandle:
         """Accept; within the trial's patience unless told otherwise."""
         if deadline is None:
-            deadline = umbel.within(PATIENCE)
+            deadline = self.soon()
         return self.keep(self.do(umbel.accept, listener, deadline))
 
     def connect(
@@ -229,7 +234,7 @@ class Trial:
         """Connect; within the trial's patience unless told otherwise."""
         address = to if isinstance(to, Address) else to.address
         if deadline is None:
-            deadline = umbel.within(PATIENCE)
+            deadline = self.soon()
         return self.keep(self.do(umbel.connect, address, deadline))
 
     # Streams and listeners.
@@ -293,7 +298,7 @@ class Trial:
         return job
 
     def _start(self, call: Callable[[], object]) -> Job:
-        return ThreadJob(call)
+        return ThreadJob(call, self.patience)
 
     def block(self, handle: int, call: Callable[..., object], *args: object) -> Job:
         """Run *call*, and return once it uses *handle*."""
@@ -305,7 +310,7 @@ class Trial:
 
     def wait_until(self, condition: Callable[[], object], what: str) -> None:
         """Return once *condition* holds, which another task brings about."""
-        give_up = time.monotonic() + PATIENCE
+        give_up = time.monotonic() + self.patience
         while not condition():
             require(time.monotonic() < give_up, f"{what} never came")
             umbel.msleep(umbel.now() + 1)
@@ -326,7 +331,7 @@ class Trial:
 
     def drain(self, stream: umbel.StreamHandle, deadline: int | None = None) -> bytes:
         """Receive to the end of the stream."""
-        until = umbel.within(PATIENCE) if deadline is None else deadline
+        until = self.soon() if deadline is None else deadline
         pieces = []
         while piece := self.receive(stream, 1 << 16, until):
             pieces.append(piece)
@@ -352,13 +357,13 @@ class CoroutineTrial(Trial):
     driver = "coroutines"
 
     def _start(self, call: Callable[[], object]) -> Job:
-        return CoroutineJob(call)
+        return CoroutineJob(call, self.patience)
 
     def spawn_cancelable(
         self, call: Callable[..., object], *args: object
     ) -> CoroutineJob:
         """Run *call* in a coroutine that can be canceled."""
-        job = CoroutineJob(partial(call, *args))
+        job = CoroutineJob(partial(call, *args), self.patience)
         self._jobs.append(job)
         return job
 

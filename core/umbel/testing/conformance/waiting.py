@@ -10,7 +10,6 @@ from unittest import mock
 import umbel
 from umbel.testing.conformance.behaviour import behaviour
 from umbel.testing.conformance.trial import (
-    PATIENCE,
     SLACK,
     WAKE_SLACK,
     CoroutineTrial,
@@ -77,10 +76,10 @@ def try_once(t: Trial) -> None:
         left, right = t.pair()
         fails(errno.ETIMEDOUT, "receive", t.receive, left, 1, deadline)
         t.bsend(right, b"x", deadline)
-        got = t.spawn(t.receive, left, 1, umbel.within(PATIENCE))
+        got = t.spawn(t.receive, left, 1, t.soon())
         equal(got.result(), b"x", "received")
         t.bsend(right, b"abc")
-        equal(t.brecv(left, 1, umbel.within(PATIENCE)), b"a", "received")
+        equal(t.brecv(left, 1, t.soon()), b"a", "received")
         # The rest of one send is there: it needs no waiting.
         equal(t.brecv(left, 2, deadline), b"bc", "brecv of what is there")
         fails(errno.ETIMEDOUT, "brecv", t.brecv, left, 1, deadline)
@@ -92,7 +91,7 @@ def _accept_at_once(t: Trial, deadline: int) -> None:
     listener = t.listen()
     fails(errno.ETIMEDOUT, "accept of nobody", t.accept, listener, deadline)
     t.connect(listener)
-    give_up = time.monotonic() + PATIENCE
+    give_up = time.monotonic() + t.patience
     while True:
         try:
             t.accept(listener, deadline)
@@ -125,11 +124,11 @@ def independent(t: Trial) -> None:
     left, right = t.pair()
     fails(errno.ETIMEDOUT, "brecv", t.brecv, left, 1, umbel.now() + 10)
     t.bsend(left, b"goes on")
-    equal(t.brecv(right, 7, umbel.within(PATIENCE)), b"goes on", "received")
+    equal(t.brecv(right, 7, t.soon()), b"goes on", "received")
     left, right = t.pair()
     t.send_until(left, umbel.now() + 20)
     t.bsend(right, b"goes on")
-    equal(t.brecv(left, 7, umbel.within(PATIENCE)), b"goes on", "received")
+    equal(t.brecv(left, 7, t.soon()), b"goes on", "received")
 
 
 @behaviour(46, "a receive that timed out has lost no byte")
@@ -140,13 +139,13 @@ def nothing_lost(t: Trial) -> None:
 
     def drip() -> None:
         for at in range(0, len(data), 100):
-            t.bsend(right, data[at : at + 100], umbel.within(PATIENCE))
+            t.bsend(right, data[at : at + 100], t.soon())
             if at % 1000 == 0:
                 umbel.msleep(umbel.now() + 1)
 
     dripping = t.spawn(drip)
     got = bytearray()
-    give_up = time.monotonic() + PATIENCE
+    give_up = time.monotonic() + t.patience
     while len(got) < len(data):
         require(time.monotonic() < give_up, "bytes were lost")
         try:
@@ -251,7 +250,7 @@ def full_backlog(t: Trial) -> None:
             pass  # TCP tries again after a second
     stream = connecting.result()
     assert isinstance(stream, umbel.StreamHandle)
-    t.bsend(stream, b"x", umbel.within(PATIENCE))
+    t.bsend(stream, b"x", t.soon())
 
 
 @behaviour(
@@ -303,8 +302,8 @@ def close_after_cancel(t: Trial) -> None:
     left, right = t.pair()
     job = t.spawn_cancelable(t.receive, left, 1)
     job.cancel()
-    closing = t.spawn(t.close, left, umbel.within(PATIENCE))
-    t.close(right, umbel.within(PATIENCE))
+    closing = t.spawn(t.close, left, t.soon())
+    t.close(right, t.soon())
     closing.result()
     left, right = t.pair()
     job = t.spawn_cancelable(t.bsend, left, bytes(64 << 20))
@@ -339,7 +338,7 @@ def canceled_halfway(t: Trial) -> None:
         t.bsend(right, data[at : at + 500])
         receiving.cancel()
     while len(got_bytes) < len(data):
-        got_bytes += t.receive(left, 999, umbel.within(PATIENCE))
+        got_bytes += t.receive(left, 999, t.soon())
     require(got_bytes == data, "a canceled receive lost bytes")
 
 
@@ -352,7 +351,7 @@ def prompt(t: Trial) -> None:
 
     def attempt() -> int:
         left, _right = t.pair()
-        job = t.spawn_cancelable(t.receive, left, 1, umbel.within(PATIENCE))
+        job = t.spawn_cancelable(t.receive, left, 1, t.soon())
         start = umbel.now()
         job.cancel()
         fails(errno.ECANCELED, "a canceled receive", job.result)

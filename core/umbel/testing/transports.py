@@ -1,0 +1,27 @@
+"""Transports that are there for a while only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from umbel.registry import add_transport, remove_transport
+
+
+@contextmanager
+def transport_at_hand(plugin: object, scheme: str) -> Iterator[None]:
+    """Have *plugin* serve *scheme* within a `with` block, without a distribution.
+
+    Args:
+        plugin: a transport: an object or module with hooks.
+        scheme: must be new in this process.
+
+    Raises:
+        PluginError: ELIBACC, the plugin breaks the contract.
+        OSError: EEXIST, the scheme is in use.
+    """
+    add_transport(plugin, scheme)
+    try:
+        yield
+    finally:
+        remove_transport(scheme)

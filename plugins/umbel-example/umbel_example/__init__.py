@@ -1,0 +1,1 @@
+"""A transport of your own: streams in the memory of one process."""
