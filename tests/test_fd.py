@@ -188,3 +188,23 @@ def test_a_canceled_wait_is_ecanceled_again(pipe: Pipe) -> None:
     umbel.hclose(umbel.go(wait))
 
     assert caught == [errno.ECANCELED] * 2
+
+
+def test_an_edge_that_comes_with_a_cancellation_is_left_to_the_next_receiver(
+    pipe: Pipe,
+) -> None:
+    left, right = umbel.ipc_pair()
+    receiver = umbel.go(umbel.receive, left)
+
+    def cancel() -> None:
+        umbel.fdin(pipe[0])
+        umbel.hclose(receiver)
+
+    with umbel.go(cancel):
+        # One look at all descriptors sees both, and what came first runs first.
+        os.write(pipe[1], b"x")
+        umbel.bsend(right, b"y")
+
+    assert umbel.receive(left, 1, umbel.within(20)) == b"y"
+    umbel.hclose(left)
+    umbel.hclose(right)

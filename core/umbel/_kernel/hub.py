@@ -166,6 +166,10 @@ class Watch:
             hub.poller.arm(self.fd, IN)
         try:
             hub.park(deadline)
+        except BaseException:
+            # Interrupted, or late, just as the edge came: the next one needs it.
+            self.readable |= self.reader is not me
+            raise
         finally:
             if self.reader is me:
                 self.reader = None
@@ -183,6 +187,10 @@ class Watch:
             hub.poller.arm(self.fd, OUT)
         try:
             hub.park(deadline)
+        except BaseException:
+            # Interrupted, or late, just as the edge came: the next one needs it.
+            self.writable |= self.writer is not me
+            raise
         finally:
             if self.writer is me:
                 self.writer = None
