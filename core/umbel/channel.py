@@ -21,6 +21,8 @@ from typing import (
     ClassVar,
     Final,
     Generic,
+    Never,
+    TypeAlias,
     TypeVar,
     cast,
     final,
@@ -42,13 +44,22 @@ from umbel.record import Record
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+T_contra = TypeVar("T_contra", contravariant=True)
 
 #: Below this many settled entries a lane's queue is not cleaned.
 SLACK: Final = 64
 
 
+class Inbound(Handle, Generic[T_co]):
+    """An end for receiving, of Ts or of what is a T too: for type checkers only."""
+
+
+class Outbound(Handle, Generic[T_contra]):
+    """An end for sending, of Ts or of more than Ts: for type checkers only."""
+
+
 @final
-class ChannelHandle(Handle, Generic[T]):
+class ChannelHandle(Inbound[T], Outbound[T]):
     """Names one end of a channel for values of type T."""
 
     def send(self, value: T, deadline: int = FOREVER) -> None:
@@ -73,21 +84,25 @@ class ChannelHandle(Handle, Generic[T]):
 
 
 class Clause(Record, Generic[T_co]):
-    """What `choose` may do: a `Send` or a `Recv`."""
-
-    channel: ChannelHandle[T_co]
+    """What `choose` may do, a `Send` or a `Recv`, and what it then receives."""
 
 
 @final
-class Send(Clause[T_co]):
+class Send(Clause[Never], Generic[T_contra]):
     """A clause of `choose`: send *value* on *channel*."""
 
-    value: T_co
+    channel: Outbound[T_contra]
+    value: T_contra
 
 
 @final
 class Recv(Clause[T_co]):
     """A clause of `choose`: receive a value from *channel*."""
+
+    channel: Inbound[T_co]
+
+
+_Clause: TypeAlias = Send[Never] | Recv[object]
 
 
 #: Who waits, the ticket of that wait, the index of its clause, and what it sends. The
@@ -387,8 +402,9 @@ def choose(
         libdill choose(3).
     """
     me = checkpoint()
+    steps = cast("Sequence[_Clause]", clauses)
     sides: list[_Queue] = []
-    for index, clause in enumerate(clauses):
+    for index, clause in enumerate(steps):
         lane, mine, theirs = _sides(index, clause, me.hub)
         if lane.has_ended:
             raise _named(EndOfStreamError(), index)
@@ -397,7 +413,7 @@ def choose(
             return index, cast("T | None", _settle(other, clause))
         sides.append(mine)
     ticket = me.ticket
-    for index, (queue, clause) in enumerate(zip(sides, clauses, strict=True)):
+    for index, (queue, clause) in enumerate(zip(sides, steps, strict=True)):
         queue.append((me, ticket, index, _offer(clause)))
     try:
         while me.ticket == ticket:
@@ -433,9 +449,7 @@ def _settle(entry: _Entry, clause: object) -> object:
     return entry[3]
 
 
-def _sides(
-    index: int, clause: Clause[object], hub: Hub
-) -> tuple[_Lane, _Queue, _Queue]:
+def _sides(index: int, clause: _Clause, hub: Hub) -> tuple[_Lane, _Queue, _Queue]:
     """Give the lane of *clause*, where it would wait, and who may wait for it."""
     try:
         end = _find_end(clause.channel, hub)

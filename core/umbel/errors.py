@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from umbel.report import CloseReport
 
@@ -22,6 +22,7 @@ class UmbelError(OSError):
     """What all of umbel's own errors have in common.
 
     Attributes:
+        errno: as of every OSError, and never None.
         bytes_done: how many bytes a failed send or receive had moved.
         report: what an orderly close that failed knows of the peer, else None.
         clause: the index of the clause of `choose` that failed, else None.
@@ -29,6 +30,9 @@ class UmbelError(OSError):
 
     number: ClassVar[int] = errno.EIO
     advice: ClassVar[str] = "umbel failed"
+
+    if TYPE_CHECKING:
+        errno: int  # as an OSError's, but never None
 
     bytes_done: int = 0
     report: CloseReport | None = None
