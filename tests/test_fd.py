@@ -201,7 +201,8 @@ def test_an_edge_that_comes_with_a_cancellation_is_left_to_the_next_receiver(
         umbel.hclose(receiver)
 
     with umbel.go(cancel):
-        # One look at all descriptors sees both, and what came first runs first.
+        umbel.msleep(umbel.now())  # a look that takes in the edges of being watched
+        # The next look sees both, and whoever is woken first runs first.
         os.write(pipe[1], b"x")
         umbel.bsend(right, b"y")
 
