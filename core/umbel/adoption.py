@@ -11,6 +11,7 @@ from umbel.connection import Connection
 from umbel.errors import NotSupportedError
 from umbel.handle import bad_handle, open_handles, refusal, register
 from umbel.listener import ListenerHandle, Listening, open_stream
+from umbel.plugins import load_requested
 from umbel.registry import find_transport
 from umbel.stream import StreamHandle
 from umbel.transport import AdoptContext, Listener, Stream
@@ -19,6 +20,7 @@ from umbel.transport import AdoptContext, Listener, Stream
 def adopt_stream(fd: int, scheme: str) -> StreamHandle:
     """Take over a connected socket."""
     checkpoint()
+    load_requested()
     transport = find_transport(scheme)
     address = Address(scheme, "")
     stream = transport.adopt(AdoptContext(address, fd))
@@ -28,6 +30,7 @@ def adopt_stream(fd: int, scheme: str) -> StreamHandle:
 def adopt_listener(fd: int, scheme: str) -> ListenerHandle:
     """Take over a listening socket."""
     checkpoint()
+    load_requested()
     transport = find_transport(scheme)
     context = AdoptContext(Address(scheme, ""), fd, is_listener=True)
     listener = cast("Listener", transport.adopt(context))

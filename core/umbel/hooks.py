@@ -50,6 +50,10 @@ S_contra = TypeVar("S_contra", contravariant=True)
 #: it is to end; None: as it did.
 Wrapped: TypeAlias = Generator[None, Outcome[R], Outcome[R] | None]
 
+#: The same of a wrapper that may answer itself: it yields None, as others, or an
+#: outcome that stands for the owner's, which is not called then.
+Answered: TypeAlias = Generator[Outcome[R] | None, Outcome[R], Outcome[R] | None]
+
 _marker: Final = HookimplMarker("umbel")
 
 
@@ -90,14 +94,14 @@ class _Hook(_Marker[C, R]):
 
     def __init__(self, hook: str) -> None:
         super().__init__(hook)
-        self.wrapper = _Marker[C, Wrapped[R]](hook, is_wrapper=True)
+        self.wrapper = _Marker[C, Answered[R]](hook, is_wrapper=True)
 
 
 class _Seen(Generic[C, R]):
     """A hook that core runs itself, so that plugins can only wrap it."""
 
     def __init__(self, hook: str) -> None:
-        self.wrapper = _Marker[C, Wrapped[R]](hook, is_wrapper=True)
+        self.wrapper = _Marker[C, Answered[R]](hook, is_wrapper=True)
 
 
 class _Bare(Generic[R]):

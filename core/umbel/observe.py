@@ -2,13 +2,19 @@
 
 A wrapper is a generator function: it gets the context, yields once, is sent the
 `Outcome`, and returns one (or None, to leave it as it is). What it raises is
-logged with its plugin's name and changes nothing.
+logged with its plugin's name and changes nothing. One that yields an Outcome, and
+not None, answers in the place of the owner, which is not called then.
+
+What was opened never leaks: of a wrapper that turns success into an error, core aborts
+what it was sent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from typing import Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
+
+from umbel.report import CloseReport
 
 T = TypeVar("T")
 C = TypeVar("C")
@@ -21,7 +27,9 @@ class Outcome(NamedTuple, Generic[T]):
     error: BaseException | None = None
 
 
-_Generator: TypeAlias = "Generator[None, Outcome[object], Outcome[object] | None]"
+_Generator: TypeAlias = (
+    "Generator[Outcome[object] | None, Outcome[object], Outcome[object] | None]"
+)
 WrapperFunction: TypeAlias = "Callable[..., _Generator]"
 
 
@@ -40,65 +48,125 @@ def run_wrapped(
 ) -> T:
     """Call *call* with *context*, inside *wrappers*, the first one outermost."""
     running: _Running = []
-    for wrapper in wrappers:
+    values: list[object] = []
+    outcome = _enter(hook, wrappers, context, running)
+    if outcome is None:
         try:
-            generator = wrapper.function(context)
-            next(generator)
-            running.append((wrapper.plugin_name, generator))
-        except StopIteration:
-            _log(wrapper.plugin_name, hook, "did not yield")
-        except Exception:  # noqa: BLE001 - whatever a plugin does wrong
-            _log(wrapper.plugin_name, hook, "failed before its yield")
-    first: Outcome[object]
+            outcome = Outcome(value=call(context))
+        except BaseException as error:  # noqa: BLE001 - handed to the wrappers, then on
+            outcome = Outcome(error=error)
+    while running:
+        values.append(outcome.value)
+        outcome = _leave(hook, *running.pop(), outcome)
+    if outcome.error is None:
+        return outcome.value  # type: ignore[return-value]  # of the wrappers' making
+    values.append(outcome.value)
+    _abort_all(hook, values)
     try:
-        first = Outcome(value=call(context))
-    except BaseException as error:  # noqa: BLE001 - handed to the wrappers, then on
-        first = Outcome(error=error)
-    outcome = _unwind(hook, running, first)
-    if outcome.error is not None:
-        if first.error is None:
-            _abort(first.value)
-        try:
-            raise outcome.error
-        finally:
-            # A traceback that refers to itself would keep sockets alive.
-            del outcome, first
-    return outcome.value  # type: ignore[return-value]  # of the wrappers' making
+        raise outcome.error
+    finally:
+        # A traceback that refers to itself would keep sockets alive.
+        del outcome
 
 
-def _unwind(hook: str, running: _Running, outcome: Outcome[object]) -> Outcome[object]:
-    for name, generator in reversed(running):
+def _enter(
+    hook: str, wrappers: Sequence[Wrapper], context: object, running: _Running
+) -> Outcome[object] | None:
+    """Run *wrappers* up to their yields; give what ended the hook before it began."""
+    for name, function in wrappers:
         try:
-            generator.send(outcome)
-        except StopIteration as stop:
-            if isinstance(stop.value, Outcome):
-                outcome = stop.value
-            elif stop.value is not None:
-                _log(name, hook, "returned something else than an Outcome")
-        except Exception:  # noqa: BLE001 - whatever a plugin does wrong
-            _log(name, hook, "failed after its yield")
+            generator = function(context)
+            answer = next(generator)
+        except StopIteration:
+            _log(name, hook, "did not yield")
+        except Exception as error:  # noqa: BLE001 - whatever a plugin does wrong
+            _log(name, hook, "failed before its yield", error)
+        except BaseException as error:  # noqa: BLE001 - the outcome, see the top
+            return Outcome(error=error)
         else:
-            generator.close()
-            _log(name, hook, "yielded twice")
+            running.append((name, generator))
+            if isinstance(answer, Outcome) and _is_sound(hook, answer):
+                return answer
+            if answer is not None:
+                _log(name, hook, f"yielded {answer!r}, which can't be the outcome")
+    return None
+
+
+def _leave(
+    hook: str, name: str, generator: _Generator, outcome: Outcome[object]
+) -> Outcome[object]:
+    """Run a wrapper from its yield to its end; give the outcome that it makes."""
+    traceback = None if outcome.error is None else outcome.error.__traceback__
+    try:
+        generator.send(outcome)
+        generator.close()
+        _log(name, hook, "yielded twice")
+    except StopIteration as stop:
+        return _choose(hook, name, outcome, stop.value)
+    except Exception as error:  # noqa: BLE001 - whatever a plugin does wrong
+        _log(name, hook, "failed after its yield", error)
+    except BaseException as error:  # noqa: BLE001 - the outcome, see the top
+        if error is not outcome.error:
+            error.__context__ = error.__context__ or outcome.error
+            return Outcome(error=error)
+    finally:
+        # A wrapper that raised it again is in its traceback, and refers to it.
+        if outcome.error is not None:
+            outcome.error.__traceback__ = traceback
     return outcome
 
 
-def _abort(value: object) -> None:
-    # A wrapper turned success into an error: what was opened must not leak.
-    for opened in value if isinstance(value, tuple) else (value,):
-        abort = getattr(opened, "abort", None)
-        if callable(abort):
-            abort()
+def _choose(
+    hook: str, name: str, outcome: Outcome[object], answer: object
+) -> Outcome[object]:
+    if answer is None:
+        return outcome
+    if isinstance(answer, Outcome) and _is_sound(hook, answer):
+        return answer
+    _log(name, hook, f"returned {answer!r}, which can't be its outcome")
+    return outcome
 
 
-def _log(plugin_name: str, hook: str, what: str) -> None:
+#: What the value of a hook has, so that core can go on with it.
+_METHODS: Final = {
+    "umbel_listen": "accept",
+    "umbel_connect": "receive_into",
+    "umbel_accept": "receive_into",
+    "umbel_adopt": "abort",
+}
+
+
+def _is_sound(hook: str, outcome: Outcome[object]) -> bool:
+    value, error = outcome
+    if error is not None:
+        return isinstance(error, BaseException)
+    if hook == "umbel_pair":
+        ends = value if isinstance(value, tuple) else ()
+        return len(ends) == 2 and all(hasattr(end, "receive_into") for end in ends)
+    if hook == "umbel_close":
+        return isinstance(value, CloseReport)
+    if hook in _METHODS:
+        return hasattr(value, _METHODS[hook])
+    return value is None
+
+
+def _abort_all(hook: str, values: list[object]) -> None:
+    while values:
+        value = values.pop()
+        for opened in value if isinstance(value, tuple) else (value,):
+            abort = getattr(opened, "abort", None)
+            if not callable(abort):
+                continue
+            try:
+                abort()
+            except Exception as error:  # noqa: BLE001 - the others must be aborted too
+                _log(type(opened).__name__, hook, "gave what can't be aborted", error)
+
+
+def _log(
+    plugin_name: str, hook: str, what: str, error: BaseException | None = None
+) -> None:
     import logging
-    import sys
 
-    logging.getLogger("umbel").error(
-        "plugin %r: its wrapper of %s %s",
-        plugin_name,
-        hook,
-        what,
-        exc_info=sys.exc_info()[1],
-    )
+    message = "plugin %r: its wrapper of %s %s"
+    logging.getLogger("umbel").error(message, plugin_name, hook, what, exc_info=error)

@@ -26,6 +26,7 @@ from umbel.errors import (
 from umbel.handle import bad_handle, claim, open_handles, register
 from umbel.iolist import check_count, outbound_view
 from umbel.listener import ListenerHandle, Listening, open_stream
+from umbel.plugins import load_requested
 from umbel.registry import find_transport
 from umbel.stream import StreamHandle
 from umbel.transport import (
@@ -282,6 +283,7 @@ def _read_header(text: bytes) -> _Header:
 
 
 def _adopt(header: _Header, fd: int) -> StreamHandle | ListenerHandle:
+    load_requested()
     transport = find_transport(header.address.scheme)
     endpoint = transport.adopt(
         AdoptContext(header.address, fd, header.is_listener, header.state)

@@ -123,6 +123,7 @@ def add_plugin(plugin: object, name: str, source: str = "this program") -> None:
 
     Raises:
         PluginError: ELIBACC, it breaks the contract, or does more than wrap.
+        OSError: what its `start` raised; it is not loaded then.
     """
     from umbel.observe import Wrapper
 
@@ -142,20 +143,27 @@ def add_plugin(plugin: object, name: str, source: str = "this program") -> None:
             # A new list: another thread may be running the old one.
             _wrappers[hook] = [*_wrappers.get(hook, ()), wrapper]
         _loaded[name] = source
-        _run_bare(own.get("umbel_start"))
+        try:
+            _run_bare(own.get("umbel_start"))
+        except BaseException:
+            _take_out(name, plugin)
+            raise
 
 
 def remove_plugin(name: str) -> None:
     """Take a plugin out again."""
     with lock:
-        manager = plugin_manager()
-        plugin = manager.get_plugin(f"{PLUGINS}:{name}")
+        plugin = plugin_manager().get_plugin(f"{PLUGINS}:{name}")
         own, _ = functions_of(plugin)
-        manager.unregister(plugin)
+        _take_out(name, plugin)
         _run_bare(own.get("umbel_stop"))
-        for hook in list(_wrappers):
-            _wrappers[hook] = [w for w in _wrappers[hook] if w.plugin_name != name]
-        _loaded.pop(name, None)
+
+
+def _take_out(name: str, plugin: object) -> None:
+    plugin_manager().unregister(plugin)
+    for hook in list(_wrappers):
+        _wrappers[hook] = [w for w in _wrappers[hook] if w.plugin_name != name]
+    _loaded.pop(name, None)
 
 
 def _run_bare(function: object) -> None:

@@ -24,7 +24,8 @@ A plugin that is no transport may wrap the first five, and two that core runs it
     accept(context: AcceptContext) -> Wrapped[Stream]
     done(context: DoneContext) -> Wrapped[None]
 
-and it may have these, without arguments:
+A wrapper that yields an Outcome answers in the owner's place (`Answered[Stream]`).
+It may also have these, without arguments:
 
     start()      called once, when it is loaded
     stop()       called when it is taken out, or at exit
@@ -47,7 +48,7 @@ from umbel.errors import (
     system_error,
 )
 from umbel.fd import Readiness, WaitQueue
-from umbel.hooks import Wrapped, hookimpl
+from umbel.hooks import Answered, Wrapped, hookimpl
 from umbel.memory import SHARED_MEMORY, Memory
 from umbel.observe import Outcome
 from umbel.options import take_options
@@ -89,6 +90,7 @@ __all__ = [
     "AcceptContext",
     "Address",
     "AdoptContext",
+    "Answered",
     "BadHandleError",
     "BrokenStreamError",
     "CloseContext",

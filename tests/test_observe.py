@@ -1,0 +1,175 @@
+"""Wrappers that answer in the owner's place, that change what opens, and that fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+import umbel
+from tests.support import run_python
+from umbel.plugins import add_plugin, remove_plugin
+from umbel.spi import (
+    AcceptContext,
+    Answered,
+    ConnectContext,
+    Outcome,
+    PairContext,
+    Stream,
+    Wrapped,
+    hookimpl,
+)
+
+Pair = tuple[Stream, Stream]
+
+
+@contextmanager
+def plugins(*given: object) -> Iterator[None]:
+    """Have the plugins loaded, the first one outermost."""
+    names = [f"plugin {number}" for number, _ in enumerate(given)]
+    for name, plugin in zip(names, given, strict=True):
+        add_plugin(plugin, name)
+    try:
+        yield
+    finally:
+        for name in names:
+            remove_plugin(name)
+
+
+class Counting:
+    def __init__(self) -> None:
+        self.begun = 0
+
+    @hookimpl.connect.wrapper
+    def connecting(self, context: ConnectContext) -> Wrapped[Stream]:
+        self.begun += 1
+        yield
+        return None
+
+
+class Refusing:
+    def __init__(self) -> None:
+        self.is_sent: Outcome[Stream] | None = None
+
+    @hookimpl.connect.wrapper
+    def connecting(self, context: ConnectContext) -> Answered[Stream]:
+        self.is_sent = yield Outcome(error=ConnectionRefusedError(111, "refused"))
+        return None
+
+    @hookimpl.accept.wrapper
+    def accepting(self, context: AcceptContext) -> Answered[Stream]:
+        yield Outcome(error=OSError(24, "no descriptor"))
+        return None
+
+
+def test_a_wrapper_can_answer_in_the_place_of_the_owner() -> None:
+    outside, refusing, inside = Counting(), Refusing(), Counting()
+
+    with plugins(outside, refusing, inside), pytest.raises(ConnectionRefusedError):
+        umbel.connect("mem://nobody")
+
+    assert (outside.begun, inside.begun) == (1, 0)
+    assert refusing.is_sent is not None
+    assert isinstance(refusing.is_sent.error, ConnectionRefusedError)
+
+
+def test_a_peer_stays_in_the_queue_when_a_wrapper_answers_for_accept() -> None:
+    with umbel.listen("mem://x") as listener:
+        peer = umbel.connect(listener.address, 0)
+        with plugins(Refusing()), pytest.raises(OSError, match="no descriptor"):
+            umbel.accept(listener, 0)
+        stream = umbel.accept(listener, 0)
+    umbel.hclose(peer)
+
+    assert umbel.receive(stream) == b""
+    umbel.hclose(stream)
+
+
+class Guarded:
+    """A stream that tells whether it was aborted."""
+
+    def __init__(self, inner: Stream) -> None:
+        self.inner = inner
+        self.is_aborted = False
+
+    def abort(self) -> None:
+        self.is_aborted = True
+        self.inner.abort()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
+
+
+class Guarding:
+    def __init__(self) -> None:
+        self.given: list[Guarded] = []
+
+    @hookimpl(wrapper=True)
+    def umbel_pair(self, context: PairContext) -> Wrapped[object]:
+        outcome = yield
+        assert isinstance(outcome.value, tuple)
+        self.given = [Guarded(stream) for stream in outcome.value]
+        return Outcome(tuple(self.given))
+
+
+class Failing:
+    def __init__(self, end: Callable[[], Outcome[Pair]]) -> None:
+        self.end = end
+
+    @hookimpl.pair.wrapper
+    def pairing(self, context: PairContext) -> Wrapped[Pair]:
+        yield
+        return self.end()
+
+
+def interrupt() -> Outcome[Pair]:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("end", "error"),
+    [
+        (lambda: Outcome(error=PermissionError(13, "no")), PermissionError),
+        (interrupt, KeyboardInterrupt),
+    ],
+    ids=["an error", "Ctrl-C"],
+)
+def test_what_another_wrapper_put_in_the_place_of_a_stream_is_aborted(
+    end: Callable[[], Outcome[Pair]], error: type[BaseException]
+) -> None:
+    guarding = Guarding()
+
+    with plugins(Failing(end), guarding), pytest.raises(error):
+        umbel.pair("mem")
+
+    assert [stream.is_aborted for stream in guarding.given] == [True, True]
+
+
+def test_a_plugin_that_fails_to_start_is_not_loaded() -> None:
+    class Unable(Counting):
+        @hookimpl.start
+        def start(self) -> None:
+            raise PermissionError(13, "not here")
+
+    unable = Unable()
+    for _ in range(2):
+        with pytest.raises(PermissionError):
+            add_plugin(unable, "unable")
+
+    with umbel.listen("mem://x") as listener:
+        umbel.hclose(umbel.connect(listener.address))
+    assert unable.begun == 0
+
+
+@pytest.mark.parametrize("verb", ["ipc_fromfd", "ipc_listener_fromfd"])
+def test_a_program_that_adopts_has_the_requested_plugins_too(verb: str) -> None:
+    code = f"""
+import contextlib, socket, umbel, umbel.plugins
+end = socket.socketpair()[0]
+with contextlib.suppress(OSError):
+    umbel.{verb}(end.fileno())
+print(*umbel.plugins._loaded, flush=True)
+import os; os._exit(0)
+"""
+    assert run_python(code, UMBEL_PLUGINS="census", UMBEL_CENSUS="ipc:@x") == "census\n"
