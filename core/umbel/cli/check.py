@@ -58,4 +58,18 @@ def _summary(report: Report) -> str:
     where = ", ".join(f"{name} {value}" for name, value in environment().items())
     seconds = sum(verdict.seconds for verdict in report.verdicts)
     said = ", ".join(f"{count} {state}" for state, count in counts.items())
-    return f"\n{report.scheme} of {report.source}: {said} in {seconds:.0f} s ({where})"
+    return (
+        f"\n{_declaration(report)}\n"
+        f"{report.scheme} of {report.source}: {said} in {seconds:.0f} s ({where})"
+    )
+
+
+def _declaration(report: Report) -> str:
+    declared = report.declared
+    truths = [name for name, value in declared.items() if value is True]
+    lists = [
+        f"{name} {', '.join(value) or 'none'}"
+        for name, value in declared.items()
+        if isinstance(value, list)
+    ]
+    return "declared: " + "; ".join([*lists, *truths])

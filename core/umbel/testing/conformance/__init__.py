@@ -9,6 +9,7 @@ the transport has and from what its hook `traits` declares, and that is verified
 """
 
 from umbel.testing.conformance.behaviour import BEHAVIOURS, ELSEWHERE, Behaviour
+from umbel.testing.conformance.expecting import Violation
 from umbel.testing.conformance.runner import (
     DRIVERS,
     Report,
@@ -18,7 +19,7 @@ from umbel.testing.conformance.runner import (
     try_behaviour,
 )
 from umbel.testing.conformance.subject import Subject
-from umbel.testing.conformance.trial import Trial, Violation
+from umbel.testing.conformance.trial import Trial
 
 __all__ = [
     "BEHAVIOURS",

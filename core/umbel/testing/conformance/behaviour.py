@@ -74,7 +74,7 @@ def behaviour(
 
 def _has(subject: Subject, need: str | type) -> bool:
     if need == "listener":
-        return subject.can("listen") and subject.can("connect")
+        return subject.can_serve
     if need in ("pair", "adopt"):
         return subject.can(str(need))
     if need == "half-close":

@@ -9,21 +9,19 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Final
 
 import umbel
 from umbel.errors import system_error
 from umbel.record import Record
 from umbel.testing.conformance.behaviour import BEHAVIOURS, ELSEWHERE, Behaviour
+from umbel.testing.conformance.expecting import Violation
+from umbel.testing.conformance.looking import open_descriptors
 from umbel.testing.conformance.subject import Subject, new_folder
-from umbel.testing.conformance.trial import (
-    CoroutineTrial,
-    Trial,
-    Violation,
-    open_descriptors,
-)
+from umbel.testing.conformance.trial import CoroutineTrial, Trial
 
 #: Seconds after which a behaviour hangs.
 WATCHDOG: Final = 30.0
@@ -35,16 +33,20 @@ DRIVERS: Final[dict[str, type[Trial]]] = {
     "coroutines": CoroutineTrial,
 }
 
-for _part in (
+_PARTS: Final = (
     "moving",
     "ending",
     "closing",
     "aborting",
     "waiting",
+    "canceling",
     "sharing",
     "listening",
-    "extras",
-):
+    "files",
+    "abilities",
+    "manners",
+)
+for _part in _PARTS:
     import_module(f"umbel.testing.conformance.{_part}")
 
 
@@ -72,10 +74,18 @@ class Verdict(Record):
 
 
 class Report(Record):
-    """What came of all behaviours of one transport."""
+    """What came of all behaviours of one transport.
+
+    Attributes:
+        scheme: of the transport.
+        source: the distribution that it comes from, and its version.
+        declared: what it says of itself, by the names of its traits.
+        verdicts: one of each behaviour and driver.
+    """
 
     scheme: str
     source: str
+    declared: Mapping[str, object]
     verdicts: Sequence[Verdict]
 
     @property
@@ -88,6 +98,7 @@ class Report(Record):
         return {
             "scheme": self.scheme,
             "source": self.source,
+            "declared": dict(self.declared),
             **environment(),
             "passed": not self.failed,
             "behaviours": [dict(vars(verdict)) for verdict in self.verdicts],
@@ -139,7 +150,8 @@ def check(
         if on_verdict is not None:
             on_verdict(verdict)
         verdicts.append(verdict)
-    return Report(subject.scheme, subject.transport.source, verdicts)
+    source = subject.transport.source
+    return Report(subject.scheme, source, subject.declared(), verdicts)
 
 
 def _try_all(
@@ -231,9 +243,20 @@ def _is_clean(before: set[int], threads: int) -> bool:
 
 
 def _tell(error: BaseException) -> str:
+    """Say what went wrong, in which line of the behaviour, and where that came from."""
     frames = traceback.extract_tb(error.__traceback__)
-    place = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}: {error}{place}"
+    told = f"{type(error).__name__}: {error}"
+    own = [frame for frame in frames if _is_behaviour(frame.filename)]
+    if own:
+        told += f", in `{own[-1].line}`"
+    if frames:
+        told += f" at {frames[-1].filename}:{frames[-1].lineno}"
+    return told
+
+
+def _is_behaviour(filename: str) -> bool:
+    path = Path(filename)
+    return path.parent.name == "conformance" and path.stem in _PARTS
 
 
 def _where(thread: threading.Thread) -> str:

@@ -10,13 +10,9 @@ from collections.abc import Callable
 import umbel
 from umbel.handle import open_handles
 from umbel.testing.conformance.behaviour import behaviour
-from umbel.testing.conformance.trial import (
-    Trial,
-    equal,
-    fails,
-    pattern,
-    require,
-)
+from umbel.testing.conformance.expecting import equal, fails, require
+from umbel.testing.conformance.looking import pattern
+from umbel.testing.conformance.trial import Trial
 from umbel.transport import Fileno, UnreadBytes
 
 #: Streams opened and closed while others wait.

@@ -36,14 +36,21 @@ class Subject:
 
         Raises:
             OSError: as `umbel.listen` does for an unknown or broken transport;
-                EINVAL, neither the traits nor you say where to listen.
+                EINVAL, neither the traits nor you say where to listen, or it can
+                make no two ends.
         """
         scheme, colon, _ = scheme_or_template.partition(":")
         self.transport: Transport = find_transport(scheme)
         declared = self.transport.traits()
         self.traits = Traits(address="") if declared is None else declared
         self.template = scheme_or_template if colon else self.traits.address
-        if not self.template and self.can("listen"):
+        if not self.can_serve and not self.can("pair"):
+            message = (
+                f"{scheme!r} can't be tried alone: it has neither the hook `pair`, nor "
+                "both `listen` and `connect`"
+            )
+            raise system_error(errno.EINVAL, message)
+        if not self.template and self.can_serve:
             message = (
                 f"{scheme!r} does not say where it can be tried: implement the hook "
                 f"`traits`, or give an address such as {scheme}://{{name}}"
@@ -54,6 +61,21 @@ class Subject:
     def scheme(self) -> str:
         """By which users name it."""
         return self.transport.scheme
+
+    @property
+    def can_serve(self) -> bool:
+        """Tell whether it can listen, and connect to that."""
+        return self.can("listen") and self.can("connect")
+
+    def declared(self) -> dict[str, object]:
+        """Give what it declares, as words and truths."""
+        return {
+            "hooks": sorted(self.transport.functions),
+            "capabilities": sorted(kind.__name__ for kind in self.traits.capabilities),
+            "half_close": self.traits.half_close,
+            "shows_abort": self.traits.shows_abort,
+            "is_filesystem": self.traits.is_filesystem,
+        }
 
     def can(self, verb: str) -> bool:
         """Tell whether it has the hook of *verb*."""

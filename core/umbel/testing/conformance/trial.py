@@ -6,19 +6,18 @@ do the same in their place.
 
 from __future__ import annotations
 
-import errno
-import os
-import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeAlias, TypeVar
 
 import umbel
 from umbel.address import Address
 from umbel.connection import Connection
 from umbel.handle import open_handles
 from umbel.listener import Listening
+from umbel.testing.conformance.expecting import Violation, require
+from umbel.testing.conformance.jobs import CoroutineJob, Job, ThreadJob
 from umbel.testing.conformance.subject import Subject
 from umbel.transport import Stream
 
@@ -29,126 +28,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 Ends: TypeAlias = tuple[umbel.StreamHandle, umbel.StreamHandle]
-
-#: Milliseconds by which a wake-up may be late on an idle machine.
-SLACK: Final = 20
-#: For whoever must be woken by another's close or cancellation.
-WAKE_SLACK: Final = 50
-#: A busy machine makes anything late now and then: the best of so many counts.
-TRIES: Final = 6
-
-GONE: Final = (errno.ECONNRESET, errno.EPIPE)
-
-
-class Violation(AssertionError):  # noqa: N818 - what it is, not an accident
-    """The transport does not behave as it must."""
-
-
-def require(condition: object, what: str) -> None:
-    """Raise a Violation, which says *what* is not so, unless *condition* holds."""
-    if not condition:
-        raise Violation(what)
-
-
-def equal(actual: object, wanted: object, what: str) -> None:
-    """Require *actual* to be *wanted*."""
-    if actual != wanted:
-        shown = repr(actual) if len(repr(actual)) < 200 else f"{repr(actual)[:200]}…"
-        raise Violation(f"{what}: {shown}, instead of {wanted!r}"[:600])
-
-
-def fails(
-    numbers: int | Sequence[int],
-    what: str,
-    call: Callable[..., object],
-    *args: object,
-    **named: object,
-) -> BaseException:
-    """Require *call*, told as *what*, to raise one of those errnos; give it."""
-    wanted = (numbers,) if isinstance(numbers, int) else tuple(numbers)
-    names = " or ".join(errno.errorcode[number] for number in wanted)
-    try:
-        came = call(*args, **named)
-    except (OSError, umbel.Canceled) as error:
-        if error.errno in wanted:
-            return error
-        name = errno.errorcode.get(error.errno or 0, "no errno")
-        raise Violation(f"{what} gave {name} ({error}), instead of {names}") from error
-    raise Violation(f"{what} gave {came!r:.100}, instead of {names}")
-
-
-def in_time(attempt: Callable[[], int], slack: int, what: str) -> None:
-    """Require *attempt*, which gives by how many ms it was late, to be in time."""
-    found = []
-    for _ in range(TRIES):
-        late = attempt()
-        require(late >= 0, f"{what} came {-late} ms too early")
-        if late <= slack:
-            return
-        found.append(late)
-    raise Violation(f"{what} came {min(found)} ms late, at best of {TRIES} times")
-
-
-class Job:
-    """A call that runs beside the trial's own."""
-
-    def __init__(self, call: Callable[[], object], patience: float) -> None:
-        self._call = call
-        self._patience = patience
-        self.is_over = False
-        self._value: object = None
-        self._error: BaseException | None = None
-
-    def run(self) -> None:
-        """Make the call, and keep what came of it."""
-        try:
-            self._value = self._call()
-        except BaseException as error:  # noqa: BLE001 - `result` raises it
-            self._error = error
-        self.is_over = True
-
-    def _wait(self) -> None:
-        raise NotImplementedError
-
-    def result(self) -> object:
-        """Wait for its end; give what it returned, or raise what it raised."""
-        self._wait()
-        require(self.is_over, f"a call did not end within {self._patience:.0f} s")
-        error, self._error = self._error, None
-        try:
-            if error is not None:
-                raise error
-            return self._value
-        finally:
-            del error  # its traceback must not refer to itself
-
-
-class ThreadJob(Job):
-    """Runs in a thread of its own."""
-
-    def __init__(self, call: Callable[[], object], patience: float) -> None:
-        super().__init__(call, patience)
-        self._thread = threading.Thread(target=self.run, daemon=True)
-        self._thread.start()
-
-    def _wait(self) -> None:
-        self._thread.join(self._patience)
-
-
-class CoroutineJob(Job):
-    """Runs in a coroutine of the trial's own thread."""
-
-    def __init__(self, call: Callable[[], object], patience: float) -> None:
-        super().__init__(call, patience)
-        self.bundle = umbel.go(self.run)
-
-    def cancel(self) -> None:
-        """Cancel it, and wait until it has stopped."""
-        umbel.hclose(self.bundle)
-
-    def _wait(self) -> None:
-        if self.bundle in open_handles:
-            umbel.bundle_wait(self.bundle, umbel.within(self._patience))
 
 
 class Trial:
@@ -180,6 +59,15 @@ class Trial:
         """As `umbel.bsend`."""
         self.do(umbel.bsend, stream, data, deadline)
 
+    def bsendl(
+        self,
+        stream: umbel.StreamHandle,
+        buffers: Sequence[Buffer],
+        deadline: int = umbel.FOREVER,
+    ) -> None:
+        """As `umbel.bsendl`."""
+        self.do(umbel.bsendl, stream, buffers, deadline)
+
     def brecv(
         self, stream: umbel.StreamHandle, count: int, deadline: int = umbel.FOREVER
     ) -> bytes:
@@ -197,6 +85,15 @@ class Trial:
         """As `umbel.brecv` into a buffer, or a Skip."""
         self.do(_brecv, stream, target, deadline)
 
+    def fill_all(
+        self,
+        stream: umbel.StreamHandle,
+        targets: Sequence[bytearray | umbel.Skip],
+        deadline: int = umbel.FOREVER,
+    ) -> None:
+        """As `umbel.brecvl`."""
+        self.do(umbel.brecvl, stream, targets, deadline)
+
     def receive(
         self,
         stream: umbel.StreamHandle,
@@ -205,6 +102,18 @@ class Trial:
     ) -> bytes:
         """As `umbel.receive`."""
         return self.do(umbel.receive, stream, max_bytes, deadline)
+
+    def send_with_fds(
+        self, stream: umbel.StreamHandle, data: bytes, fds: list[int], deadline: int
+    ) -> None:
+        """As `umbel.send_with_fds`."""
+        self.do(umbel.send_with_fds, stream, data, fds, deadline)
+
+    def receive_with_fds(
+        self, stream: umbel.StreamHandle, max_bytes: int, max_fds: int, deadline: int
+    ) -> tuple[bytes, list[int]]:
+        """As `umbel.receive_with_fds`."""
+        return self.do(umbel.receive_with_fds, stream, max_bytes, max_fds, deadline)
 
     def done(self, stream: umbel.StreamHandle, deadline: int = umbel.FOREVER) -> None:
         """As `umbel.done`."""
@@ -229,13 +138,20 @@ class Trial:
         return self.keep(self.do(umbel.accept, listener, deadline))
 
     def connect(
-        self, to: umbel.ListenerHandle | Address, deadline: int | None = None
+        self,
+        to: umbel.ListenerHandle | Address,
+        deadline: int | None = None,
+        **options: object,
     ) -> umbel.StreamHandle:
         """Connect; within the trial's patience unless told otherwise."""
         address = to if isinstance(to, Address) else to.address
         if deadline is None:
             deadline = self.soon()
-        return self.keep(self.do(umbel.connect, address, deadline))
+        return self.keep(self.do(umbel.connect, address, deadline, **options))
+
+    def pause(self, milliseconds: int) -> None:
+        """Let others go on for a while."""
+        self.do(umbel.msleep, umbel.now() + milliseconds)
 
     # Streams and listeners.
 
@@ -262,7 +178,7 @@ class Trial:
 
     def pair(self) -> Ends:
         """Give two streams that are each other's peers: connected, and accepted."""
-        if not self.subject.can("listen"):
+        if not self.subject.can_serve:
             return self.made_pair()
         listener = self.listen()
         ends = self.link(listener)
@@ -305,7 +221,7 @@ class Trial:
         job = self.spawn(call, *args)
         self.wait_until(lambda: job.is_over or _is_used(handle), "the blocked call")
         if not job.is_over:
-            umbel.msleep(umbel.now() + 2)  # it may yet be on its way into the wait
+            self.pause(2)  # it may yet be on its way into the wait
         return job
 
     def wait_until(self, condition: Callable[[], object], what: str) -> None:
@@ -313,7 +229,7 @@ class Trial:
         give_up = time.monotonic() + self.patience
         while not condition():
             require(time.monotonic() < give_up, f"{what} never came")
-            umbel.msleep(umbel.now() + 1)
+            self.pause(1)
 
     # Usual steps.
 
@@ -390,22 +306,3 @@ def _is_used(handle: int) -> bool:
     if isinstance(found, Listening):
         return found.accepter is not None
     return True  # closed meanwhile
-
-
-def pattern(size: int) -> bytes:
-    """Make *size* bytes in which every position can be told from its neighbours."""
-    import array
-
-    return array.array("I", range(size // 4 + 1)).tobytes()[:size]
-
-
-def open_descriptors() -> set[int]:
-    """List the descriptors of this process."""
-    found = set()
-    for name in os.listdir("/dev/fd"):
-        try:
-            os.fstat(int(name))
-        except OSError:
-            continue  # that of the listing itself
-        found.add(int(name))
-    return found

@@ -1,0 +1,264 @@
+"""Behaviours 74 to 76, and 79: what some streams can do beyond bytes."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+from typing import Final
+
+import umbel
+from umbel.address import Address
+from umbel.testing.conformance.behaviour import behaviour
+from umbel.testing.conformance.children import forked
+from umbel.testing.conformance.expecting import (
+    Violation,
+    equal,
+    fails,
+    require,
+)
+from umbel.testing.conformance.looking import open_descriptors
+from umbel.testing.conformance.trial import Trial
+from umbel.transport import (
+    AdoptContext,
+    DescriptorPassing,
+    Fileno,
+    Names,
+    PeerIdentity,
+    Transfer,
+    UnreadBytes,
+)
+
+#: Abilities that a transport declares. How fast it moves bytes is its own affair.
+DECLARED: Final = (
+    Fileno,
+    Names,
+    UnreadBytes,
+    DescriptorPassing,
+    PeerIdentity,
+    Transfer,
+)
+
+
+@behaviour(
+    74,
+    "descriptors arrive at their place in the data, and never leak",
+    DescriptorPassing,
+)
+def descriptors(t: Trial) -> None:
+    """Several at once, with close-on-exec; too many are an error."""
+    left, right = t.pair()
+    deadline = t.soon()
+    reading, writing = os.pipe()
+    try:
+        t.bsend(left, b"before")
+        t.send_with_fds(left, b"D", [reading, writing], deadline)
+        t.bsend(left, b"after")
+        equal(t.brecv(right, 6, deadline), b"before", "received before it")
+        data, came = t.receive_with_fds(right, 1, 2, deadline)
+        try:
+            equal((data, len(came)), (b"D", 2), "received")
+            for fd in came:
+                require(not os.get_inheritable(fd), "a descriptor lacks close-on-exec")
+            os.write(came[1], b"x")
+            equal(os.read(reading, 1), b"x", "read from the pipe")
+        finally:
+            for fd in came:
+                os.close(fd)
+        equal(t.brecv(right, 5, deadline), b"after", "received after it")
+
+        before = open_descriptors()
+        t.send_with_fds(left, b"A", [reading, writing], deadline)
+        t.bsend(left, b"BCD")
+        equal(t.brecv(right, 4, deadline), b"ABCD", "received without room for any")
+        equal(open_descriptors() - before, set(), "descriptors that nobody asked for")
+        t.send_with_fds(left, b"A", [reading, writing], deadline)
+        fails(
+            errno.EMSGSIZE,
+            "receiving one of two descriptors",
+            t.receive_with_fds,
+            right,
+            1,
+            1,
+            deadline,
+        )
+        equal(open_descriptors() - before, set(), "descriptors after the error")
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+@behaviour(
+    75, "the peer's identity is the kernel's word, also across a fork", PeerIdentity
+)
+def identity(t: Trial) -> None:
+    """Process, user and group."""
+    mine = (os.getpid(), os.geteuid(), os.getegid())
+    for end in t.pair():
+        equal(umbel.query(end, PeerIdentity)[:3], mine, "the peer, which is ourselves")
+    if not t.subject.traits.is_filesystem:
+        return
+    listener = t.listen()
+    address = listener.address
+
+    def connect() -> None:
+        stream = umbel.connect(address, t.soon())
+        umbel.bsend(stream, os.getpid().to_bytes(8, "big"))
+        try:
+            umbel.receive(stream, 1, t.soon())
+        finally:
+            umbel.hclose(stream)
+
+    with forked(connect) as status:
+        server = t.accept(listener)
+        child = int.from_bytes(t.brecv(server, 8, t.soon()), "big")
+        equal(umbel.query(server, PeerIdentity)[:3], (child, *mine[1:]), "the child")
+        umbel.hclose(server)
+        equal(status(), 0, "the child's exit status")
+
+
+@behaviour(76, "a stream has the capabilities that are declared, and no others")
+def capabilities(t: Trial) -> None:
+    """Each is an object of its class, and works; one that is missing is ENOTSUP."""
+    ends = [*t.pair()]
+    if t.subject.can("pair"):
+        ends += t.made_pair()
+    declared = t.subject.traits.capabilities
+    for kind in {*DECLARED, *declared}:
+        for end in ends:
+            _has_or_lacks(t, end, kind, kind in declared)
+    strange = t.stream_of(ends[0]).query(Violation)
+    require(strange is None, "a query for an unknown class gives something")
+    if UnreadBytes in declared:
+        _tells_unread(t, *ends[:2])
+    if Fileno in declared:
+        require(os.fstat(ends[0].fileno()), "its descriptor is not open")
+    if Names in declared:
+        _tells_names(*ends[:2])
+    if Transfer in declared:
+        _moves(t, *ends[:2])
+    if t.subject.can_serve:
+        _has_file_or_not(t)
+
+
+def _has_or_lacks(
+    t: Trial, end: umbel.StreamHandle, kind: type, is_declared: bool
+) -> None:
+    found = t.stream_of(end).query(kind)
+    if is_declared:
+        require(isinstance(found, kind), f"{kind.__name__} is declared, and {found}")
+        return
+    require(found is None, f"{kind.__name__} is there, and not declared")
+    fails(errno.ENOTSUP, "a query for what is missing", umbel.query, end, kind)
+
+
+def _tells_unread(
+    t: Trial, left: umbel.StreamHandle, right: umbel.StreamHandle
+) -> None:
+    unread = umbel.query(left, UnreadBytes)
+    require(unread.is_zero(), "bytes are unread, and none was sent")
+    t.bsend(left, b"x")
+    require(not unread.is_zero(), "a byte that nobody read counts as read")
+    fails(errno.ETIMEDOUT, "flush", t.flush, left, umbel.now() + 5)
+    equal(t.brecv(right, 1, t.soon()), b"x", "received")
+    t.flush(left, t.soon())
+    require(unread.is_zero(), "bytes are unread, though all were read")
+
+
+def _tells_names(left: umbel.StreamHandle, right: umbel.StreamHandle) -> None:
+    mine, theirs = umbel.query(left, Names), umbel.query(right, Names)
+    equal(mine.remote, theirs.local, "the peer's address, told by us")
+    equal(mine.local, theirs.remote, "our address, told by the peer")
+
+
+def _moves(t: Trial, left: umbel.StreamHandle, right: umbel.StreamHandle) -> None:
+    """Have the stream of *left* taken over, as another process would."""
+    require(t.subject.can("adopt"), "Transfer is declared, but the hook `adopt` is not")
+    transfer = umbel.query(left, Transfer)
+    state = json.loads(json.dumps(dict(transfer.state)))
+    where = Address(t.subject.scheme, "")
+    context = AdoptContext(where, os.dup(transfer.fd), state=state)
+    moved = t.subject.transport.adopt(context)
+    try:
+        transfer.release()
+        umbel.hclose(left)
+        require(hasattr(moved, "send"), f"adopting a stream gave {moved!r}")
+        assert not hasattr(moved, "accept")
+        moved.send([memoryview(b"moved")], t.soon())
+        equal(t.brecv(right, 5, t.soon()), b"moved", "received from a moved stream")
+    finally:
+        moved.abort()
+
+
+def _has_file_or_not(t: Trial) -> None:
+    address = t.listen().address
+    is_file = os.path.lexists(address.location)
+    if t.subject.traits.is_filesystem:
+        require(is_file, f"{address} is no file, though declared to be one")
+    else:
+        require(not is_file, f"{address} is a file, which is not declared")
+
+
+@behaviour(
+    79, "taking over a descriptor that does not fit is EINVAL, and leaves it", "adopt"
+)
+def adoption(t: Trial) -> None:
+    """On success it is the stream's."""
+    transport = t.subject.transport
+    where = Address(t.subject.scheme, "")
+    left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    fd = os.open(os.devnull, os.O_RDONLY)
+    with left, right:
+        numbers = (fd, left.fileno())
+        try:
+            for wrong in (*numbers, -1):
+                for is_listener in (False, True):
+                    context = AdoptContext(where, wrong, is_listener)
+                    fails(
+                        errno.EINVAL,
+                        f"taking over descriptor {wrong}",
+                        transport.adopt,
+                        context,
+                    )
+            require(
+                open_descriptors().issuperset(numbers),
+                "a refused descriptor was closed",
+            )
+        finally:
+            for number in numbers:
+                _close_if_open(number)
+            left.detach()
+    if Fileno not in t.subject.traits.capabilities:
+        return
+    mine, theirs = t.pair()
+    number = os.dup(mine.fileno())
+    umbel.hclose(mine)
+    stream = transport.adopt(AdoptContext(where, number))
+    stream.abort()
+    try:
+        os.fstat(number)
+    except OSError:
+        pass
+    else:
+        raise Violation("an adopted descriptor was not closed with its stream")
+    equal(t.receive(theirs, 1, t.soon()), b"", "the peer's receive")
+    if t.subject.can_serve and t.subject.traits.is_filesystem:
+        _adopted_keeps_file(t)
+
+
+def _close_if_open(fd: int) -> None:
+    try:
+        os.close(fd)
+    except OSError:
+        pass
+
+
+def _adopted_keeps_file(t: Trial) -> None:
+    # Whoever gave it the listener may go on with it: systemd does.
+    listener = t.listen()
+    address = listener.address
+    fd = os.dup(umbel.query(listener, Fileno).fd)
+    t.subject.transport.adopt(AdoptContext(address, fd, is_listener=True)).abort()
+    require(os.path.lexists(address.location), "an adopted listener's file was removed")
+    t.link(listener)

@@ -1,0 +1,130 @@
+"""Behaviours 50 to 54: cancellation."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Final
+
+import umbel
+from umbel.testing.conformance.behaviour import behaviour
+from umbel.testing.conformance.expecting import (
+    WAKE_SLACK,
+    equal,
+    fails,
+    in_time,
+    require,
+)
+from umbel.testing.conformance.looking import pattern
+from umbel.testing.conformance.trial import CoroutineTrial, Trial
+from umbel.testing.conformance.waiting import fill_backlog
+
+#: Who can cancel a call that waits.
+ONLY_COROUTINES: Final = ("coroutines",)
+
+
+@behaviour(
+    50,
+    "a canceled coroutine's call is ECANCELED, and all later ones",
+    drivers=ONLY_COROUTINES,
+)
+def canceled(t: Trial) -> None:
+    """In receive, brecv, send, accept and connect."""
+    assert isinstance(t, CoroutineTrial)
+    calls: list[Callable[[], object]] = [
+        lambda: t.receive(t.pair()[0], 1),
+        lambda: t.brecv(t.pair()[0], 1),
+        lambda: t.bsend(t.pair()[0], bytes(64 << 20)),
+    ]
+    if t.subject.can_serve:
+        listener = t.listen(1)
+        full = t.listen(1)
+        calls.append(lambda: t.accept(listener, umbel.FOREVER))
+        fill_backlog(t, full)
+        calls.append(lambda: t.connect(full, umbel.FOREVER))
+    for call in calls:
+        job = t.spawn_cancelable(_check_canceled, t, call)
+        require(not job.is_over, f"a call did not wait: {job.is_over and job.result()}")
+        job.cancel()
+        job.result()
+
+
+def _check_canceled(t: Trial, call: Callable[[], object]) -> None:
+    left, right = t.made_pair() if t.subject.can("pair") else umbel.ipc_pair()
+    try:
+        fails(errno.ECANCELED, "a canceled call", call)
+        fails(errno.ECANCELED, "a later receive", t.receive, left, 1, 0)
+        fails(errno.ECANCELED, "a later send", t.bsend, left, b"x")
+        fails(errno.ECANCELED, "a later sleep", t.pause, 0)
+    finally:
+        umbel.hclose(left)  # never blocks, and works when canceled
+        umbel.hclose(right)
+
+
+@behaviour(
+    51,
+    "after a cancellation the stream can be closed, by anyone",
+    drivers=ONLY_COROUTINES,
+)
+def close_after_cancel(t: Trial) -> None:
+    """A canceled receive breaks nothing, so in good order."""
+    assert isinstance(t, CoroutineTrial)
+    left, right = t.pair()
+    job = t.spawn_cancelable(t.receive, left, 1)
+    job.cancel()
+    closing = t.spawn(t.close, left, t.soon())
+    t.close(right, t.soon())
+    closing.result()
+    left, right = t.pair()
+    job = t.spawn_cancelable(t.bsend, left, bytes(64 << 20))
+    job.cancel()
+    umbel.hclose(left)
+
+
+@behaviour(
+    52,
+    "a canceled send tells how much it sent; a canceled receive lost nothing",
+    drivers=ONLY_COROUTINES,
+)
+def canceled_halfway(t: Trial) -> None:
+    """To the byte."""
+    assert isinstance(t, CoroutineTrial)
+    left, right = t.pair()
+    sending = t.spawn_cancelable(t.bsend, left, bytes(64 << 20))
+    sending.cancel()
+    error = fails(errno.ECANCELED, "a canceled send", sending.result)
+    got = 0
+    try:
+        while True:
+            got += len(t.receive(right, 1 << 20, umbel.now() + 200))
+    except TimeoutError:
+        pass
+    equal(getattr(error, "bytes_done", None), got, "bytes_done of a canceled send")
+    left, right = t.pair()
+    data = pattern(5000)
+    got_bytes = bytearray()
+    for at in range(0, len(data), 500):
+        receiving = t.spawn_cancelable(lambda: got_bytes.extend(t.receive(left, 70)))
+        t.bsend(right, data[at : at + 500])
+        receiving.cancel()
+    while len(got_bytes) < len(data):
+        got_bytes += t.receive(left, 999, t.soon())
+    require(got_bytes == data, "a canceled receive lost bytes")
+
+
+@behaviour(
+    54, "a cancellation reaches a blocked call promptly", drivers=ONLY_COROUTINES
+)
+def prompt(t: Trial) -> None:
+    """However late its deadline."""
+    assert isinstance(t, CoroutineTrial)
+
+    def attempt() -> int:
+        left, _right = t.pair()
+        job = t.spawn_cancelable(t.receive, left, 1, t.soon())
+        start = umbel.now()
+        job.cancel()
+        fails(errno.ECANCELED, "a canceled receive", job.result)
+        return umbel.now() - start
+
+    in_time(attempt, WAKE_SLACK, "a cancellation")

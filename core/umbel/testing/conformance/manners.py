@@ -1,0 +1,150 @@
+"""Behaviours 77, 78 and 80: leaks, and good manners."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import warnings
+from collections.abc import Callable
+
+import umbel
+from umbel.discovery import installed_entries
+from umbel.handle import Handle, open_handles, register
+from umbel.testing.conformance.behaviour import behaviour
+from umbel.testing.conformance.expecting import (
+    Violation,
+    equal,
+    fails,
+    require,
+)
+from umbel.testing.conformance.looking import open_descriptors
+from umbel.testing.conformance.trial import CoroutineTrial, Trial
+from umbel.testing.conformance.waiting import fill_backlog
+
+
+@behaviour(77, "a forgotten handle is told by a ResourceWarning, and freed")
+def forgotten(t: Trial) -> None:
+    """One that was closed is not."""
+    left, right = t.pair()
+    for is_closed in (False, True):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            # A new owner for the same stream, since the trial keeps the old one.
+            resource = open_handles.pop(int(left if is_closed else right))
+            handle: Handle | None = register(resource, resource.handle_class)
+            assert handle is not None
+            if is_closed:
+                umbel.hclose(handle)
+            handle = None
+            gc.collect()
+        found = [w for w in caught if "never closed" in str(w.message)]
+        equal(len(found), 0 if is_closed else 1, "ResourceWarnings")
+
+
+@behaviour(78, "no descriptor is left behind, whatever fails")
+def no_leaks(t: Trial) -> None:
+    """Timeouts, cancellations, refusals, hard and failed closes."""
+    scenarios: list[tuple[str, Callable[[], object]]] = [
+        ("a pair, closed hard", lambda: _close_hard(t)),
+        ("a close that timed out", lambda: _close_late(t)),
+    ]
+    if t.subject.can_serve:
+        scenarios += [
+            ("a connect that was refused", lambda: _refused(t)),
+            ("an accept that timed out", lambda: _no_peer(t)),
+            ("a queued peer", lambda: _queued(t)),
+            ("a connect that timed out", lambda: _full(t)),
+        ]
+        if isinstance(t, CoroutineTrial):
+            scenarios.append(("a canceled connect", lambda: _canceled(t)))
+    for what, scenario in scenarios:
+        scenario()  # what is made once for all is made now
+        before = open_descriptors()
+        for _ in range(3):
+            scenario()
+        gc.collect()
+        left = open_descriptors() - before
+        require(not left, f"{what} left {len(left)} descriptors open in three times")
+
+
+def _close_hard(t: Trial) -> None:
+    for end in t.pair():
+        umbel.hclose(end)
+
+
+def _close_late(t: Trial) -> None:
+    left, right = t.pair()
+    fails(errno.ETIMEDOUT, "close", t.close, left, 0)
+    umbel.hclose(right)
+
+
+def _refused(t: Trial) -> None:
+    listener = t.listen()
+    address = listener.address
+    umbel.hclose(listener)
+    fails((errno.ECONNREFUSED, errno.ENOENT), "connect", t.connect, address)
+
+
+def _no_peer(t: Trial) -> None:
+    listener = t.listen()
+    fails(errno.ETIMEDOUT, "accept", t.accept, listener, 0)
+    umbel.hclose(listener)
+
+
+def _queued(t: Trial) -> None:
+    listener = t.listen()
+    client = t.connect(listener)
+    umbel.hclose(listener)
+    umbel.hclose(client)
+
+
+def _close_all(clients: list[int]) -> None:
+    for client in clients:
+        if client in open_handles:
+            umbel.hclose(client)
+
+
+def _full(t: Trial) -> None:
+    listener = t.listen(1)
+    clients = fill_backlog(t, listener)
+    umbel.hclose(listener)
+    _close_all(clients)
+
+
+def _canceled(t: CoroutineTrial) -> None:
+    listener = t.listen(1)
+    clients = fill_backlog(t, listener)
+    job = t.spawn_cancelable(t.connect, listener)
+    if not job.is_over:
+        job.cancel()
+        fails(errno.ECANCELED, "a canceled connect", job.result)
+    umbel.hclose(listener)
+    _close_all(clients)
+
+
+@behaviour(80, "the plugin is found by its scheme, and refuses what it does not know")
+def hygiene(t: Trial) -> None:
+    """An unknown option is a TypeError that names it."""
+    transport = t.subject.transport
+    entries = installed_entries().get(t.subject.scheme, [])
+    require(
+        entries or transport.source == "this program",
+        f"no entry point is called {t.subject.scheme!r}",
+    )
+    require(transport.traits() is not None, "the hook `traits` is missing")
+    calls: list[tuple[str, Callable[[], object]]] = []
+    if t.subject.can("pair"):
+        calls.append(("pair", lambda: umbel.pair(t.subject.scheme, colour=1)))
+    if t.subject.can_serve:
+        listener = t.listen()
+        calls += [
+            ("listen", lambda: t.listen(colour=1)),
+            ("connect", lambda: t.connect(listener, 0, colour=1)),
+        ]
+    for what, call in calls:
+        try:
+            call()
+        except TypeError as error:
+            require("colour" in str(error), f"{what}: {error} names no option")
+            continue
+        raise Violation(f"{what} took an option that nobody knows")
