@@ -1,0 +1,90 @@
+"""A plugin that watches all that it can, and changes some of it."""
+
+from __future__ import annotations
+
+from typing import assert_type
+
+import umbel
+from umbel.plugins import add_plugin, remove_plugin
+from umbel.spi import (
+    AcceptContext,
+    AdoptContext,
+    CloseContext,
+    CloseReport,
+    ConnectContext,
+    DoneContext,
+    ListenContext,
+    Listener,
+    Outcome,
+    PairContext,
+    Stream,
+    Wrapped,
+    hookimpl,
+)
+
+
+class Observer:
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    @hookimpl.start
+    def start(self) -> None:
+        self.seen.append("start")
+
+    @hookimpl.stop
+    def stop(self) -> None:
+        self.seen.append("stop")
+
+    @hookimpl.listen.wrapper
+    def listening(self, context: ListenContext) -> Wrapped[Listener]:
+        outcome = yield
+        assert_type(outcome, Outcome[Listener])
+        return outcome
+
+    @hookimpl.connect.wrapper
+    def connecting(self, context: ConnectContext) -> Wrapped[Stream]:
+        outcome = yield
+        assert_type(outcome.value, Stream | None)
+        return outcome
+
+    @hookimpl.pair.wrapper
+    def pairing(self, context: PairContext) -> Wrapped[tuple[Stream, Stream]]:
+        self.seen.append(f"pair {context.scheme}")
+        yield
+        return None
+
+    @hookimpl.adopt.wrapper
+    def adopting(self, context: AdoptContext) -> Wrapped[Stream | Listener]:
+        return (yield)
+
+    @hookimpl.accept.wrapper
+    def accepting(self, context: AcceptContext) -> Wrapped[Stream]:
+        return (yield)
+
+    @hookimpl.done.wrapper
+    def ending(self, context: DoneContext) -> Wrapped[None]:
+        self.seen.append(f"done {context.address.scheme}")
+        return (yield)
+
+    @hookimpl.close.wrapper
+    def closing(self, context: CloseContext) -> Wrapped[CloseReport]:
+        outcome = yield
+        assert_type(outcome, Outcome[CloseReport])
+        if outcome.error is not None:
+            return Outcome(error=outcome.error)
+        return Outcome(CloseReport(consumed=True, discarded=0))
+
+
+def main() -> None:
+    observer = Observer()
+    add_plugin(observer, "observer")
+    left, right = umbel.pair("mem")
+    with right, left:
+        right.done()
+        assert umbel.close(left) == umbel.CloseReport(True, 0)
+    remove_plugin("observer")
+    assert observer.seen == ["start", "pair mem", "done mem", "stop"]
+
+
+if __name__ == "__main__":
+    main()
