@@ -37,6 +37,7 @@ from umbel.transport import (
     DirectReceive,
     DirectSend,
     Stream,
+    StreamAttempts,
 )
 
 A = TypeVar("A")
@@ -52,6 +53,7 @@ class Connection(Resource):
 
     __slots__ = (
         "address",
+        "attempts",
         "bytes_in",
         "bytes_out",
         "closer",
@@ -83,6 +85,8 @@ class Connection(Resource):
         self.must_abort = False
         self.bytes_in = 0
         self.bytes_out = 0
+        #: For `umbel.aio`; None: its calls run on coroutines.
+        self.attempts = stream.query(StreamAttempts)
         direct_receive = stream.query(DirectReceive)
         self.receive_direct = (
             self._receive_indirectly

@@ -25,19 +25,31 @@ from umbel.errors import BadHandleError, Canceled, NotSupportedError
 from umbel.report import CloseReport
 
 T = TypeVar("T")
-H = TypeVar("H", bound="Handle")
+H = TypeVar("H", bound="AnyHandle")
 R = TypeVar("R", bound="Resource")
 
 #: Seconds that a `with` block gives the orderly close at its end.
 CLOSE_GRACE: Final = 10.0
 
 
-class Handle(int):
-    """An integer that names an open object."""
+class AnyHandle(int):
+    """An integer that names an open object; what all kinds of handles are."""
 
     def abort(self) -> None:
         """Close hard, as `hclose`."""
         hclose(self)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({int(self)})"
+
+    def __del__(self) -> None:
+        resource = open_handles.get(self)
+        if resource is not None and resource.owner == id(self):
+            resource.forsake(self)
+
+
+class Handle(AnyHandle):
+    """A handle whose methods block."""
 
     def close(self, deadline: int = FOREVER) -> CloseReport:
         """Close in good order, as `close`."""
@@ -59,14 +71,6 @@ class Handle(int):
         else:
             self.abort()
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({int(self)})"
-
-    def __del__(self) -> None:
-        resource = open_handles.get(self)
-        if resource is not None and resource.owner == id(self):
-            resource.forsake(self)
-
 
 class Resource:
     """What a handle names: kinds of it are streams, listeners, bundles, channels.
@@ -79,7 +83,7 @@ class Resource:
 
     __slots__ = ("__weakref__", "number", "opened", "owner")
 
-    handle_class: ClassVar[type[Handle]] = Handle
+    handle_class: ClassVar[type[AnyHandle]] = Handle
     noun: ClassVar[str] = "object"
     #: What to do with a handle of this kind, for the errors of a wrong kind.
     verbs: ClassVar[str] = "hquery, hown and hclose"
@@ -320,7 +324,7 @@ def hown(handle: H) -> H:
         handle: any handle.
 
     Returns:
-        a new handle of the same kind.
+        a new handle of the same class; of that of its kind, if given a plain int.
 
     Raises:
         BadHandleError: EBADF, *handle* is not open.
@@ -330,7 +334,8 @@ def hown(handle: H) -> H:
     """
     resource = claim(handle)
     opened = resource.opened
-    owned = register(resource, resource.handle_class)
+    is_plain = not isinstance(handle, AnyHandle)
+    owned = register(resource, resource.handle_class if is_plain else type(handle))
     resource.opened = opened
     return cast("H", owned)
 

@@ -30,8 +30,10 @@ from umbel.transport import (
     DirectReceive,
     DirectSend,
     Fileno,
+    ListenerAttempts,
     PeerIdentity,
     Stream,
+    StreamAttempts,
     Transfer,
     UnreadBytes,
 )
@@ -118,29 +120,28 @@ class SocketStream:
 
     def send_one(self, buffer: bytes | memoryview, deadline: int) -> None:
         """As `DirectSend.send`."""
+        sent = self.try_send(buffer)
+        if sent < len(buffer):
+            self._send_rest(memoryview(buffer), sent, deadline)
+
+    def try_send(self, buffer: bytes | memoryview) -> int:
+        """As `StreamAttempts.send`."""
         try:
             sent = self._send(buffer, SEND_NOW)
         except BlockingIOError:
             sent = 0
         except OSError as error:
             raise self._explain(error) from None
-        if sent < len(buffer):
-            self._send_rest(memoryview(buffer), sent, deadline)
+        if sent < len(buffer) and self._grow():
+            # Growing the buffer makes room at once.
+            sent += self.try_send(memoryview(buffer)[sent:])
+        return sent
 
     def _send_rest(self, view: memoryview, sent: int, deadline: int) -> None:
-        # Growing the buffer makes room at once: only then is a wait due.
-        has_grown = self._grow()
         try:
             while sent < len(view):
-                if not has_grown:
-                    self._readiness.wait_out(deadline)
-                has_grown = False
-                try:
-                    sent += self._send(view[sent:], SEND_NOW)
-                except BlockingIOError:
-                    pass
-                except OSError as error:
-                    raise self._explain(error) from None
+                self._readiness.wait_out(deadline)
+                sent += self.try_send(view[sent:])
         except BaseException as error:
             _add_done(error, sent)
             raise
@@ -161,20 +162,25 @@ class SocketStream:
 
     def receive(self, max_bytes: int, deadline: int) -> bytes:
         """As `DirectReceive.receive`."""
-        while True:
-            if self._is_empty:
-                self._readiness.wait_in(deadline)
-                self._is_empty = False
-            try:
-                data, _, flags, _ = self._recvmsg(max_bytes, 0, NOW)
-            except BlockingIOError:
-                self._is_empty = True
-                continue
-            except OSError as error:
-                raise self._explain(error) from None
-            if len(data) < max_bytes and data and not flags & TRUNCATED:
-                self._is_empty = True
-            return data
+        data = self.try_receive(max_bytes, False)
+        while data is None:
+            self._readiness.wait_in(deadline)
+            data = self.try_receive(max_bytes, True)
+        return data
+
+    def try_receive(self, max_bytes: int, may_have_come: bool) -> bytes | None:
+        """As `StreamAttempts.receive`."""
+        if self._is_empty and not may_have_come:
+            return None
+        try:
+            data, _, flags, _ = self._recvmsg(max_bytes, 0, NOW)
+        except BlockingIOError:
+            self._is_empty = True
+            return None
+        except OSError as error:
+            raise self._explain(error) from None
+        self._is_empty = 0 < len(data) < max_bytes and not flags & TRUNCATED
+        return data
 
     def receive_into(self, buffer: memoryview, deadline: int) -> int:
         """As `Stream.receive_into`."""
@@ -296,6 +302,9 @@ class SocketStream:
     def _direct_send(self) -> DirectSend:
         return DirectSend(self.send_one)
 
+    def _attempts(self) -> StreamAttempts:
+        return StreamAttempts(self.try_receive, self.try_send, self._readiness)
+
     def _fileno(self) -> Fileno:
         return Fileno(self._socket.fileno())
 
@@ -371,6 +380,7 @@ LOCAL_CAPABILITIES: Final[frozenset[type]] = frozenset(
 _CAPABILITIES: Final[dict[type, Callable[[SocketStream], object]]] = {
     DirectReceive: SocketStream._direct_receive,
     DirectSend: SocketStream._direct_send,
+    StreamAttempts: SocketStream._attempts,
     Fileno: SocketStream._fileno,
     PeerIdentity: SocketStream._peer_identity,
     DescriptorPassing: SocketStream._descriptor_passing,
@@ -424,21 +434,26 @@ class SocketListener:
 
     def accept(self, deadline: int) -> Stream:
         """As `Listener.accept`."""
+        while (stream := self.try_accept()) is None:
+            self._readiness.wait_in(deadline)
+        return stream
+
+    def try_accept(self) -> Stream | None:
+        """As `ListenerAttempts.accept`."""
         while True:
             try:
                 accepted, _ = self._socket.accept()
             except BlockingIOError:
-                self._readiness.wait_in(deadline)
+                return None
             except ConnectionAbortedError:
-                pass  # it gave up while queued: the next one, please
+                continue  # it gave up while queued: the next one, please
             except OSError as error:
                 if error.errno in (errno.EBADF, errno.EINVAL):
                     raise BadHandleError from None
                 raise
-            else:
-                stream = self._welcome(accepted)
-                if stream is not None:
-                    return stream
+            stream = self._welcome(accepted)
+            if stream is not None:
+                return stream
 
     def _welcome(self, sock: socket.socket) -> SocketStream | None:
         try:
@@ -462,7 +477,11 @@ class SocketListener:
 
     def query(self, kind: type[T]) -> T | None:
         """As `Listener.query`."""
-        found = Fileno(self.fileno())
+        found: object = None
+        if kind is Fileno:
+            found = Fileno(self.fileno())
+        elif kind is ListenerAttempts:
+            found = ListenerAttempts(self.try_accept, self._readiness)
         return found if isinstance(found, kind) else None
 
 

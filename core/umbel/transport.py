@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeVar, final
 
 from umbel.address import Address
+from umbel.fd import Readiness
 from umbel.record import Record
 
 T = TypeVar("T")
@@ -209,6 +210,37 @@ class DirectSend(Record):
     """
 
     send: Callable[[bytes | memoryview, int], None]
+
+
+@final
+class StreamAttempts(Record):
+    """The stream can try without waiting, and tells what to wait with if it was in vain.
+
+    So `umbel.aio` needs no coroutine for each call.
+
+    Attributes:
+        receive: (max_bytes, may_have_come) -> bytes as `Stream.receive_into`; None:
+            nothing has come. After None wait for `readiness`, and then say so.
+        send: (buffer) -> how many bytes found room, 0 or more.
+        readiness: what to wait with, in or out.
+    """
+
+    receive: Callable[[int, bool], bytes | None]
+    send: Callable[[bytes | memoryview], int]
+    readiness: Readiness
+
+
+@final
+class ListenerAttempts(Record):
+    """The listener can try to accept without waiting.
+
+    Attributes:
+        accept: () -> a stream, or None: nobody has come.
+        readiness: what to wait with, in.
+    """
+
+    accept: Callable[[], Stream | None]
+    readiness: Readiness
 
 
 @final

@@ -47,6 +47,12 @@ from umbel.errors import BusyError, Canceled, DeadlineError
 if TYPE_CHECKING:
     from umbel._kernel.poller import Poller
 
+    class Host(Protocol):
+        """The event loop whose guest a hub is."""
+
+        def leave(self) -> None:
+            """Let the hub be on its own again: the loop has ended."""
+
     class _Local(Protocol):
         """What each thread has of its own."""
 
@@ -218,6 +224,9 @@ class Hub:
         self._watches: dict[int, Watch] = {}
         self._idle: list[Carrier] = []
         self._is_asleep = False
+        #: The loop that runs in main, watches `fileno` and calls `turn`; see `hosting`.
+        self.host: Host | None = None
+        self.is_turning = False
         self.is_abandoned = False
         self._inbox: deque[Callable[[], None]] = deque()
         self._doorbell = Doorbell()
@@ -264,7 +273,7 @@ class Hub:
     def _try_once(self, me: Coroutine) -> None:
         me.is_parked = True
         try:
-            self._collect(0)
+            self.collect(0)
         finally:
             was_unparked = not me.is_parked
             me.is_parked = False
@@ -300,7 +309,7 @@ class Hub:
         me = self.current
         if me.pending is not None and not me.is_shielded:
             me.raise_pending()
-        self._collect(0)  # before queueing: a signal may raise out of it
+        self.collect(0)  # before queueing: a signal may raise out of it
         self.ready.append(me)
         target = self.ready.popleft()
         if target is not me:
@@ -322,15 +331,18 @@ class Hub:
             self.yield_now()
         else:
             self._spender = self.current
-            self._collect(0)
+            self.collect(0)
 
     def _next(self) -> Coroutine:
         while not self.ready:
-            host = _running_host()
-            if host is None:
-                self._collect(self.timers.soonest() or 1)
+            loop = running_loop()
+            if not loop or self.main.is_shielded:
+                # Shielded: it closes a bundle, whose coroutines need but a moment.
+                if self.host is not None and not loop:
+                    self.host.leave()
+                self.collect(self.timers.soonest() or 1)
             else:
-                self.interrupt(self.main, _host_error(host))
+                self.interrupt(self.main, _loop_error(loop))
         return self.ready.popleft()
 
     # Coroutines.
@@ -412,7 +424,7 @@ class Hub:
             if not self.is_abandoned:
                 self.poller.remove(watch.fd)
 
-    def _collect(self, until: int) -> None:
+    def collect(self, until: int) -> None:
         """Take in events and timers; wait until *until* (0: don't, -1: for ever)."""
         timeout = 0.0
         if until:
@@ -423,12 +435,12 @@ class Hub:
             events = self.poller.poll(timeout)
         except BaseException as error:
             # Ctrl-C, or what else a signal handler raised. It belongs to main.
-            self._is_asleep = False
+            self._is_asleep = self.host is not None
             if self.current is self.main:
                 raise
             self.interrupt(self.main, error)
             return
-        self._is_asleep = False
+        self._is_asleep = self.host is not None
         if events:
             self._dispatch(events)
         elif until > 0 and self.jump is not None and not self._inbox:
@@ -492,11 +504,15 @@ class Hub:
             when to call again at the latest, in ms of the clock: 0 at once, -1 not
             before `fileno` is readable.
         """
-        self._collect(0)
-        if self.ready:
-            self.ready.append(self.main)
-            self.current = self.ready.popleft()
-            self.current.carrier.switch()
+        self.is_turning = True
+        try:
+            self.collect(0)
+            if self.ready:
+                self.ready.append(self.main)
+                self.current = self.ready.popleft()
+                self.current.carrier.switch()
+        finally:
+            self.is_turning = False
         self._is_asleep = True
         if self.ready or self._inbox:
             return 0
@@ -566,7 +582,7 @@ def checkpoint() -> Coroutine:
     return me
 
 
-def _running_host() -> str | None:
+def running_loop() -> str:
     """Name the event loop that runs in this thread, and that waiting would stop."""
     modules = sys.modules
     asyncio = modules.get("asyncio")
@@ -575,13 +591,22 @@ def _running_host() -> str | None:
     trio = modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_run():
         return "trio"
-    return None
+    return ""
 
 
-def _host_error(host: str) -> RuntimeError:
+def _loop_error(loop: str) -> RuntimeError:
+    # The verb is what the program called: the outermost function of ours.
+    frame = sys._getframe(1)
+    verb = ""
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if not frame.f_globals.get("__name__", "").startswith("umbel."):
+            break
+        verb = frame.f_code.co_name
     return RuntimeError(
-        f"this call would have to wait, and stop the {host} loop that runs in this "
-        "thread: make it in a thread of its own"
+        f"{verb} would have to wait, and stop the {loop} loop that runs in this thread: "
+        f"await umbel.aio.{verb}, or umbel.aio.run_blocking for all that calls it, or "
+        "make the call in a thread of its own"
     )
 
 

@@ -19,6 +19,11 @@ Carrier: TypeAlias = greenlet
 current_carrier: Final = getcurrent
 
 
+def current_context() -> Context:
+    """Give the caller's context variables themselves, not a copy."""
+    return getcurrent().gr_context or copy_context()
+
+
 def inherit_context(carrier: Carrier, context: Context | None = None) -> None:
     """Give *carrier*, which does not run, its context variables: a copy of ours."""
     carrier.gr_context = copy_context() if context is None else context

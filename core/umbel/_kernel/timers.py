@@ -48,6 +48,12 @@ class Timers(Generic[T]):
         heappush(self._heap, (when, sequence, timer))
         return timer
 
+    def take_over(self, other: Timers[T]) -> None:
+        """Take all timers of *other*, whose owner goes on with this one."""
+        self._heap, other._heap = other._heap, []
+        self._sequence = other._sequence
+        self._canceled, other._canceled = other._canceled, 0
+
     def cancel(self, timer: Timer[T]) -> None:
         """Forget *timer*; nothing happens if it was due or canceled before."""
         if timer.item is None:
