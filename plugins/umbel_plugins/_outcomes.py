@@ -1,0 +1,18 @@
+"""How something ended, in one word of a bounded list."""
+
+from __future__ import annotations
+
+import errno
+from typing import Final
+
+OK: Final = "ok"
+#: An error without an errno, such as a TypeError.
+OTHER: Final = "other"
+
+
+def outcome_name(error: BaseException | None) -> str:
+    """Give "ok", the errno's name such as "ECONNRESET", or "other"."""
+    if error is None:
+        return OK
+    number = getattr(error, "errno", None)
+    return errno.errorcode.get(number, OTHER) if isinstance(number, int) else OTHER

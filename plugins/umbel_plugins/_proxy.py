@@ -1,0 +1,73 @@
+"""A stream that stands in front of another, for plugins that see or change bytes.
+
+What can move bytes is wrapped or withheld, so that each byte passes here; all other
+capabilities are those of the stream behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from umbel.spi import DescriptorPassing, DirectReceive, DirectSend, Stream, Transfer
+
+T = TypeVar("T")
+
+
+class StreamProxy:
+    """A `Stream` that passes everything on to *inner*, which it owns."""
+
+    __slots__ = ("__weakref__", "inner")
+
+    def __init__(self, inner: Stream) -> None:
+        self.inner = inner
+
+    def send(self, buffers: Sequence[memoryview], deadline: int) -> None:
+        """As `Stream.send`."""
+        self.inner.send(buffers, deadline)
+
+    def receive_into(self, buffer: memoryview, deadline: int) -> int:
+        """As `Stream.receive_into`."""
+        return self.inner.receive_into(buffer, deadline)
+
+    def done(self, deadline: int) -> None:
+        """As `Stream.done`."""
+        self.inner.done(deadline)
+
+    def abort(self) -> None:
+        """As `Stream.abort`."""
+        self.inner.abort()
+
+    def query(self, kind: type[T]) -> T | None:
+        """As `Stream.query`; a proxy is found by its own class, behind others too."""
+        if isinstance(self, kind):
+            return self
+        found: object = self.inner.query(kind)
+        if isinstance(found, DirectReceive):
+            found = self.direct_receive(found)
+        elif isinstance(found, DirectSend):
+            found = self.direct_send(found)
+        elif isinstance(found, DescriptorPassing):
+            found = self.descriptor_passing(found)
+        elif isinstance(found, Transfer):
+            found = self.transfer(found)
+        return found if isinstance(found, kind) else None
+
+    # Withheld unless a kind of proxy knows better: core then uses `send` and
+    # `receive_into`, which see the bytes.
+
+    def direct_receive(self, found: DirectReceive) -> DirectReceive | None:
+        """Give what stands in front of the inner stream's own."""
+        return None
+
+    def direct_send(self, found: DirectSend) -> DirectSend | None:
+        """Give what stands in front of the inner stream's own."""
+        return None
+
+    def descriptor_passing(self, found: DescriptorPassing) -> DescriptorPassing | None:
+        """Give what stands in front of the inner stream's own."""
+        return None
+
+    def transfer(self, found: Transfer) -> Transfer | None:
+        """Give what stands in front of the inner stream's own."""
+        return found

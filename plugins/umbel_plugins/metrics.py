@@ -1,0 +1,188 @@
+"""metrics: counts of streams, bytes and errors, for Prometheus.
+
+    UMBEL_PLUGINS=metrics python program.py     # or umbel.load_plugins("metrics")
+
+They are in prometheus_client's default registry, beside the program's own; `_meters`
+lists them. UMBEL_METRICS=127.0.0.1:9464 serves them there for a Prometheus to fetch.
+Install them with `pip install 'umbel[metrics]'`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from umbel.spi import (
+    AcceptContext,
+    AdoptContext,
+    CloseContext,
+    CloseReport,
+    ConnectContext,
+    DoneContext,
+    ListenContext,
+    Listener,
+    Outcome,
+    PairContext,
+    Stream,
+    Wrapped,
+    hookimpl,
+    system_error,
+)
+from umbel_plugins._outcomes import outcome_name
+
+try:
+    from prometheus_client import REGISTRY, start_http_server
+
+    from umbel_plugins._meters import MeteredStream, Meters
+except ImportError as error:
+    message = f"metrics need prometheus_client ({error}): pip install 'umbel[metrics]'"
+    raise ImportError(message) from error
+
+if TYPE_CHECKING:
+    from wsgiref.simple_server import WSGIServer
+
+    from prometheus_client import CollectorRegistry
+
+T = TypeVar("T")
+
+
+class MetricsPlugin:
+    """Counts what is opened, closed and moved.
+
+    Attributes:
+        registry: where the metrics are while it is loaded.
+    """
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self.registry = registry
+        self._meters = Meters()
+        self._server: tuple[int, WSGIServer, threading.Thread] | None = None
+
+    @hookimpl.start
+    def start(self) -> None:
+        """Enter the metrics, and serve them if the environment says where."""
+        place = os.environ.get("UMBEL_METRICS")
+        where = _parse_place(place) if place else None
+        for collector in self._meters.collectors:
+            self.registry.register(collector)
+        if where is None:
+            return
+        host, port = where
+        try:
+            server, thread = start_http_server(port, host, self.registry)
+        except OSError as error:
+            # Looking on is no reason to stop the program that is looked at.
+            print(f"umbel: no metrics at {place}: {error}", file=sys.stderr)
+            return
+        self._server = os.getpid(), server, thread
+
+    @hookimpl.stop
+    def stop(self) -> None:
+        """Take the metrics out, and stop to serve."""
+        for collector in self._meters.collectors:
+            self.registry.unregister(collector)
+        if self._server is None:
+            return
+        pid, server, thread = self._server
+        self._server = None
+        if pid == os.getpid():  # a forked child has no such thread to wait for
+            server.shutdown()
+            thread.join()
+        server.server_close()
+
+    # What is counted.
+
+    @hookimpl.listen.wrapper
+    def listening(self, context: ListenContext) -> Wrapped[Listener]:
+        """Count a listener."""
+        outcome = yield
+        self._count_opened("listen", context.address.scheme, outcome)
+        return None
+
+    @hookimpl.connect.wrapper
+    def connecting(self, context: ConnectContext) -> Wrapped[Stream]:
+        """Count a stream, and what it moves."""
+        outcome = yield
+        return self._meter("connect", context.address.scheme, outcome)
+
+    @hookimpl.accept.wrapper
+    def accepting(self, context: AcceptContext) -> Wrapped[Stream]:
+        """Count a stream, and what it moves."""
+        outcome = yield
+        return self._meter("accept", context.address.scheme, outcome)
+
+    @hookimpl.pair.wrapper
+    def pairing(self, context: PairContext) -> Wrapped[tuple[Stream, Stream]]:
+        """Count two streams, and what they move."""
+        outcome = yield
+        scheme = context.scheme
+        if outcome.value is None:
+            self._count_opened("pair", scheme, outcome)
+            return None
+        left, right = (self._meter_one("pair", scheme, s) for s in outcome.value)
+        return Outcome((left, right))
+
+    @hookimpl.adopt.wrapper
+    def adopting(self, context: AdoptContext) -> Wrapped[Stream | Listener]:
+        """Count a stream, and what it moves, or a listener."""
+        outcome = yield
+        scheme = context.address.scheme
+        if context.is_listener or outcome.value is None:
+            self._count_opened("adopt", scheme, outcome)
+            return None
+        return Outcome(self._meter_one("adopt", scheme, cast("Stream", outcome.value)))
+
+    @hookimpl.done.wrapper
+    def ending(self, context: DoneContext) -> Wrapped[None]:
+        """Count what goes wrong there."""
+        outcome = yield
+        if outcome.error is not None:
+            self._meters.of(context.address.scheme).count_error("done", outcome.error)
+        return None
+
+    @hookimpl.close.wrapper
+    def closing(self, context: CloseContext) -> Wrapped[CloseReport]:
+        """Note how long a close takes, and how it ends."""
+        meter = self._meters.of(context.address.scheme)
+        begun = time.perf_counter()
+        outcome = yield
+        meter.close_seconds.observe(time.perf_counter() - begun)
+        if outcome.error is not None:
+            meter.count_error("close", outcome.error)
+        metered = context.endpoint.query(MeteredStream)
+        if metered is not None:
+            metered.end = outcome_name(outcome.error)
+        return None
+
+    def _meter(
+        self, verb: str, scheme: str, outcome: Outcome[Stream]
+    ) -> Outcome[Stream] | None:
+        if outcome.value is None:
+            self._count_opened(verb, scheme, outcome)
+            return None
+        return Outcome(self._meter_one(verb, scheme, outcome.value))
+
+    def _meter_one(self, verb: str, scheme: str, stream: Stream) -> Stream:
+        self._count_opened(verb, scheme, Outcome(stream))
+        return MeteredStream(stream, self._meters.of(scheme))
+
+    def _count_opened(self, verb: str, scheme: str, outcome: Outcome[T]) -> None:
+        meter = self._meters.of(scheme)
+        meter.count_opened(verb, outcome.error)
+        if outcome.error is not None:
+            meter.count_error(verb, outcome.error)
+
+
+def _parse_place(place: str) -> tuple[str, int]:
+    host, _, port = place.rpartition(":")
+    if not host or not port.isdecimal():
+        message = f"UMBEL_METRICS={place!r}: write host:port, such as 127.0.0.1:9464"
+        raise system_error(errno.EINVAL, message)
+    return host.strip("[]"), int(port)
+
+
+plugin = MetricsPlugin()
