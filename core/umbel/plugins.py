@@ -6,6 +6,7 @@ pluggy registers, validates and lists hooks, of transports and of these; it runs
 from __future__ import annotations
 
 import atexit
+import os
 from _thread import RLock
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeVar, cast
@@ -45,11 +46,15 @@ def register(plugin: object, name: str, source: str) -> None:
     """Have pluggy validate *plugin*.
 
     Raises:
-        PluginError: ELIBACC, a hook is unknown, or has other parameters.
+        PluginError: ELIBACC, a hook is unknown, or has other parameters; or another
+            plugin has its name.
     """
     from pluggy import PluginValidationError
 
     manager = plugin_manager()
+    if manager.has_plugin(name):
+        message = f"{name!r} of {source}: another plugin of that name is loaded"
+        raise PluginError(message)
     try:
         manager.register(plugin, name)
         manager.check_pending()
@@ -79,6 +84,11 @@ def run_hook(hook: str, context: C, call: Callable[[C], T]) -> T:
     from umbel.observe import run_wrapped
 
     return run_wrapped(hook, wrappers, context, call)
+
+
+def is_wrapped(hook: str) -> bool:
+    """Tell whether a plugin wraps *hook*."""
+    return bool(_wrappers.get(hook))
 
 
 def load_plugins(*names: str) -> None:
@@ -122,7 +132,8 @@ def add_plugin(plugin: object, name: str, source: str = "this program") -> None:
         source: the distribution that it comes from.
 
     Raises:
-        PluginError: ELIBACC, it breaks the contract, or does more than wrap.
+        PluginError: ELIBACC, it breaks the contract, does more than wrap, or has
+            the name of another.
         OSError: what its `start` raised; it is not loaded then.
     """
     from umbel.observe import Wrapper
@@ -151,12 +162,27 @@ def add_plugin(plugin: object, name: str, source: str = "this program") -> None:
 
 
 def remove_plugin(name: str) -> None:
-    """Take a plugin out again."""
+    """Take a plugin out again. What its `stop` raises is logged.
+
+    Args:
+        name: which it was added or loaded by.
+
+    Raises:
+        UnknownTransportError: EPROTONOSUPPORT, none of that name is loaded.
+    """
     with lock:
+        if name not in _loaded:
+            message = f"no plugin {name!r} is loaded: there is {sorted(_loaded)}"
+            raise UnknownTransportError(message)
         plugin = plugin_manager().get_plugin(f"{PLUGINS}:{name}")
         own, _ = functions_of(plugin)
         _take_out(name, plugin)
-        _run_bare(own.get("umbel_stop"))
+        try:
+            _run_bare(own.get("umbel_stop"))
+        except Exception:
+            import logging
+
+            logging.getLogger("umbel").exception("plugin %r: its stop failed", name)
 
 
 def _take_out(name: str, plugin: object) -> None:
@@ -175,3 +201,11 @@ def _run_bare(function: object) -> None:
 def _stop_plugins() -> None:
     for name in list(_loaded):
         remove_plugin(name)
+
+
+# A child that was forked while another thread loads something would else find the lock
+# held for ever.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release
+    )

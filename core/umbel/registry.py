@@ -7,6 +7,7 @@ wrappers of plugins that were loaded on request.
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
 from typing import Final, TypeVar, cast
 
@@ -18,9 +19,15 @@ from umbel.discovery import (
     is_blocked,
     source_of,
 )
-from umbel.errors import NotSupportedError, PluginError, system_error
+from umbel.errors import (
+    NotSupportedError,
+    PluginError,
+    UnknownTransportError,
+    system_error,
+)
 from umbel.plugins import (
     functions_of,
+    is_wrapped,
     lock,
     plugin_manager,
     register,
@@ -74,7 +81,29 @@ class Transport:
 
     def adopt(self, context: AdoptContext) -> Stream | Listener:
         """Run `umbel_adopt`."""
-        return cast("Stream | Listener", self._call("umbel_adopt", context))
+        function = cast(
+            "Callable[[AdoptContext], Stream | Listener]", self._own("umbel_adopt")
+        )
+        if not is_wrapped("umbel_adopt") or not is_open(context.fd):
+            return run_hook("umbel_adopt", context, function)
+
+        # A wrapper may refuse what the owner has adopted. That is aborted then, while
+        # *fd* must still be the caller's: so the owner gets a copy of it.
+        def adopt(given: AdoptContext) -> Stream | Listener:
+            copies.append(copy := os.dup(given.fd))
+            try:
+                return function(
+                    AdoptContext(given.address, copy, given.is_listener, given.state)
+                )
+            except BaseException:
+                os.close(copies.pop())
+                raise
+
+        copies: list[int] = []
+        adopted = run_hook("umbel_adopt", context, adopt)
+        if copies:
+            os.close(context.fd)
+        return adopted
 
     def close(self, context: CloseContext) -> CloseReport:
         """Run `umbel_close`, or the standard shutdown if the plugin has none."""
@@ -99,12 +128,27 @@ class Transport:
         return f"umbel_{verb}" in self.functions
 
     def _call(self, hook: str, context: C) -> object:
+        function = self._own(hook)
+        return run_hook(hook, context, cast("Callable[[C], object]", function))
+
+    def _own(self, hook: str) -> object:
         function = self.functions.get(hook)
         if function is None:
             verb = hook.removeprefix("umbel_")
             message = f"the transport {self.scheme!r} ({self.source}) can't {verb}"
             raise NotSupportedError(message)
-        return run_hook(hook, context, cast("Callable[[C], object]", function))
+        return function
+
+
+def is_open(fd: object) -> bool:
+    """Tell whether *fd* is an open descriptor."""
+    if not isinstance(fd, int):
+        return False
+    try:
+        os.fstat(fd)
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 _transports: Final[dict[str, Transport]] = {}
@@ -179,8 +223,18 @@ def add_transport(plugin: object, scheme: str, source: str = "this program") -> 
 
 
 def remove_transport(scheme: str) -> None:
-    """Take a transport out again; what is open of it goes on."""
+    """Take a transport out again; what is open of it goes on.
+
+    Args:
+        scheme: of a transport that is loaded.
+
+    Raises:
+        UnknownTransportError: EPROTONOSUPPORT, it is not.
+    """
     with lock:
+        if scheme not in _transports:
+            message = f"no transport for {scheme!r} is loaded"
+            raise UnknownTransportError(message)
         plugin = _transports.pop(scheme).plugin
         if all(other.plugin is not plugin for other in _transports.values()):
             plugin_manager().unregister(plugin)
