@@ -221,10 +221,8 @@ def adoption(t: Trial) -> None:
                         transport.adopt,
                         context,
                     )
-            require(
-                open_descriptors().issuperset(numbers),
-                "a refused descriptor was closed",
-            )
+                    is_kept = open_descriptors().issuperset(numbers)
+                    require(is_kept, "a refused descriptor was closed")
         finally:
             for number in numbers:
                 _close_if_open(number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import umbel
@@ -32,9 +33,9 @@ def canceled(t: Trial) -> None:
     """In receive, brecv, send, accept and connect."""
     assert isinstance(t, CoroutineTrial)
     calls: list[Callable[[], object]] = [
-        lambda: t.receive(t.pair()[0], 1),
-        lambda: t.brecv(t.pair()[0], 1),
-        lambda: t.bsend(t.pair()[0], bytes(64 << 20)),
+        partial(t.receive, t.pair()[0], 1, umbel.FOREVER),
+        partial(t.brecv, t.pair()[0], 1, umbel.FOREVER),
+        partial(t.bsend, t.pair()[0], bytes(64 << 20), umbel.FOREVER),
     ]
     if t.subject.can_serve:
         listener = t.listen(1)
@@ -106,6 +107,7 @@ def canceled_halfway(t: Trial) -> None:
     for at in range(0, len(data), 500):
         receiving = t.spawn_cancelable(lambda: got_bytes.extend(t.receive(left, 70)))
         t.bsend(right, data[at : at + 500])
+        t.pause(at // 500 % 3)  # before it reads, while it does, and after
         receiving.cancel()
     while len(got_bytes) < len(data):
         got_bytes += t.receive(left, 999, t.soon())

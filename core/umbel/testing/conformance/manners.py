@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import umbel
 from umbel.discovery import installed_entries
-from umbel.handle import Handle, open_handles, register
+from umbel.handle import open_handles, register
 from umbel.testing.conformance.behaviour import behaviour
 from umbel.testing.conformance.expecting import (
     Violation,
@@ -31,7 +31,7 @@ def forgotten(t: Trial) -> None:
             warnings.simplefilter("always")
             # A new owner for the same stream, since the trial keeps the old one.
             resource = open_handles.pop(int(left if is_closed else right))
-            handle: Handle | None = register(resource, resource.handle_class)
+            handle: int | None = register(resource, resource.handle_class)
             assert handle is not None
             if is_closed:
                 umbel.hclose(handle)

@@ -230,9 +230,10 @@ def bounded(t: Trial) -> None:
     require(room <= LARGEST_BUFFER, f"{room >> 20} MiB were buffered")
     left, right = t.pair()
     data = pattern(64 << 20)
-    sending = t.spawn(t.bsend, left, data)
+    late = umbel.within(3 * t.patience)
+    sending = t.spawn(t.bsend, left, data, late)
     got = bytearray(len(data))
-    t.fill(right, got, umbel.within(3 * t.patience))
+    t.fill(right, got, late)
     sending.result()
     require(got == data, "64 MiB did not arrive as they were sent")
 

@@ -47,32 +47,36 @@ class Trial:
         """Give the deadline of what is sure to come."""
         return umbel.within(self.patience)
 
-    # umbel's verbs.
+    def until(self, deadline: int | None) -> int:
+        """Give *deadline*, or that of what is sure to come."""
+        return self.soon() if deadline is None else deadline
+
+    # umbel's verbs, within the trial's patience unless told otherwise.
 
     def do(self, verb: Callable[P, R], *args: P.args, **named: P.kwargs) -> R:
         """Call a verb of umbel's that may wait, or the driver's own twin of it."""
         return verb(*args, **named)
 
     def bsend(
-        self, stream: umbel.StreamHandle, data: Buffer, deadline: int = umbel.FOREVER
+        self, stream: umbel.StreamHandle, data: Buffer, deadline: int | None = None
     ) -> None:
         """As `umbel.bsend`."""
-        self.do(umbel.bsend, stream, data, deadline)
+        self.do(umbel.bsend, stream, data, self.until(deadline))
 
     def bsendl(
         self,
         stream: umbel.StreamHandle,
         buffers: Sequence[Buffer],
-        deadline: int = umbel.FOREVER,
+        deadline: int | None = None,
     ) -> None:
         """As `umbel.bsendl`."""
-        self.do(umbel.bsendl, stream, buffers, deadline)
+        self.do(umbel.bsendl, stream, buffers, self.until(deadline))
 
     def brecv(
-        self, stream: umbel.StreamHandle, count: int, deadline: int = umbel.FOREVER
+        self, stream: umbel.StreamHandle, count: int, deadline: int | None = None
     ) -> bytes:
         """As `umbel.brecv` of a number of bytes."""
-        found = self.do(_brecv, stream, count, deadline)
+        found = self.do(_brecv, stream, count, self.until(deadline))
         assert found is not None
         return found
 
@@ -80,28 +84,28 @@ class Trial:
         self,
         stream: umbel.StreamHandle,
         target: bytearray | umbel.Skip,
-        deadline: int = umbel.FOREVER,
+        deadline: int | None = None,
     ) -> None:
         """As `umbel.brecv` into a buffer, or a Skip."""
-        self.do(_brecv, stream, target, deadline)
+        self.do(_brecv, stream, target, self.until(deadline))
 
     def fill_all(
         self,
         stream: umbel.StreamHandle,
         targets: Sequence[bytearray | umbel.Skip],
-        deadline: int = umbel.FOREVER,
+        deadline: int | None = None,
     ) -> None:
         """As `umbel.brecvl`."""
-        self.do(umbel.brecvl, stream, targets, deadline)
+        self.do(umbel.brecvl, stream, targets, self.until(deadline))
 
     def receive(
         self,
         stream: umbel.StreamHandle,
         max_bytes: int = 65536,
-        deadline: int = umbel.FOREVER,
+        deadline: int | None = None,
     ) -> bytes:
         """As `umbel.receive`."""
-        return self.do(umbel.receive, stream, max_bytes, deadline)
+        return self.do(umbel.receive, stream, max_bytes, self.until(deadline))
 
     def send_with_fds(
         self, stream: umbel.StreamHandle, data: bytes, fds: list[int], deadline: int
@@ -115,27 +119,27 @@ class Trial:
         """As `umbel.receive_with_fds`."""
         return self.do(umbel.receive_with_fds, stream, max_bytes, max_fds, deadline)
 
-    def done(self, stream: umbel.StreamHandle, deadline: int = umbel.FOREVER) -> None:
+    def done(self, stream: umbel.StreamHandle, deadline: int | None = None) -> None:
         """As `umbel.done`."""
-        self.do(umbel.done, stream, deadline)
+        self.do(umbel.done, stream, self.until(deadline))
 
-    def flush(self, stream: umbel.StreamHandle, deadline: int = umbel.FOREVER) -> None:
+    def flush(self, stream: umbel.StreamHandle, deadline: int | None = None) -> None:
         """As `umbel.flush`."""
-        self.do(umbel.flush, stream, deadline)
+        self.do(umbel.flush, stream, self.until(deadline))
 
     def close(
-        self, handle: int, deadline: int = umbel.FOREVER, drain_limit: int | None = None
+        self, handle: int, deadline: int | None = None, drain_limit: int | None = None
     ) -> umbel.CloseReport:
         """As `umbel.close`."""
-        return self.do(umbel.close, handle, deadline, drain_limit=drain_limit)
+        return self.do(
+            umbel.close, handle, self.until(deadline), drain_limit=drain_limit
+        )
 
     def accept(
         self, listener: umbel.ListenerHandle, deadline: int | None = None
     ) -> umbel.StreamHandle:
-        """Accept; within the trial's patience unless told otherwise."""
-        if deadline is None:
-            deadline = self.soon()
-        return self.keep(self.do(umbel.accept, listener, deadline))
+        """As `umbel.accept`."""
+        return self.keep(self.do(umbel.accept, listener, self.until(deadline)))
 
     def connect(
         self,
@@ -143,11 +147,10 @@ class Trial:
         deadline: int | None = None,
         **options: object,
     ) -> umbel.StreamHandle:
-        """Connect; within the trial's patience unless told otherwise."""
+        """As `umbel.connect`."""
         address = to if isinstance(to, Address) else to.address
-        if deadline is None:
-            deadline = self.soon()
-        return self.keep(self.do(umbel.connect, address, deadline, **options))
+        until = self.until(deadline)
+        return self.keep(self.do(umbel.connect, address, until, **options))
 
     def pause(self, milliseconds: int) -> None:
         """Let others go on for a while."""
@@ -247,7 +250,7 @@ class Trial:
 
     def drain(self, stream: umbel.StreamHandle, deadline: int | None = None) -> bytes:
         """Receive to the end of the stream."""
-        until = self.soon() if deadline is None else deadline
+        until = self.until(deadline)
         pieces = []
         while piece := self.receive(stream, 1 << 16, until):
             pieces.append(piece)

@@ -1,0 +1,179 @@
+"""Capabilities, leaks and manners: behaviours 74 to 80."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TypeVar, cast
+
+import umbel
+from tests.mutants.making import (
+    Mutant,
+    Proxy,
+    fd_of,
+    mutant,
+)
+from umbel.spi import (
+    AdoptContext,
+    CloseContext,
+    CloseReport,
+    ConnectContext,
+    DeadlineError,
+    DescriptorPassing,
+    Listener,
+    Names,
+    PeerIdentity,
+    Stream,
+    Traits,
+    UnreadBytes,
+    shut_down,
+)
+
+T = TypeVar("T")
+
+
+@mutant(74, "close-on-exec")
+class ForgetsCloseOnExec(Proxy):
+    def query(self, kind: type[T]) -> T | None:
+        found = super().query(kind)
+        if not isinstance(found, DescriptorPassing):
+            return found
+        passing: DescriptorPassing = found
+
+        def receive(size: int, limit: int, deadline: int) -> tuple[bytes, list[int]]:
+            data, descriptors = passing.receive(size, limit, deadline)
+            for fd in descriptors:
+                os.set_inheritable(fd, True)
+            return data, descriptors
+
+        return cast("T", DescriptorPassing(passing.send, receive))
+
+
+@mutant(74, "nobody asked for")
+class LeaksDescriptors(Proxy):
+    def receive_into(self, buffer: memoryview, deadline: int) -> int:
+        while True:
+            try:
+                with socket.socket(fileno=os.dup(fd_of(self.inner))) as sock:
+                    flags = socket.MSG_DONTWAIT
+                    return sock.recvmsg_into([buffer], 1024, flags)[0]
+            except BlockingIOError:
+                umbel.fdin(fd_of(self.inner), deadline)
+
+
+@mutant(75, "the child", scheme="ipc")
+class TakesUsForThePeer(Proxy):
+    def query(self, kind: type[T]) -> T | None:
+        if kind is not PeerIdentity:
+            return super().query(kind)
+        return cast("T", PeerIdentity(os.getpid(), os.geteuid(), os.getegid()))
+
+
+@mutant(76, "is declared, and None")
+class DeclaresWhatItLacks(Proxy):
+    def query(self, kind: type[T]) -> T | None:
+        return None if kind is UnreadBytes else super().query(kind)
+
+
+@mutant(76, "not declared")
+class LacksADeclaration(Mutant):
+    def do_traits(self) -> Traits:
+        return Traits("mem://{name}", self.base.traits().capabilities - {UnreadBytes})
+
+
+@mutant(76, "counts as read")
+class CountsWhatWasSentAsRead(Proxy):
+    def query(self, kind: type[T]) -> T | None:
+        if kind is not UnreadBytes:
+            return super().query(kind)
+        return cast("T", UnreadBytes(lambda: True, _never_wait))
+
+
+def _never_wait(deadline: int) -> None:
+    pass
+
+
+@mutant(76, "a file, which is not declared", scheme="ipc")
+class HidesThatItIsAFile(Mutant):
+    def do_traits(self) -> Traits:
+        traits = self.base.traits()
+        return Traits(traits.address, traits.capabilities)
+
+
+@mutant(76, "told by us", scheme="tcp")
+class TellsItsOwnNameForThePeers(Proxy):
+    def query(self, kind: type[T]) -> T | None:
+        found = super().query(kind)
+        if not isinstance(found, Names):
+            return found
+        names: Names = found
+        return cast("T", Names(names.local, names.local))
+
+
+@mutant(76, "BrokenStreamError|moved|EndOfStreamError")
+class EndsWhatMoves(Mutant):
+    def do_adopt(self, context: AdoptContext) -> Stream | Listener:
+        with socket.socket(fileno=os.dup(context.fd)) as sock:
+            sock.shutdown(socket.SHUT_RDWR)
+        return self.base.adopt(context)
+
+
+@mutant(78, "close that timed out left")
+class LeaksAtALateClose(Mutant):
+    def do_close(self, context: CloseContext) -> CloseReport:
+        try:
+            return shut_down(context)
+        except DeadlineError:
+            os.open(os.devnull, os.O_RDONLY)
+            raise
+
+
+@mutant(78, "canceled connect left", scheme="ipc")
+class LeaksAtACanceledConnect(Mutant):
+    def do_connect(self, context: ConnectContext) -> Stream:
+        try:
+            return self.base.connect(context)
+        except umbel.Canceled:
+            os.open(os.devnull, os.O_RDONLY)
+            raise
+
+
+@mutant(78, "refused left", scheme="ipc")
+class LeaksAtARefusedConnect(Mutant):
+    def do_connect(self, context: ConnectContext) -> Stream:
+        try:
+            return self.base.connect(context)
+        except OSError:
+            os.open(os.devnull, os.O_RDONLY)
+            raise
+
+
+@mutant(79, "refused descriptor was closed")
+class ClosesWhatItRefuses(Mutant):
+    def do_adopt(self, context: AdoptContext) -> Stream | Listener:
+        try:
+            return self.base.adopt(context)
+        except OSError:
+            if context.fd >= 0:
+                os.close(context.fd)
+            raise
+
+
+@mutant(79, "adopted listener's file was removed", scheme="ipc")
+class RemovesTheFileOfAnAdoptedListener(Mutant):
+    def do_adopt(self, context: AdoptContext) -> Stream | Listener:
+        state = {"unlink": True} if context.is_listener else context.state
+        return self.base.adopt(
+            AdoptContext(context.address, context.fd, context.is_listener, state)
+        )
+
+
+@mutant(80, "option that nobody knows")
+class TakesAnyOption(Mutant):
+    def do_connect(self, context: ConnectContext) -> Stream:
+        return self.base.connect(ConnectContext(context.address, context.deadline, {}))
+
+
+@mutant(80, "hook `traits` is missing")
+class DeclaresNothing(Mutant):
+    traits = None  # type: ignore[assignment]

@@ -1,0 +1,238 @@
+"""Orderly and hard closes: behaviours 22 to 41."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+import time
+from collections.abc import Sequence
+
+import umbel
+from tests.mutants.making import (
+    Mutant,
+    Proxy,
+    TcpMutant,
+    close_by,
+    fd_of,
+    mutant,
+)
+from umbel.spi import (
+    BrokenStreamError,
+    CloseContext,
+    CloseReport,
+    DeadlineError,
+    Stream,
+    Traits,
+    now,
+    shut_down,
+)
+
+
+@mutant(19, "received|EndOfStreamError: .*brecv")
+class ForgetsItsBufferInClose(Mutant):
+    """Sends by the way of a buffer, which only the next send empties."""
+
+    class Buffering(Proxy):
+        kept = b""
+
+        def send(self, buffers: Sequence[memoryview], deadline: int) -> None:
+            kept, self.kept = self.kept, bytes(buffers[-1])
+            self.inner.send([memoryview(kept), *buffers[:-1]], deadline)
+
+    stream = Buffering
+
+
+@mutant(22, "though all was read")
+class BlamesThePeer(Mutant):
+    def do_close(self, context: CloseContext) -> CloseReport:
+        shut_down(context)
+        return CloseReport(False)
+
+
+@mutant(22, "bytes discarded")
+class CountsWhatItDidNotDiscard(Mutant):
+    def do_close(self, context: CloseContext) -> CloseReport:
+        shut_down(context)
+        return CloseReport(None, 1)
+
+
+@mutant(23, r"DeadlineError: .*t\.close\(end, 0\)")
+class DrainsAfterTheEnd(Mutant):
+    def do_close(self, context: CloseContext) -> CloseReport:
+        if context.has_ended and context.deadline <= now():
+            raise DeadlineError
+        return shut_down(context)
+
+
+@mutant(24, "hangs: close")
+class ClosesForEver(Mutant):
+    def do_close(self, context: CloseContext) -> CloseReport:
+        return close_by(context, drain_for_ever)
+
+
+def drain_for_ever(stream: Stream, context: CloseContext) -> int:
+    scratch = memoryview(bytearray(1 << 16))
+    total = 0
+    while count := stream.receive_into(scratch, -1):
+        total += count
+    return total
+
+
+@mutant(25, "report|discarded")
+class ForgetsTheReport(Mutant):
+    def do_close(self, context: CloseContext) -> CloseReport:
+        try:
+            return shut_down(context)
+        except DeadlineError:
+            raise DeadlineError from None
+
+
+@mutant(26, "BrokenStreamError|close ended before")
+class StopsDrainingAtTheFirstRead(Mutant):
+    def do_close(self, context: CloseContext) -> CloseReport:
+        def drain(stream: Stream, context: CloseContext) -> int:
+            return stream.receive_into(memoryview(bytearray(1 << 20)), context.deadline)
+
+        return close_by(context, drain)
+
+
+@mutant(27, "instead of EMSGSIZE")
+class DrainsWithoutLimit(Mutant):
+    def do_close(self, context: CloseContext) -> CloseReport:
+        def drain(stream: Stream, context: CloseContext) -> int:
+            scratch = memoryview(bytearray(1 << 16))
+            total = 0
+            while count := stream.receive_into(scratch, context.deadline):
+                total += count
+            return total
+
+        return close_by(context, drain)
+
+
+@mutant(28, "instead of ECONNRESET")
+class HidesWhatWasNotRead(Mutant):
+    def do_close(self, context: CloseContext) -> CloseReport:
+        try:
+            return shut_down(context)
+        except ConnectionResetError:
+            return CloseReport(True)
+
+
+@mutant(29, "BrokenStreamError", driver="threads", scheme="tcp")
+class DoesNotDrain(TcpMutant):
+    def do_close(self, context: CloseContext) -> CloseReport:
+        return close_by(context, lambda _stream, _context: 0)
+
+
+@mutant(31, "a canceled close gave", driver="coroutines")
+class SwallowsCancellationInClose(Mutant):
+    def do_close(self, context: CloseContext) -> CloseReport:
+        try:
+            return shut_down(context)
+        except umbel.Canceled:
+            return CloseReport()
+
+
+@mutant(32, r"DeadlineError: .*t\.close\(left, 0\)")
+class ClosesOnlyInTime(Mutant):
+    def do_close(self, context: CloseContext) -> CloseReport:
+        if context.deadline == 0:
+            raise DeadlineError
+        return shut_down(context)
+
+
+@mutant(32, "came 1.. ms late")
+class WaitsALittleInClose(Mutant):
+    def do_close(self, context: CloseContext) -> CloseReport:
+        later = CloseContext(
+            context.handle,
+            context.endpoint,
+            max(context.deadline, now() + 100),
+            context.address,
+            context.is_done,
+            context.has_ended,
+        )
+        return shut_down(later)
+
+
+@mutant(33, "EBADF of a blocked receive came", driver="threads")
+class IsTakenOverLate(Proxy):
+    def receive_into(self, buffer: memoryview, deadline: int) -> int:
+        select.select([fd_of(self.inner)], [], [], 0.2)
+        return self.inner.receive_into(buffer, deadline)
+
+
+@mutant(36, "hclose came")
+class LingersInAbort(Proxy):
+    def abort(self) -> None:
+        time.sleep(0.2)
+        self.inner.abort()
+
+
+@mutant(37, "never told")
+class AbortsWithoutClosing(Proxy):
+    def abort(self) -> None:
+        if fd_of(self.inner) >= 0:
+            os.dup(fd_of(self.inner))
+        self.inner.abort()
+
+
+@mutant(37, "is not declared", scheme="tcp")
+class ResetsUndeclared(Proxy):
+    def abort(self) -> None:
+        fd = fd_of(self.inner)
+        if fd >= 0:
+            with socket.socket(fileno=os.dup(fd)) as sock:
+                at_once = struct.pack("ii", 1, 0)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+        self.inner.abort()
+
+
+@mutant(37, "declared to see none")
+class DeclaresAVisibleAbort(Mutant):
+    def do_traits(self) -> Traits:
+        traits = self.base.traits()
+        return Traits(traits.address, traits.capabilities, shows_abort=True)
+
+
+@mutant(38, "sending on gave")
+class HidesAPeerThatHasGone(Proxy):
+    def send(self, buffers: Sequence[memoryview], deadline: int) -> None:
+        try:
+            self.inner.send(buffers, deadline)
+        except BrokenStreamError:
+            pass
+
+
+@mutant(39, "EBADF of receive came", driver="threads")
+class WaitsOutsideTheHub(Proxy):
+    def receive_into(self, buffer: memoryview, deadline: int) -> int:
+        select.select([fd_of(self.inner)], [], [], 0.2)
+        return self.inner.receive_into(buffer, deadline)
+
+
+@mutant(40, "SIGPIPE was raised", scheme="ipc")
+class RaisesSignals(Proxy):
+    def send(self, buffers: Sequence[memoryview], deadline: int) -> None:
+        try:
+            os.writev(fd_of(self.inner), buffers)
+        except BrokenPipeError:
+            raise BrokenStreamError from None
+
+
+@mutant(41, "another's descriptor")
+class ClosesTwice(Proxy):
+    def __init__(self, inner: Stream) -> None:
+        super().__init__(inner)
+        self.fd = fd_of(inner)
+
+    def abort(self) -> None:
+        if fd_of(self.inner) >= 0:
+            self.inner.abort()
+            return
+        try:
+            os.close(self.fd)
+        except OSError:
+            pass

@@ -1,0 +1,249 @@
+"""Deadlines, cancellation and several tasks: behaviours 42 to 60."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import umbel
+from tests.mutants.making import (
+    Base,
+    ListenerProxy,
+    Mutant,
+    Proxy,
+    close_by,
+    mutant,
+)
+from umbel._kernel.hub import Coroutine
+from umbel.connection import Connection
+from umbel.spi import (
+    BrokenStreamError,
+    CloseContext,
+    CloseReport,
+    ConnectContext,
+    DeadlineError,
+    SocketStream,
+    Stream,
+    now,
+)
+
+A = TypeVar("A")
+
+
+@mutant(42, "too early")
+class GivesUpEarly(Proxy):
+    def receive_into(self, buffer: memoryview, deadline: int) -> int:
+        return self.inner.receive_into(buffer, deadline - 30 if deadline > 0 else -1)
+
+
+@mutant(42, "bsend came")
+class GivesUpLate(Proxy):
+    def send(self, buffers: Sequence[memoryview], deadline: int) -> None:
+        self.inner.send(buffers, deadline + 100 if deadline > 0 else deadline)
+
+
+@mutant(42, "hangs: accept")
+class AcceptsForEver(ListenerProxy):
+    def accept(self, deadline: int) -> Stream:
+        return super().accept(-1)
+
+
+@mutant(43, r"DeadlineError: .*brecv\(left, 2")
+class NeverTriesOnce(Proxy):
+    def receive_into(self, buffer: memoryview, deadline: int) -> int:
+        if 0 <= deadline <= now():
+            raise DeadlineError
+        return self.inner.receive_into(buffer, deadline)
+
+
+@mutant(44, "gave up")
+class WaitsASecondForEver(Proxy):
+    def receive_into(self, buffer: memoryview, deadline: int) -> int:
+        limit = now() + 100
+        return self.inner.receive_into(buffer, limit if deadline < 0 else deadline)
+
+
+@mutant(44, "hangs: receive")
+class BelievesTheWallClock(Proxy):
+    def receive_into(self, buffer: memoryview, deadline: int) -> int:
+        end = time.time() + (deadline - now()) / 1000
+        while deadline > 0 and time.time() < end:
+            try:
+                return self.inner.receive_into(buffer, now() + 5)
+            except DeadlineError:
+                continue
+        return self.inner.receive_into(buffer, min(deadline, 0))
+
+
+@mutant(45, "BrokenStreamError: .*bsend")
+class BreaksBothDirections(Proxy):
+    is_broken = False
+
+    def receive_into(self, buffer: memoryview, deadline: int) -> int:
+        try:
+            return self.inner.receive_into(buffer, deadline)
+        except DeadlineError:
+            self.is_broken = True
+            raise
+
+    def send(self, buffers: Sequence[memoryview], deadline: int) -> None:
+        if self.is_broken:
+            raise BrokenStreamError
+        self.inner.send(buffers, deadline)
+
+
+@mutant(46, "bytes were lost")
+class LosesBytesOfATimedOutReceive(Proxy):
+    def receive_into(self, buffer: memoryview, deadline: int) -> int:
+        count = self.inner.receive_into(buffer, deadline)
+        if 0 < deadline <= now():
+            raise DeadlineError
+        return count
+
+
+@mutant(47, "bytes_done")
+class ForgetsHowMuchItSent(Proxy):
+    def send(self, buffers: Sequence[memoryview], deadline: int) -> None:
+        try:
+            self.inner.send(buffers, deadline)
+        except DeadlineError:
+            raise DeadlineError from None
+
+
+@mutant(48, "never ends gave|sipped at|hangs: bsend")
+class RestartsTheDeadlineOfSends(Proxy):
+    def send(self, buffers: Sequence[memoryview], deadline: int) -> None:
+        span = deadline - now()
+        for view in buffers:
+            for at in range(0, view.nbytes, 20_000):
+                until = now() + span if deadline > 0 else deadline
+                self.inner.send([view[at : at + 20_000]], until)
+
+
+@mutant(48, "dripped at|hangs: close")
+class RestartsTheDeadlineOfCloses(Mutant):
+    def do_close(self, context: CloseContext) -> CloseReport:
+        def drain(stream: Stream, context: CloseContext) -> int:
+            scratch = memoryview(bytearray(1 << 16))
+            span = context.deadline - now()
+            while stream.receive_into(scratch, now() + span):
+                pass
+            return 0
+
+        return close_by(context, drain)
+
+
+@mutant(49, "of a processor", driver="threads", scheme="ipc")
+class SpinsAtAFullBacklog(Mutant):
+    def do_connect(self, context: ConnectContext) -> Stream:
+        while True:
+            try:
+                at_once = ConnectContext(context.address, 0, context.options)
+                return self.base.connect(at_once)
+            except DeadlineError:
+                if now() >= context.deadline:
+                    raise
+
+
+@mutant(49, "300 connections", driver="threads", scheme="ipc")
+class ConnectsToNobody(Mutant):
+    def do_connect(self, context: ConnectContext) -> Stream:
+        try:
+            at_once = ConnectContext(context.address, 0, context.options)
+            return self.base.connect(at_once)
+        except DeadlineError:
+            return SocketStream(socket.socket(socket.AF_UNIX))
+
+
+@mutant(50, "a canceled call gave ETIMEDOUT")
+class TakesCancellationForTheDeadline(Proxy):
+    def receive_into(self, buffer: memoryview, deadline: int) -> int:
+        try:
+            return self.inner.receive_into(buffer, deadline)
+        except umbel.Canceled:
+            raise DeadlineError from None
+
+
+@mutant(51, r"BrokenStreamError: .*closing\.result")
+class BreaksWhenCanceled(Proxy):
+    is_broken = False
+
+    def receive_into(self, buffer: memoryview, deadline: int) -> int:
+        if self.is_broken:
+            raise BrokenStreamError
+        try:
+            return self.inner.receive_into(buffer, deadline)
+        except umbel.Canceled:
+            self.is_broken = True
+            raise
+
+
+@mutant(52, "bytes|DeadlineError: .*receive")
+class LosesBytesOfACanceledReceive(Proxy):
+    def receive_into(self, buffer: memoryview, deadline: int) -> int:
+        count = self.inner.receive_into(buffer, deadline)
+        umbel.msleep(now() + 3)  # canceled in here, the byte is gone
+        return count
+
+
+@mutant(54, "a cancellation came")
+class DefersCancellation(Proxy):
+    def receive_into(self, buffer: memoryview, deadline: int) -> int:
+        try:
+            return self.inner.receive_into(buffer, deadline)
+        except umbel.Canceled:
+            time.sleep(0.1)
+            raise
+
+
+# Two users of one direction: core keeps them apart, so it is core that is broken here.
+
+
+@mutant(55, "a second send gave None")
+class SwallowsBusy(Mutant):
+    def __init__(self, base: Base) -> None:
+        super().__init__(base)
+        outbound = Connection.outbound
+
+        def swallow(
+            connection: Connection,
+            me: Coroutine,
+            call: Callable[[A, int], None],
+            data: A,
+            deadline: int,
+        ) -> None:
+            try:
+                outbound(connection, me, call, data, deadline)
+            except umbel.BusyError:
+                pass
+
+        Connection.outbound = swallow  # type: ignore[assignment, method-assign]
+
+
+@mutant(56, r"DeadlineError|hangs", driver="threads")
+class HasOneLockForBothDirections(Proxy):
+    def __init__(self, inner: Stream) -> None:
+        super().__init__(inner)
+        self.lock = threading.Lock()
+
+    def send(self, buffers: Sequence[memoryview], deadline: int) -> None:
+        with self.lock:
+            self.inner.send(buffers, deadline)
+
+    def receive_into(self, buffer: memoryview, deadline: int) -> int:
+        with self.lock:
+            return self.inner.receive_into(buffer, deadline)
+
+
+@mutant(60, "another thread failed")
+class BelongsToItsThread(Proxy):
+    def __init__(self, inner: Stream) -> None:
+        super().__init__(inner)
+        self.thread = threading.get_ident()
+
+    def receive_into(self, buffer: memoryview, deadline: int) -> int:
+        assert self.thread == threading.get_ident(), "that is another's stream"
+        return self.inner.receive_into(buffer, deadline)
