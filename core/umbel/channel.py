@@ -53,9 +53,13 @@ SLACK: Final = 64
 class Inbound(Handle, Generic[T_co]):
     """An end for receiving, of Ts or of what is a T too: for type checkers only."""
 
+    __slots__ = ()
+
 
 class Outbound(Handle, Generic[T_contra]):
     """An end for sending, of Ts or of more than Ts: for type checkers only."""
+
+    __slots__ = ()
 
 
 @final
