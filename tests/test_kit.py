@@ -1,0 +1,230 @@
+"""The conformance kit: what is sound passes it, and each broken transport is caught."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.mutants import MUTANTS, minimal
+from umbel.errors import UnknownTransportError
+from umbel.spi import (
+    ConnectContext,
+    ListenContext,
+    Listener,
+    PairContext,
+    Stream,
+    Traits,
+    hookimpl,
+)
+from umbel.testing import transport_at_hand
+from umbel.testing.conformance import (
+    BEHAVIOURS,
+    DRIVERS,
+    ELSEWHERE,
+    Subject,
+    Verdict,
+    check,
+)
+from umbel_transports import mem
+
+ROOT = Path(__file__).parent.parent
+#: The longest first, so that they do not end last.
+SOUND = ("opaque", "loop", "tcp", "ipc", "mem")
+
+#: Behaviours that core shows, whatever the transport does.
+OF_CORE = {
+    2: "core sends no empty buffer on",
+    5: "core checks sizes",
+    6: "core receives as often as it must",
+    13: "core knows kinds of handles",
+    16: "core remembers that we ended",
+    18: "core counts what a brecv got",
+    20: "core knows who sends",
+    30: "core remembers that a direction broke",
+    34: "core's table closes once, and numbers handles",
+    57: "core knows who sends",
+    63: "core knows who accepts",
+    77: "core's handles warn",
+}
+#: Those that no mutant is meant for, since several others break first.
+SHARED = {
+    11: "whatever loses, doubles or delays bytes is caught by 4, 9 or 10",
+    53: "it is about drivers that the kit does not have",
+    58: "it is a search for what is not known yet",
+    59: "it is about umbel.fd, which tests/test_fd.py tests",
+    68: "it is about umbel.Address",
+}
+
+
+class Runs:
+    """What `python -m tests.mutants` tells, one line after the other."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.found: dict[str, tuple[str, str]] = {}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.mutants", *names],
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+            text=True,
+        )
+
+    def __getitem__(self, name: str) -> tuple[str, str]:
+        assert self.process.stdout is not None
+        while name not in self.found:
+            line = self.process.stdout.readline()
+            assert line, f"{name} ended without a verdict"
+            told = json.loads(line)
+            self.found[told["name"]] = told["state"], told["reason"]
+        return self.found[name]
+
+
+@pytest.fixture(scope="module")
+def runs(request: pytest.FixtureRequest) -> Iterator[Runs]:
+    """Try all transports whose tests are to run, several at once."""
+    wanted = [
+        str(item.callspec.params["name"])
+        for item in request.session.items
+        if isinstance(item, pytest.Function)
+        and item.module is request.module
+        and "runs" in item.fixturenames
+    ]
+    started = Runs(sorted(wanted, key=lambda name: name not in SOUND))
+    yield started
+    assert started.process.stdout is not None
+    with started.process.stdout, started.process:
+        started.process.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)  # whoever is asked first waits for those before it
+@pytest.mark.parametrize("name", SOUND)
+def test_a_sound_transport_passes_all_behaviours(runs: Runs, name: str) -> None:
+    state, reason = runs[name]
+
+    assert state == "passed", reason
+    assert int(reason) >= 60  # behaviours that apply to it
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)  # whoever is asked first waits for those before it
+@pytest.mark.parametrize("name", sorted(MUTANTS))
+def test_a_broken_transport_is_caught_by_the_behaviour_meant_for_it(
+    runs: Runs, name: str
+) -> None:
+    state, reason = runs[name]
+
+    assert state == "failed"
+    assert re.search(MUTANTS[name].says, reason), reason
+
+
+def test_each_behaviour_has_a_mutant_or_a_reason_to_have_none() -> None:
+    meant = {entry.number for entry in MUTANTS.values()}
+    excused = {*OF_CORE, *SHARED, *ELSEWHERE}
+
+    assert set(BEHAVIOURS) - meant - excused == set()
+    assert meant & excused == set()
+
+
+def test_the_behaviours_are_those_of_the_list() -> None:
+    assert {*BEHAVIOURS, *ELSEWHERE} == set(range(1, 82))
+    assert not BEHAVIOURS.keys() & ELSEWHERE.keys()
+
+
+def test_a_minimal_transport_has_less_than_80_lines_and_imports_only_the_spi() -> None:
+    assert minimal.__file__ is not None
+    text = Path(minimal.__file__).read_text()
+    modules = {
+        node.module
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.ImportFrom)
+    }
+
+    assert len(text.splitlines()) < 80
+    assert {name for name in modules if str(name).startswith("umbel")} == {"umbel.spi"}
+
+
+# The kit as plain functions.
+
+
+class OnlyPairs:
+    """A transport that can make pairs, and nothing else."""
+
+    @hookimpl.pair
+    def pair(self, context: PairContext) -> tuple[Stream, Stream]:
+        return mem.transport.pair(context)
+
+    @hookimpl.traits
+    def traits(self) -> Traits:
+        return Traits("", mem.transport.traits().capabilities)
+
+
+class OnlyConnects:
+    """A transport that can connect, and nothing else."""
+
+    @hookimpl.connect
+    def connect(self, context: ConnectContext) -> Stream:
+        return mem.transport.connect(context)
+
+
+def test_each_verdict_is_told_as_it_comes_and_kept_in_the_report() -> None:
+    told: list[Verdict] = []
+
+    report = check("mem", [1, 35], on_verdict=told.append)
+
+    assert report.verdicts == told
+    assert [(v.number, v.driver, v.state) for v in told] == [
+        *((1, driver, "passed") for driver in DRIVERS),
+        (35, "", "skipped"),
+    ]
+
+
+def test_what_a_transport_has_no_hook_for_is_skipped_with_the_reason() -> None:
+    with transport_at_hand(OnlyPairs(), "pairs"):
+        report = check("pairs", [1, 61], ["coroutines"])
+
+    one, accepting = report.verdicts
+    assert one.state == "passed"
+    assert (accepting.state, accepting.reason) == (
+        "skipped",
+        "the transport has no listener",
+    )
+
+
+def test_a_behaviour_of_one_driver_is_skipped_in_others() -> None:
+    (verdict,) = check("mem", [50], ["threads"]).verdicts
+
+    assert (verdict.state, verdict.reason) == ("skipped", "it is about coroutines")
+
+
+def test_a_transport_that_does_not_say_where_it_can_be_tried_is_einval() -> None:
+    class Silent(OnlyConnects):
+        @hookimpl.listen
+        def listen(self, context: ListenContext) -> Listener:
+            return mem.transport.listen(context)
+
+    with transport_at_hand(Silent(), "silent"):
+        with pytest.raises(OSError, match=r"implement the hook `traits`, or give"):
+            Subject("silent")
+        assert str(Subject("silent://{name}").new_address("x")).startswith("silent:")
+
+
+def test_a_transport_that_makes_no_two_ends_is_einval() -> None:
+    with (
+        transport_at_hand(OnlyConnects(), "half"),
+        pytest.raises(OSError, match="neither the hook `pair`, nor"),
+    ):
+        Subject("half://{name}")
+
+
+def test_unknown_schemes_behaviours_and_drivers_are_refused() -> None:
+    with pytest.raises(UnknownTransportError, match="nothing"):
+        check("nothing")
+    with pytest.raises(OSError, match="called 82, smoke"):
+        check("mem", [82], ["smoke"])
