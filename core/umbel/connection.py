@@ -172,6 +172,19 @@ class Connection(Resource):
         if self.inbound_error is not None:
             raise self.inbound_error
 
+    def refuse_receive(self) -> bytes:
+        """Give b"" for ever at the end of the stream; raise what else is the matter."""
+        if self.inbound_error is EndOfStreamError:
+            return b""
+        raise self.inbound_error or BrokenStreamError
+
+    def note_received(self, data: bytes) -> None:
+        """Take note of what a receive has got; b"" is the end of the stream."""
+        if data:
+            self.bytes_in += len(data)
+        elif self.inbound_error is None:
+            self.inbound_error = EndOfStreamError
+
     def _send_indirectly(self, data: bytes | memoryview, deadline: int) -> None:
         self.stream.send((memoryview(data),), deadline)
 
@@ -306,6 +319,42 @@ class InboundUse:
             )
             raise EndOfStreamError(message)
         self.done += count
+
+
+class OutboundUse:
+    """The time during which a coroutine is the user of the outbound direction.
+
+    As `Connection.outbound`, around a call that can't be handed over, as it is awaited.
+    """
+
+    __slots__ = ("connection", "me")
+
+    def __init__(self, me: Coroutine, connection: Connection) -> None:
+        self.me = me
+        self.connection = connection
+
+    def __enter__(self) -> None:
+        connection = self.connection
+        if connection.sender is not None:
+            raise BusyError
+        connection.sender = self.me
+        if connection.outbound_error is not None:
+            error = connection.outbound_error
+            self._leave()
+            raise error
+
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        if error is not None:
+            self.connection.break_outbound()
+        self._leave()
+        if isinstance(error, OSError) and not isinstance(error, UmbelError):
+            raise explain(error) from error
+
+    def _leave(self) -> None:
+        if self.connection.outbound_error is BadHandleError:
+            self.connection.leave(self.me)
+        else:
+            self.connection.sender = None
 
 
 def explain(error: OSError) -> OSError:

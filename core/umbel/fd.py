@@ -42,7 +42,7 @@ class Readiness:
         hub = current_hub()
         watch = self._home
         if watch is None or watch.hub is not hub:
-            watch = self._watch_in(hub)
+            watch = self.watch_in(hub)
         watch.wait_in(deadline)
 
     def wait_out(self, deadline: int) -> None:
@@ -54,7 +54,7 @@ class Readiness:
         hub = current_hub()
         watch = self._home
         if watch is None or watch.hub is not hub:
-            watch = self._watch_in(hub)
+            watch = self.watch_in(hub)
         watch.wait_out(deadline)
 
     def forget(self) -> None:
@@ -66,9 +66,12 @@ class Readiness:
         for watch in watches:
             watch.hub.forget(watch)
 
-    def _watch_in(self, hub: Hub) -> Watch:
+    def watch_in(self, hub: Hub) -> Watch:
+        """Give its watch in *hub*, made on first use; for core, not for transports."""
         if self.fd < 0:
             raise BadHandleError
+        if self._home is not None and self._home.hub is hub:
+            return self._home
         for watch in self._elsewhere or []:
             if watch.hub is hub:
                 return watch

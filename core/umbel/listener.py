@@ -18,6 +18,7 @@ from umbel.transport import (
     AcceptContext,
     CloseContext,
     Listener,
+    ListenerAttempts,
     Stream,
 )
 
@@ -49,7 +50,7 @@ class ListenerHandle(Handle):
 class Listening(Resource):
     """An open listener, and who accepts from it."""
 
-    __slots__ = ("accepter", "is_closed", "listener", "transport")
+    __slots__ = ("accepter", "attempts", "is_closed", "listener", "transport")
 
     handle_class = ListenerHandle
     noun: ClassVar[str] = "listener"
@@ -59,6 +60,8 @@ class Listening(Resource):
         self.listener = listener
         self.transport = transport
         self.accepter: Coroutine | None = None
+        #: For `umbel.aio`; None: its calls run on coroutines.
+        self.attempts = listener.query(ListenerAttempts)
         self.is_closed = False
 
     def query(self, kind: type[T]) -> T | None:
@@ -75,23 +78,12 @@ class Listening(Resource):
 
     def accept(self, me: Coroutine, deadline: int) -> StreamHandle:
         """Accept, as the one user of the listener."""
-        if self.accepter is not None:
-            raise BusyError
-        self.accepter = me
-        try:
-            if self.is_closed:
-                raise BadHandleError
+        with AcceptUse(me, self):
             context = AcceptContext(self.number, self.listener.address, deadline)
             stream = self.transport.observed(
                 "umbel_accept", context, lambda c: self.listener.accept(c.deadline)
             )
             return open_stream(stream, self.listener.address, self.transport)
-        finally:
-            self.accepter = None
-            if self.is_closed:
-                if isinstance(me.pending, BadHandleError):
-                    me.pending = None
-                self.listener.abort()
 
     def abort(self) -> None:
         """As `Resource.abort`; who accepts gets EBADF."""
@@ -125,6 +117,36 @@ class Listening(Resource):
             return self.transport.close(context)
         finally:
             self.abort()
+
+
+class AcceptUse:
+    """The time during which a coroutine is the one that accepts."""
+
+    __slots__ = ("listening", "me")
+
+    def __init__(self, me: Coroutine, listening: Listening) -> None:
+        self.me = me
+        self.listening = listening
+
+    def __enter__(self) -> None:
+        listening = self.listening
+        if listening.accepter is not None:
+            raise BusyError
+        listening.accepter = self.me
+        if listening.is_closed:
+            self._leave()
+            raise BadHandleError
+
+    def __exit__(self, *_: object) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        listening = self.listening
+        listening.accepter = None
+        if listening.is_closed:
+            if isinstance(self.me.pending, BadHandleError):
+                self.me.pending = None
+            listening.listener.abort()
 
 
 def open_stream(stream: Stream, address: Address, transport: Transport) -> StreamHandle:

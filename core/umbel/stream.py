@@ -66,11 +66,7 @@ class StreamHandle(Handle):
 
     def fileno(self) -> int:
         """Give the descriptor, which stays umbel's; ENOTSUP if there is none."""
-        found = find_connection(self).query(Fileno)
-        if found is None:
-            message = "this transport's streams have no descriptor"
-            raise NotSupportedError(message)
-        return found.fd
+        return descriptor_of(self)
 
     @property
     def address(self) -> Address:
@@ -83,6 +79,15 @@ class StreamHandle(Handle):
 
 
 Connection.handle_class = StreamHandle
+
+
+def descriptor_of(handle: int) -> int:
+    """Give the descriptor of a stream; ENOTSUP if there is none."""
+    found = find_connection(handle).query(Fileno)
+    if found is None:
+        message = "this transport's streams have no descriptor"
+        raise NotSupportedError(message)
+    return found.fd
 
 
 def bsend(handle: StreamHandle, data: Buffer, deadline: int = FOREVER) -> None:
@@ -168,20 +173,15 @@ def receive(
     me = checkpoint()
     connection = find_connection(handle)
     if type(max_bytes) is not int or max_bytes <= 0:
-        _refuse_size(max_bytes)
+        refuse_size(max_bytes)
     if connection.receiver is not None:
         raise BusyError
     connection.receiver = me
     try:
         if connection.inbound_error is not None:
-            if connection.inbound_error is EndOfStreamError:
-                return b""
-            raise connection.inbound_error
+            return connection.refuse_receive()
         data = connection.receive_direct(max_bytes, deadline)
-        if data:
-            connection.bytes_in += len(data)
-        elif connection.inbound_error is None:
-            connection.inbound_error = EndOfStreamError
+        connection.note_received(data)
         return data
     except ConnectionResetError:
         connection.break_inbound()
@@ -193,7 +193,8 @@ def receive(
             connection.receiver = None
 
 
-def _refuse_size(max_bytes: int) -> None:
+def refuse_size(max_bytes: int) -> None:
+    """Raise the error of a size that is not an int of 1 or more."""
     if check_count(max_bytes, "max_bytes") == 0:
         message = "max_bytes is 0: give 1 or more"
         raise system_error(errno.EINVAL, message)

@@ -6,12 +6,13 @@ import errno
 import threading
 from collections.abc import Callable
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from umbel._kernel.hub import Coroutine, checkpoint
+from umbel._kernel.hub import checkpoint
 from umbel.coroutine import Bundle, Task
 from umbel.deadline import FOREVER
-from umbel.errors import Canceled, DeadlineError, system_error
+from umbel.errors import system_error
+from umbel.future import Future
 from umbel.handle import lookup, open_handles
 
 if TYPE_CHECKING:
@@ -64,35 +65,6 @@ def bundle_go_threadsafe(
     hub.post(start)
 
 
-class _Work(Generic[R]):
-    """What a worker thread does for a coroutine, and what came of it."""
-
-    def __init__(self, function: Callable[[], R], coroutine: Coroutine) -> None:
-        self.function = function
-        self.coroutine = coroutine
-        self.is_done = False
-        self.result: R | None = None
-        self.error: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            self.result = self.function()
-        except BaseException as error:  # noqa: BLE001 - raised in the coroutine
-            self.error = error
-        self.is_done = True
-        coroutine = self.coroutine
-        coroutine.hub.post(lambda: coroutine.hub.unpark(coroutine))
-
-    def outcome(self) -> R:
-        error, self.error = self.error, None
-        try:
-            if error is not None:
-                raise error
-            return cast("R", self.result)
-        finally:
-            del error  # its traceback must not refer to itself
-
-
 def to_thread(function: Callable[[], R], deadline: int = FOREVER) -> R:
     """Run blocking work in a thread of its own, while other coroutines go on.
 
@@ -115,17 +87,17 @@ def to_thread(function: Callable[[], R], deadline: int = FOREVER) -> R:
     Source:
         own; asyncio.to_thread with a deadline.
     """
-    me = checkpoint()
-    work = _Work(function, me)
+    future = Future[R](checkpoint())
     context = copy_context()
-    threading.Thread(
-        target=lambda: context.run(work.run), name="umbel.to_thread", daemon=True
-    ).start()
-    try:
-        while not work.is_done:
-            me.hub.park(deadline)
-    except (DeadlineError, Canceled):
-        # What was ready at the same moment counts; a next call is canceled instead.
-        if not work.is_done:
-            raise
-    return work.outcome()
+
+    def work() -> None:
+        try:
+            value = context.run(function)
+        except BaseException as error:  # noqa: BLE001 - raised in the coroutine
+            future.end(None, error)
+        else:
+            future.end(value, None)
+
+    threading.Thread(target=work, name="umbel.to_thread", daemon=True).start()
+    future.wait(deadline)
+    return future.result()

@@ -214,7 +214,7 @@ class DirectSend(Record):
 
 @final
 class StreamAttempts(Record):
-    """The stream can try without waiting, and tells what to wait with if it was in vain.
+    """The stream can try without waiting, and tells what to wait with.
 
     So `umbel.aio` needs no coroutine for each call.
 

@@ -29,6 +29,7 @@ from _thread import _local as _thread_local, get_ident
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
+from importlib import import_module
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from umbel._kernel.doorbell import Doorbell
@@ -50,8 +51,11 @@ if TYPE_CHECKING:
     class Host(Protocol):
         """The event loop whose guest a hub is."""
 
-        def leave(self) -> None:
-            """Let the hub be on its own again: the loop has ended."""
+        def is_running(self) -> bool:
+            """Tell whether this very loop is the one that runs in this thread now."""
+
+        def leave_if_over(self) -> None:
+            """Let the hub be on its own again, if the loop has ended for good."""
 
     class _Local(Protocol):
         """What each thread has of its own."""
@@ -339,7 +343,7 @@ class Hub:
             if not loop or self.main.is_shielded:
                 # Shielded: it closes a bundle, whose coroutines need but a moment.
                 if self.host is not None and not loop:
-                    self.host.leave()
+                    self.host.leave_if_over()
                 self.collect(self.timers.soonest() or 1)
             else:
                 self.interrupt(self.main, _loop_error(loop))
@@ -349,6 +353,8 @@ class Hub:
 
     def start(self, coroutine: Coroutine) -> None:
         """Run a new *coroutine*, at once, until it first waits."""
+        if self.current is self.main:
+            self._become_guest()
         idle = self._idle
         carrier = idle.pop() if idle else make_carrier(self._carry, self._parent)
         inherit_context(carrier)
@@ -361,6 +367,13 @@ class Hub:
         self.ready.append(self.current)
         self.current = coroutine
         carrier.switch()
+
+    def _become_guest(self) -> None:
+        # A loop that runs here must call `turn`, or the coroutine would never go on.
+        host = self.host
+        if (host is None or not host.is_running()) and running_loop():
+            # By name: the layers above are not the kernel's to know.
+            import_module("umbel.aio.hosts").enter()
 
     def start_soon(self, coroutine: Coroutine, context: Context | None = None) -> None:
         """Run a new *coroutine* after those that are ready.
@@ -604,7 +617,7 @@ def _loop_error(loop: str) -> RuntimeError:
             break
         verb = frame.f_code.co_name
     return RuntimeError(
-        f"{verb} would have to wait, and stop the {loop} loop that runs in this thread: "
+        f"{verb} would have to wait, and stop the {loop} loop of this thread: "
         f"await umbel.aio.{verb}, or umbel.aio.run_blocking for all that calls it, or "
         "make the call in a thread of its own"
     )

@@ -1,0 +1,213 @@
+"""A hub as the guest of somebody else's event loop.
+
+The loop runs in the hub's main coroutine. It watches the hub's one descriptor, and
+calls `Hub.turn` when that is readable, when a timer is due, and when a coroutine got
+ready meanwhile. Between two turns, main is that loop, and its tasks.
+
+A task of the loop that waits for something of umbel's is a `Guest`: for whoever wakes
+it, a coroutine like any; but to be made ready means that the loop goes on with its
+task. Some guests, the errands, have a carrier, on which blocking code runs: it is the
+task that switches to it, so that the code runs in that task's own step.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from umbel._kernel.hub import Coroutine, Hub
+from umbel._kernel.switch import current_context
+from umbel._kernel.timers import Timer, Timers
+
+#: A deadline that no timer reaches.
+NEVER: Final = 1 << 62
+
+
+class Guest(Coroutine):
+    """What a task of the host waits as."""
+
+    __slots__ = ("is_due", "sleep")
+
+    #: Made ready while its task did not sleep: the task must not begin to.
+    is_due: bool
+    #: By what its task is woken; the host's own. None while it does not sleep.
+    sleep: object
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self.is_parked = self.is_shielded = self.is_due = False
+        self.outcome = self.pending = self.parcel = self.sleep = None
+        self.ticket = 0
+        self.parked_at = 0
+
+    @property
+    def name(self) -> str:
+        """As `Coroutine.name`."""
+        return "a task of the host's loop"
+
+
+class Errand(Guest):
+    """Blocking code on a carrier, which a task of the host's switches to."""
+
+    __slots__ = ("call", "error", "is_over", "value")
+
+    def __init__(self, hub: Hub, call: Callable[[], object]) -> None:
+        super().__init__(hub)
+        self.call = call
+        self.is_over = False
+        self.value: object = None
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """As `Coroutine.run`: what comes of it is the task's."""
+        try:
+            self.value = self.call()
+        except BaseException as error:  # noqa: BLE001 - raised in the task
+            self.error = error
+        finally:
+            del self.call
+        self.is_over = True
+
+    def start(self) -> None:
+        """Run until it first waits, or ends. Only from main."""
+        hub = self.hub
+        hub.start_soon(self, current_context())
+        self.is_due = False
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Run until it waits again, or ends. Only from main."""
+        hub = self.hub
+        # Before those that are ready: their turn comes, and this is the task's step.
+        hub.ready.appendleft(hub.main)
+        hub.current = self
+        self.carrier.switch()
+
+
+class _Queue(deque[Coroutine]):
+    """The ready queue of a hub that has a host."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host.hub.ready)
+        self._host = host
+        self._hub = host.hub
+        self._main = host.hub.main
+
+    def append(self, coroutine: Coroutine) -> None:
+        """Queue it; wake the task, if it is a guest; see to it that a turn comes."""
+        if isinstance(coroutine, Guest):
+            self._host.wake(coroutine)
+            return
+        super().append(coroutine)
+        if not self._hub.is_turning and coroutine is not self._main:
+            self._host.poke()
+
+    def remove(self, coroutine: Coroutine) -> None:
+        """Take it out again."""
+        if isinstance(coroutine, Guest):
+            coroutine.is_due = False
+        else:
+            super().remove(coroutine)
+
+
+class _Timers(Timers[Coroutine]):
+    """The timers of a hub that has a host, which is told of the soonest."""
+
+    __slots__ = ("_host",)
+
+    def __init__(self, host: Host) -> None:
+        super().__init__()
+        self._host = host
+
+    def add(self, when: int, item: Coroutine) -> Timer[Coroutine]:
+        """As `Timers.add`."""
+        if when < self._host.alarm_at:
+            self._host.ring_at(when)
+        return super().add(when, item)
+
+
+class Host:
+    """A loop whose guest a hub is. One subclass for each kind of loop.
+
+    Attributes:
+        hub: the guest.
+        alarm_at: when the next alarm is due, in ms; NEVER if there is none.
+        checks_each_call: a canceled task must not even make a call that needn't wait.
+        cancellation: what the loop raises in a task that it cancels.
+    """
+
+    checks_each_call: bool = False
+    cancellation: type[BaseException]
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self.alarm_at = NEVER
+        self._is_poked = False
+        self._own = hub.ready, hub.timers
+        hub.ready = _Queue(self)
+        hub.timers = _Timers(self)
+        hub.timers.take_over(self._own[1])
+        hub.host = self
+
+    def leave_if_over(self) -> None:
+        """Leave, if the loop has ended for good."""
+        if self.is_over():
+            self.leave()
+
+    def leave(self) -> None:
+        """Let the hub be on its own again. Again: no effect."""
+        hub = self.hub
+        if hub.host is self:
+            hub.host = None
+            ready, timers = self._own
+            ready.clear()
+            ready.extend(hub.ready)
+            timers.take_over(hub.timers)
+            hub.ready, hub.timers = ready, timers
+
+    # For the loop's callbacks.
+
+    def turn(self) -> None:
+        """Let the hub run what it can; then see when it must again."""
+        self._is_poked = False
+        self.alarm_at = NEVER
+        until = self.hub.turn()
+        if until == 0:
+            self.poke()
+        elif until > 0:
+            self.ring_at(until)
+
+    def poke(self) -> None:
+        """Have a turn come soon."""
+        if not self._is_poked:
+            self._is_poked = True
+            self.call_turn_soon()
+
+    def ring_at(self, when: int) -> None:
+        """Have a turn come at *when*, in ms, at the latest."""
+        self.alarm_at = when
+        self.call_turn_at(when)
+
+    # What the loop must be able to do.
+
+    @abstractmethod
+    def is_running(self) -> bool:
+        """Tell whether this very loop is the one that runs in this thread now."""
+
+    @abstractmethod
+    def is_over(self) -> bool:
+        """Tell whether the loop has ended for good."""
+
+    @abstractmethod
+    def call_turn_soon(self) -> None:
+        """Call `turn` in the loop's next round."""
+
+    @abstractmethod
+    def call_turn_at(self, when: int) -> None:
+        """Call `turn` at *when*; replaces an earlier order."""
+
+    @abstractmethod
+    def wake(self, guest: Guest) -> None:
+        """Let *guest*'s task go on; if it does not sleep, note that it `is_due`."""

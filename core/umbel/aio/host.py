@@ -1,0 +1,180 @@
+"""A loop of asyncio or trio as the host of a hub, and how its tasks wait."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final, TypeVar, cast
+
+from umbel._kernel.hosting import Errand, Guest, Host
+from umbel._kernel.hub import BUDGET
+from umbel.errors import BusyError, Canceled, DeadlineError
+
+if TYPE_CHECKING:
+    from umbel.fd import Readiness
+
+
+R = TypeVar("R")
+
+#: Stands for a deadline that has passed: 0 tries once, too.
+LATE: Final = 0
+
+
+class AioHost(Host):
+    """A loop whose tasks await umbel's verbs."""
+
+    @abstractmethod
+    def suspend(self, guest: Guest) -> Awaitable[object]:
+        """Let the calling task sleep until *guest* is woken, or the task canceled."""
+
+    @abstractmethod
+    async def suspend_shielded(self, guest: Guest) -> None:
+        """Let it sleep until *guest* is woken, whatever happens to the task."""
+
+    @abstractmethod
+    async def pass_on(self) -> None:
+        """Let the loop's other tasks run once, and the calling one be canceled."""
+
+    @abstractmethod
+    async def check(self) -> None:
+        """Raise the loop's cancellation if the calling task is canceled."""
+
+    @abstractmethod
+    def begin(
+        self,
+        awaitable: Awaitable[R],
+        tell: Callable[[R | None, BaseException | None], None],
+    ) -> Callable[[], object]:
+        """Start a task that awaits *awaitable*, and tells what came of it.
+
+        Returns:
+            what cancels it.
+        """
+
+    async def pause(self) -> None:
+        """Be fair, where the budget is spent; be canceled, where each call must be."""
+        if self.hub.budget < 0:
+            self.hub.budget = BUDGET
+            await self.pass_on()
+        else:
+            await self.check()
+
+    # The awaitable twins of Hub.park, Watch.wait_in and Watch.wait_out.
+
+    async def park(self, guest: Guest, deadline: int) -> None:
+        """Let the calling task sleep until *guest* is unparked.
+
+        Raises:
+            DeadlineError: ETIMEDOUT, *deadline* came first.
+            OSError: EBADF, or whatever else the guest was interrupted with.
+        """
+        timers = self.hub.timers
+        timer = timers.add(deadline, guest) if deadline >= 0 else None
+        guest.outcome = None
+        guest.is_parked = True
+        try:
+            await self.suspend(guest)
+        finally:
+            guest.is_parked = False
+            guest.sleep = None
+            if timer is not None:
+                timers.cancel(timer)
+        guest.raise_outcome()
+
+    async def wait_in(self, guest: Guest, readiness: Readiness, deadline: int) -> None:
+        """Return once there may be something to receive."""
+        watch = readiness.watch_in(self.hub)
+        if self._is_late(deadline):
+            self.hub.collect(0)
+            deadline = LATE
+        if watch.readable or watch.has_ended:
+            watch.readable = False
+            return
+        if deadline == LATE:
+            raise DeadlineError
+        if watch.reader is not None and watch.reader.is_parked:
+            raise BusyError
+        watch.reader = guest
+        try:
+            await self.park(guest, deadline)
+        except BaseException:
+            # Canceled just as the edge came: the next one needs it.
+            watch.readable |= watch.reader is not guest
+            raise
+        finally:
+            if watch.reader is guest:
+                watch.reader = None
+
+    async def wait_out(self, guest: Guest, readiness: Readiness, deadline: int) -> None:
+        """Return once there may be room to send."""
+        watch = readiness.watch_in(self.hub)
+        if self._is_late(deadline):
+            self.hub.collect(0)
+            deadline = LATE
+        if watch.writable:
+            watch.writable = False
+            return
+        if deadline == LATE:
+            raise DeadlineError
+        if watch.writer is not None and watch.writer.is_parked:
+            raise BusyError
+        watch.writer = guest
+        try:
+            await self.park(guest, deadline)
+        except BaseException:
+            watch.writable |= watch.writer is not guest
+            raise
+        finally:
+            if watch.writer is guest:
+                watch.writer = None
+
+    def _is_late(self, deadline: int) -> bool:
+        return deadline >= 0 and deadline <= self.hub.clock()
+
+    # Blocking code in a task.
+
+    async def run(self, call: Callable[[], R]) -> R:
+        """Run *call*, which may block, on a carrier, while the loop goes on.
+
+        When the task is canceled, so is what it runs: a blocking call raises `Canceled`
+        there, and once it has come to its end, the loop's own cancellation goes on.
+        """
+        errand = Errand(self.hub, call)
+        errand.start()
+        canceled: BaseException | None = None
+        while not errand.is_over:
+            try:
+                await self._sleep(errand, is_shielded=canceled is not None)
+            except BaseException as error:  # noqa: BLE001 - raised below
+                canceled = error
+                self.hub.interrupt(errand, Canceled())
+            errand.is_due = False
+            errand.sleep = None
+            errand.go_on()
+            if isinstance(canceled, GeneratorExit):
+                break  # the loop was closed: there is no waiting any more
+        try:
+            if canceled is not None:
+                _tell(canceled, errand.error)
+                raise canceled
+            if errand.error is not None:
+                raise errand.error
+            return cast("R", errand.value)
+        finally:
+            # Their tracebacks must not refer to themselves.
+            del canceled, errand
+
+    async def _sleep(self, errand: Errand, *, is_shielded: bool) -> None:
+        if errand.is_due:
+            await self.pass_on()
+        elif is_shielded:
+            await self.suspend_shielded(errand)
+        else:
+            await self.suspend(errand)
+
+
+def _tell(canceled: BaseException, error: BaseException | None) -> None:
+    """Let the loop's cancellation carry what umbel's knows of bytes and of the peer."""
+    if isinstance(error, Canceled):
+        canceled.bytes_done = error.bytes_done  # type: ignore[attr-defined]
+        canceled.report = error.report  # type: ignore[attr-defined]

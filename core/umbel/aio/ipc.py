@@ -1,0 +1,187 @@
+"""libdill's IPC and TCP calls, awaitable; contracts as of their blocking twins.
+
+Those that never wait (`ipc_listen`, `ipc_pair`, `ipc_fromfd`, …) are plain functions.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import umbel.ipc as blocking
+import umbel.tcp as blocking_tcp
+from umbel.aio.hosts import run_blocking
+from umbel.aio.listener import (
+    AnyListener,
+    AsyncListenerHandle,
+    as_async,
+)
+from umbel.aio.stream import AnyStream, AsyncStreamHandle
+from umbel.deadline import FOREVER
+from umbel.handle import recast
+from umbel.ipaddr import IpAddress
+from umbel.ipc import Path
+from umbel.listener import ListenerHandle
+from umbel.memory import Memory
+from umbel.report import CloseReport
+from umbel.stream import StreamHandle
+from umbel.verbs import BACKLOG
+
+
+def ipc_listen(path: Path, backlog: int = BACKLOG) -> AsyncListenerHandle:
+    """Listen at *path*, as `umbel.ipc_listen`."""
+    return as_async(blocking.ipc_listen(path, backlog))
+
+
+def ipc_pair() -> tuple[AsyncStreamHandle, AsyncStreamHandle]:
+    """Make two local streams, as `umbel.ipc_pair`."""
+    left, right = blocking.ipc_pair()
+    return as_async(left), as_async(right)
+
+
+def ipc_fromfd(fd: int) -> AsyncStreamHandle:
+    """Take over a connected local socket, as `umbel.ipc_fromfd`."""
+    return as_async(blocking.ipc_fromfd(fd))
+
+
+def ipc_listener_fromfd(fd: int) -> AsyncListenerHandle:
+    """Take over a listening local socket, as `umbel.ipc_listener_fromfd`."""
+    return as_async(blocking.ipc_listener_fromfd(fd))
+
+
+async def ipc_accept(handle: AnyListener, deadline: int = FOREVER) -> AsyncStreamHandle:
+    """Accept the next stream, as `umbel.ipc_accept`."""
+    found = await run_blocking(blocking.ipc_accept, _listener(handle), deadline)
+    return recast(found, AsyncStreamHandle)
+
+
+async def ipc_connect(path: Path, deadline: int = FOREVER) -> AsyncStreamHandle:
+    """Connect to the listener at *path*, as `umbel.ipc_connect`."""
+    found = await run_blocking(blocking.ipc_connect, path, deadline)
+    return recast(found, AsyncStreamHandle)
+
+
+async def ipc_done(handle: AnyStream, deadline: int = FOREVER) -> None:
+    """End our direction, as `umbel.ipc_done`."""
+    await run_blocking(blocking.ipc_done, _stream(handle), deadline)
+
+
+async def ipc_close(
+    handle: AnyStream | AnyListener, deadline: int = FOREVER
+) -> CloseReport:
+    """Close in good order, as `umbel.ipc_close`; closed also when canceled."""
+    return await run_blocking(blocking.ipc_close, _either(handle), deadline)
+
+
+async def ipc_sendfd(handle: AnyStream, fd: int, deadline: int = FOREVER) -> None:
+    """Send a copy of a descriptor, as `umbel.ipc_sendfd`."""
+    await run_blocking(blocking.ipc_sendfd, _stream(handle), fd, deadline)
+
+
+async def ipc_recvfd(handle: AnyStream, deadline: int = FOREVER) -> int:
+    """Receive a descriptor, which is yours, as `umbel.ipc_recvfd`."""
+    return await run_blocking(blocking.ipc_recvfd, _stream(handle), deadline)
+
+
+# In the memory of one process.
+
+
+def ipc_listen_mem(
+    name: str, backlog: int = BACKLOG, mem: Memory | None = None
+) -> AsyncListenerHandle:
+    """Listen under a name in *mem*, as `umbel.ipc_listen_mem`."""
+    return as_async(blocking.ipc_listen_mem(name, backlog, mem))
+
+
+def ipc_pair_mem(
+    mem: Memory | None = None,
+) -> tuple[AsyncStreamHandle, AsyncStreamHandle]:
+    """Make two streams in *mem*, as `umbel.ipc_pair_mem`."""
+    left, right = blocking.ipc_pair_mem(mem)
+    return as_async(left), as_async(right)
+
+
+def ipc_fromfd_mem(fd: int, mem: Memory | None = None) -> AsyncStreamHandle:
+    """Take over a connected local socket, as `umbel.ipc_fromfd_mem`."""
+    return as_async(blocking.ipc_fromfd_mem(fd, mem))
+
+
+def ipc_listener_fromfd_mem(fd: int, mem: Memory | None = None) -> AsyncListenerHandle:
+    """Take over a listening local socket, as `umbel.ipc_listener_fromfd_mem`."""
+    return as_async(blocking.ipc_listener_fromfd_mem(fd, mem))
+
+
+async def ipc_accept_mem(
+    handle: AnyListener, mem: Memory | None = None, deadline: int = FOREVER
+) -> AsyncStreamHandle:
+    """Accept the next stream, as `umbel.ipc_accept_mem`."""
+    call = blocking.ipc_accept_mem
+    found = await run_blocking(call, _listener(handle), mem, deadline)
+    return recast(found, AsyncStreamHandle)
+
+
+async def ipc_connect_mem(
+    name: str, mem: Memory | None = None, deadline: int = FOREVER
+) -> AsyncStreamHandle:
+    """Connect to the listener of that name, as `umbel.ipc_connect_mem`."""
+    found = await run_blocking(blocking.ipc_connect_mem, name, mem, deadline)
+    return recast(found, AsyncStreamHandle)
+
+
+# Over TCP.
+
+
+def tcp_listen(address: IpAddress, backlog: int = BACKLOG) -> AsyncListenerHandle:
+    """Listen at *address*, as `umbel.tcp_listen`."""
+    return as_async(blocking_tcp.tcp_listen(address, backlog))
+
+
+def tcp_fromfd(fd: int) -> AsyncStreamHandle:
+    """Take over a connected TCP socket, as `umbel.tcp_fromfd`."""
+    return as_async(blocking_tcp.tcp_fromfd(fd))
+
+
+def tcp_listener_fromfd(fd: int) -> AsyncListenerHandle:
+    """Take over a listening TCP socket, as `umbel.tcp_listener_fromfd`."""
+    return as_async(blocking_tcp.tcp_listener_fromfd(fd))
+
+
+async def tcp_accept(
+    handle: AnyListener, deadline: int = FOREVER
+) -> tuple[AsyncStreamHandle, IpAddress]:
+    """Accept the next stream, and tell whose it is, as `umbel.tcp_accept`."""
+    call = blocking_tcp.tcp_accept
+    found, address = await run_blocking(call, _listener(handle), deadline)
+    return recast(found, AsyncStreamHandle), address
+
+
+async def tcp_connect(address: IpAddress, deadline: int = FOREVER) -> AsyncStreamHandle:
+    """Connect to the listener at *address*, as `umbel.tcp_connect`."""
+    found = await run_blocking(blocking_tcp.tcp_connect, address, deadline)
+    return recast(found, AsyncStreamHandle)
+
+
+async def tcp_done(handle: AnyStream, deadline: int = FOREVER) -> None:
+    """End our direction, as `umbel.tcp_done`."""
+    await run_blocking(blocking_tcp.tcp_done, _stream(handle), deadline)
+
+
+async def tcp_close(
+    handle: AnyStream | AnyListener, deadline: int = FOREVER
+) -> CloseReport:
+    """Close in good order, as `umbel.tcp_close`; closed also when canceled."""
+    return await run_blocking(blocking_tcp.tcp_close, _either(handle), deadline)
+
+
+# The blocking verbs' types keep others from calling them with an async handle.
+
+
+def _stream(handle: AnyStream) -> StreamHandle:
+    return cast("StreamHandle", handle)
+
+
+def _listener(handle: AnyListener) -> ListenerHandle:
+    return cast("ListenerHandle", handle)
+
+
+def _either(handle: AnyStream | AnyListener) -> StreamHandle | ListenerHandle:
+    return cast("StreamHandle | ListenerHandle", handle)

@@ -1,0 +1,171 @@
+"""Awaitable verbs on listeners and addresses; contracts as of their blocking twins."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import TypeAlias, cast, final, overload
+
+import umbel.listener as blocking
+from umbel import verbs
+from umbel._kernel.hosting import Guest
+from umbel.address import Address
+from umbel.aio.handle import AsyncHandle
+from umbel.aio.host import AioHost
+from umbel.aio.hosts import enter, run_blocking
+from umbel.aio.stream import AsyncStreamHandle
+from umbel.connection import Connection
+from umbel.deadline import FOREVER
+from umbel.errors import BadHandleError
+from umbel.handle import lookup, recast, register
+from umbel.listener import AcceptUse, ListenerHandle, Listening
+from umbel.plugins import is_wrapped
+from umbel.stream import StreamHandle
+from umbel.transport import ListenerAttempts, Stream
+from umbel.verbs import BACKLOG
+
+
+@final
+class AsyncListenerHandle(AsyncHandle):
+    """Names a listener. Its methods are the awaitable functions of the same name."""
+
+    async def accept(self, deadline: int = FOREVER) -> AsyncStreamHandle:
+        """Accept the next stream, as `accept`."""
+        return await accept(self, deadline)
+
+    @property
+    def address(self) -> Address:
+        """Where others can connect to it."""
+        return lookup(self, Listening).listener.address
+
+    async def __aiter__(self) -> AsyncIterator[AsyncStreamHandle]:
+        while True:
+            try:
+                stream = await accept(self)
+            except BadHandleError:
+                return  # closed meanwhile
+            yield stream
+
+
+#: What the verbs take: they work on the one table, whichever handle names the listener.
+AnyListener: TypeAlias = ListenerHandle | AsyncListenerHandle
+
+
+async def accept(handle: AnyListener, deadline: int = FOREVER) -> AsyncStreamHandle:
+    """Accept the next stream, as `umbel.accept`. A canceled one loses no stream."""
+    host = enter()
+    hub = host.hub
+    hub.budget -= 1
+    if hub.budget < 0 or host.checks_each_call:
+        await host.pause()
+    listening = lookup(handle, Listening)
+    attempts = listening.attempts
+    if attempts is None or is_wrapped("umbel_accept"):
+        call = partial(blocking.accept, cast("ListenerHandle", handle), deadline)
+        return recast(await host.run(call), AsyncStreamHandle)
+    me = Guest(hub)
+    with AcceptUse(me, listening):
+        stream = attempts.accept()
+        if stream is None:
+            stream = await _accept_later(host, me, attempts, deadline)
+        return _open(stream, listening)
+
+
+async def _accept_later(
+    host: AioHost, me: Guest, attempts: ListenerAttempts, deadline: int
+) -> Stream:
+    while True:
+        await host.wait_in(me, attempts.readiness, deadline)
+        stream = attempts.accept()
+        if stream is not None:
+            return stream
+
+
+def _open(stream: Stream, listening: Listening) -> AsyncStreamHandle:
+    try:
+        connection = Connection(stream, listening.listener.address, listening.transport)
+        return register(connection, AsyncStreamHandle)
+    except BaseException:
+        stream.abort()
+        raise
+
+
+async def connect(
+    address: str | Address, deadline: int = FOREVER, **options: object
+) -> AsyncStreamHandle:
+    """Connect to a listener at *address*, as `umbel.connect`."""
+    stream = await run_blocking(verbs.connect, address, deadline, **options)
+    return recast(stream, AsyncStreamHandle)
+
+
+def listen(
+    address: str | Address, backlog: int = BACKLOG, **options: object
+) -> AsyncListenerHandle:
+    """Listen at *address*, as `umbel.listen`. It never waits: nothing to await."""
+    return as_async(verbs.listen(address, backlog, **options))
+
+
+def pair(
+    scheme: str = "mem", **options: object
+) -> tuple[AsyncStreamHandle, AsyncStreamHandle]:
+    """Make two streams that are each other's peers, as `umbel.pair`. It never waits."""
+    left, right = verbs.pair(scheme, **options)
+    return as_async(left), as_async(right)
+
+
+# Between the two kinds of handles.
+
+
+@overload
+def as_async(handle: StreamHandle) -> AsyncStreamHandle: ...
+
+
+@overload
+def as_async(handle: ListenerHandle) -> AsyncListenerHandle: ...
+
+
+def as_async(
+    handle: StreamHandle | ListenerHandle,
+) -> AsyncStreamHandle | AsyncListenerHandle:
+    """Give a handle to the same object whose methods are awaited.
+
+    Args:
+        handle: a stream or a listener. It goes on naming the object, but no longer owns
+            it: that does the new one.
+
+    Returns:
+        a handle with the same number.
+
+    Raises:
+        BadHandleError: EBADF, *handle* is not open.
+
+    Source:
+        own.
+    """
+    if isinstance(handle, ListenerHandle):
+        return recast(handle, AsyncListenerHandle)
+    return recast(handle, AsyncStreamHandle)
+
+
+@overload
+def as_blocking(handle: AsyncStreamHandle) -> StreamHandle: ...
+
+
+@overload
+def as_blocking(handle: AsyncListenerHandle) -> ListenerHandle: ...
+
+
+def as_blocking(
+    handle: AsyncStreamHandle | AsyncListenerHandle,
+) -> StreamHandle | ListenerHandle:
+    """Give a handle to the same object whose methods block; see `as_async`.
+
+    Raises:
+        BadHandleError: EBADF, *handle* is not open.
+
+    Source:
+        own.
+    """
+    if isinstance(handle, AsyncListenerHandle):
+        return recast(handle, ListenerHandle)
+    return recast(handle, StreamHandle)

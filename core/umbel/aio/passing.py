@@ -1,0 +1,55 @@
+"""Awaitable verbs that pass descriptors and handles; contracts as of `umbel`'s."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+import umbel.passing as blocking
+from umbel.aio.hosts import run_blocking
+from umbel.aio.listener import AnyListener, AsyncListenerHandle, as_async
+from umbel.aio.stream import AnyStream, AsyncStreamHandle
+from umbel.deadline import FOREVER
+from umbel.listener import ListenerHandle
+from umbel.stream import StreamHandle
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+
+async def send_with_fds(
+    handle: AnyStream, data: Buffer, fds: Sequence[int], deadline: int = FOREVER
+) -> None:
+    """Send bytes with descriptors, as `umbel.send_with_fds`."""
+    await run_blocking(blocking.send_with_fds, _stream(handle), data, fds, deadline)
+
+
+async def receive_with_fds(
+    handle: AnyStream,
+    max_bytes: int = 65536,
+    max_fds: int = blocking.MOST_DESCRIPTORS,
+    deadline: int = FOREVER,
+) -> tuple[bytes, list[int]]:
+    """Receive bytes and the descriptors with them, as `umbel.receive_with_fds`."""
+    call = blocking.receive_with_fds
+    return await run_blocking(call, _stream(handle), max_bytes, max_fds, deadline)
+
+
+async def send_handle(
+    handle: AnyStream, moved: AnyStream | AnyListener, deadline: int = FOREVER
+) -> None:
+    """Move a stream or listener to the peer's process, as `umbel.send_handle`."""
+    either = cast("StreamHandle | ListenerHandle", moved)
+    await run_blocking(blocking.send_handle, _stream(handle), either, deadline)
+
+
+async def receive_handle(
+    handle: AnyStream, deadline: int = FOREVER
+) -> AsyncStreamHandle | AsyncListenerHandle:
+    """Receive a stream or listener, as `umbel.receive_handle`."""
+    found = await run_blocking(blocking.receive_handle, _stream(handle), deadline)
+    return as_async(found)
+
+
+def _stream(handle: AnyStream) -> StreamHandle:
+    return cast("StreamHandle", handle)

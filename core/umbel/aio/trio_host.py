@@ -1,0 +1,139 @@
+"""trio."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextvars import copy_context
+from typing import Final, TypeVar, cast
+
+import trio
+
+from umbel._kernel.hosting import NEVER, Guest
+from umbel._kernel.hub import Hub
+from umbel.aio.host import AioHost
+from umbel.errors import Canceled
+
+T = TypeVar("T")
+
+
+class TrioHost(AioHost):
+    """The trio loop that runs in this thread."""
+
+    checks_each_call = True
+    cancellation = trio.Cancelled
+
+    def __init__(self, hub: Hub) -> None:
+        descriptor = hub.fileno()
+        super().__init__(hub)
+        self._token: Final = trio.lowlevel.current_trio_token()
+        self._sleeper: trio.lowlevel.Task | None = None
+        self._must_turn = False
+        self._waiting = trio.CancelScope()
+        trio.lowlevel.spawn_system_task(self._turn_when_readable, descriptor)
+        trio.lowlevel.spawn_system_task(self._turn_when_poked)
+
+    def is_running(self) -> bool:
+        """As `Host.is_running`."""
+        if self.hub.host is not self or not trio.lowlevel.in_trio_run():
+            return False
+        return trio.lowlevel.current_trio_token() is self._token
+
+    def is_over(self) -> bool:
+        """As `Host.is_over`: when trio ends, its system tasks have left before."""
+        return False
+
+    async def _turn_when_readable(self, descriptor: int) -> None:
+        try:
+            while True:
+                with trio.CancelScope(deadline=self._due()) as self._waiting:
+                    await trio.lowlevel.wait_readable(descriptor)
+                if self.hub.host is not self:
+                    return
+                self.turn()
+        finally:
+            self.leave()
+
+    async def _turn_when_poked(self) -> None:
+        while True:
+            if not self._must_turn:
+                self._sleeper = trio.lowlevel.current_task()
+                await trio.lowlevel.wait_task_rescheduled(self._give_up)
+            self._must_turn = False
+            if self.hub.host is not self:
+                return
+            self.turn()
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def _give_up(self, _: object) -> trio.lowlevel.Abort:
+        self._sleeper = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def call_turn_soon(self) -> None:
+        """As `Host.call_turn_soon`."""
+        self._must_turn = True
+        sleeper, self._sleeper = self._sleeper, None
+        if sleeper is not None:
+            trio.lowlevel.reschedule(sleeper)
+
+    def call_turn_at(self, when: int) -> None:
+        """As `Host.call_turn_at`."""
+        self._waiting.deadline = self._due()
+
+    def _due(self) -> float:
+        if self.alarm_at == NEVER:
+            return float("inf")
+        return trio.current_time() + (self.alarm_at - self.hub.clock()) / 1000
+
+    async def suspend(self, guest: Guest) -> None:
+        """As `AioHost.suspend`."""
+        guest.sleep = trio.lowlevel.current_task()
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            guest.sleep = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def wake(self, guest: Guest) -> None:
+        """As `Host.wake`."""
+        task = cast("trio.lowlevel.Task | None", guest.sleep)
+        guest.sleep = None
+        if task is None:
+            guest.is_due = True
+        else:
+            trio.lowlevel.reschedule(task)
+
+    async def suspend_shielded(self, guest: Guest) -> None:
+        """As `AioHost.suspend_shielded`."""
+        with trio.CancelScope(shield=True):
+            await self.suspend(guest)
+
+    async def pass_on(self) -> None:
+        """As `AioHost.pass_on`."""
+        await trio.lowlevel.checkpoint()
+
+    async def check(self) -> None:
+        """As `AioHost.check`."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+
+    def begin(
+        self,
+        awaitable: Awaitable[T],
+        tell: Callable[[T | None, BaseException | None], None],
+    ) -> Callable[[], object]:
+        """As `AioHost.begin`."""
+        scope = trio.CancelScope()
+
+        async def wait() -> None:
+            outcome: tuple[T | None, BaseException | None] = None, Canceled()
+            with scope:
+                try:
+                    outcome = await awaitable, None
+                except trio.Cancelled:
+                    raise
+                except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+                    outcome = None, error
+            tell(*outcome)
+
+        trio.lowlevel.spawn_system_task(wait, context=copy_context())
+        return scope.cancel

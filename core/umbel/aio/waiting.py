@@ -1,0 +1,61 @@
+"""The way back: a coroutine of umbel's waits for something of its host's."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from umbel._kernel.hub import checkpoint
+from umbel.aio.host import AioHost
+from umbel.deadline import FOREVER
+from umbel.future import Future
+
+T = TypeVar("T")
+
+
+def wait(awaitable: Awaitable[T], deadline: int = FOREVER) -> T:
+    """Await something of the loop's in a coroutine of umbel's, which the loop hosts.
+
+    Also in what `run_blocking` runs. A task of its own awaits it.
+
+    Args:
+        awaitable: a coroutine of async/await, a future, a task.
+        deadline: see `umbel.deadline`.
+
+    Returns:
+        what it gave.
+
+    Raises:
+        DeadlineError: ETIMEDOUT. It was canceled, and has stopped.
+        Canceled: ECANCELED, the calling coroutine is being canceled. Likewise.
+        BaseException: what it raised.
+        RuntimeError: no loop hosts the calling coroutine, or it is the loop itself.
+
+    Source:
+        own; asgiref's async_to_sync without its threads.
+    """
+    me = checkpoint()
+    hub = me.hub
+    host = hub.host
+    if not isinstance(host, AioHost) or not host.is_running() or me is hub.main:
+        close = getattr(awaitable, "close", None)
+        if callable(close):
+            close()  # or Python would warn that it was never awaited
+        advice = "await it instead" if me is hub.main else "no loop hosts this thread"
+        message = (
+            f"umbel.aio.wait is for coroutines of umbel's in a host loop: {advice}"
+        )
+        raise RuntimeError(message)
+    future = Future[T](me)
+    cancel = host.begin(awaitable, future.end)
+    try:
+        future.wait(deadline)
+    except BaseException:
+        cancel()
+        was_shielded, me.is_shielded = me.is_shielded, True
+        try:
+            future.wait(FOREVER)
+        finally:
+            me.is_shielded = was_shielded
+        raise
+    return future.result()
