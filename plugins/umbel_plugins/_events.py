@@ -64,7 +64,7 @@ class Event:
             "duration": round(self.duration, DIGITS),
             "outcome": self.outcome,
             "errno": getattr(self.error, "errno", None),
-            "error": None if self.error is None else str(self.error),
+            "error": self.reason(),
         }
         if self.report is not None:
             found |= {
@@ -73,10 +73,17 @@ class Event:
             }
         return found
 
+    def reason(self) -> str | None:
+        """Say what went wrong."""
+        if self.error is None:
+            return None
+        return getattr(self.error, "strerror", None) or str(self.error)
+
     def describe(self) -> str:
         """Say it in one line, for people."""
         of = "" if self.handle is None else f" handle {self.handle}"
-        why = "" if self.error is None else f" ({self.error})"
+        reason = self.reason()
+        why = "" if reason is None else f" ({reason})"
         return (
             f"{self.name} {self.address}{of}: {self.outcome} "
             f"after {self.duration * 1000:.1f} ms{why}"

@@ -47,7 +47,9 @@ class _Direction:
     def draw_size(self, wanted: int, likelihood: float) -> int:
         """Say how many of *wanted* bytes may move at once."""
         if wanted > 1 and self.random.random() < likelihood:
-            return self.random.randint(1, wanted - 1)
+            # Small ones as often as large ones: a buffer is mostly larger than what
+            # has come.
+            return int((wanted - 1) ** self.random.random())
         return wanted
 
     def bytes_left(self, wanted: int) -> int:

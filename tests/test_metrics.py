@@ -1,0 +1,360 @@
+"""What the plugin metrics counts, read as Prometheus reads it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+pytest.importorskip("prometheus_client")
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+import umbel
+from tests.support import fill, pattern, run_python
+from umbel.plugins import add_plugin, remove_plugin
+from umbel_plugins import faults
+from umbel_plugins.metrics import MetricsPlugin
+
+
+@pytest.fixture(autouse=True)
+def registry() -> Iterator[CollectorRegistry]:
+    made = CollectorRegistry()
+    add_plugin(MetricsPlugin(made), "metrics")
+    yield made
+    remove_plugin("metrics")
+
+
+Values = dict[tuple[str, ...], float]
+
+
+def values(registry: CollectorRegistry, name: str, *labels: str) -> Values:
+    """Give the samples of a metric by some of its labels."""
+    text = generate_latest(registry).decode()
+    return {
+        tuple(sample.labels[label] for label in labels): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name
+    }
+
+
+def value(registry: CollectorRegistry, name: str, scheme: str) -> float:
+    return values(registry, name, "scheme")[scheme,]
+
+
+def test_what_is_opened_is_counted_by_verb(
+    registry: CollectorRegistry, listener: umbel.ListenerHandle, scheme: str
+) -> None:
+    for handle in (
+        umbel.connect(listener.address),
+        umbel.accept(listener),
+        *umbel.pair(scheme),
+    ):
+        umbel.hclose(handle)
+
+    assert values(registry, "umbel_opened_total", "scheme", "verb", "outcome") == {
+        (scheme, "listen", "ok"): 1,
+        (scheme, "connect", "ok"): 1,
+        (scheme, "accept", "ok"): 1,
+        (scheme, "pair", "ok"): 2,
+    }
+
+
+def test_adopted_sockets_are_counted(registry: CollectorRegistry) -> None:
+    ours, theirs = socket.socketpair()
+    waiting = socket.socket(socket.AF_UNIX)
+    waiting.bind("")
+    waiting.listen()
+    stream = umbel.ipc_fromfd(ours.detach())
+    listener = umbel.ipc_listener_fromfd(waiting.detach())
+
+    assert values(registry, "umbel_opened_total", "verb", "outcome") == {
+        ("adopt", "ok"): 2
+    }
+    assert value(registry, "umbel_open_streams", "ipc") == 1
+    umbel.hclose(stream)
+    umbel.hclose(listener)
+    theirs.close()
+
+
+def test_what_fails_to_open_is_counted_by_errno(registry: CollectorRegistry) -> None:
+    for _ in range(3):
+        with pytest.raises(ConnectionRefusedError):
+            umbel.connect("mem://nobody")
+    with pytest.raises(TypeError):
+        umbel.pair("mem", colour="red")
+
+    assert values(registry, "umbel_opened_total", "verb", "outcome") == {
+        ("connect", "ECONNREFUSED"): 3,
+        ("pair", "other"): 1,
+    }
+    assert values(registry, "umbel_errors_total", "verb", "errno") == {
+        ("connect", "ECONNREFUSED"): 3,
+        ("pair", "other"): 1,
+    }
+
+
+def test_open_streams_are_counted_up_and_down(
+    registry: CollectorRegistry, scheme: str
+) -> None:
+    left, right = umbel.pair(scheme)
+    assert value(registry, "umbel_open_streams", scheme) == 2
+
+    umbel.hclose(left)
+    assert value(registry, "umbel_open_streams", scheme) == 1
+
+    umbel.hclose(right)
+    assert value(registry, "umbel_open_streams", scheme) == 0
+
+
+def test_ends_are_told_apart(registry: CollectorRegistry, scheme: str) -> None:
+    left, right = umbel.pair(scheme)
+    umbel.done(right)
+    umbel.close(left)
+    umbel.hclose(right)
+    left, right = umbel.pair(scheme)
+    with pytest.raises(umbel.DeadlineError):
+        umbel.close(left, 0)
+    umbel.hclose(right)
+
+    assert values(registry, "umbel_closed_total", "outcome") == {
+        ("ok",): 1,
+        ("ETIMEDOUT",): 1,
+        ("aborted",): 2,
+    }
+    assert value(registry, "umbel_close_seconds_count", scheme) == 2
+    assert ("close", "ETIMEDOUT") in values(
+        registry, "umbel_errors_total", "verb", "errno"
+    )
+
+
+def test_a_stream_that_is_sent_on_is_not_aborted(registry: CollectorRegistry) -> None:
+    left, right = umbel.pair("ipc")
+    moved, peer = umbel.pair("ipc")
+    umbel.send_handle(left, moved)
+    received = umbel.receive_handle(right)
+
+    assert values(registry, "umbel_closed_total", "outcome") == {("sent",): 1}
+    assert value(registry, "umbel_open_streams", "ipc") == 4
+    for handle in (left, right, received, peer):
+        umbel.hclose(handle)
+
+
+def test_bytes_are_counted_whichever_way_they_go(
+    registry: CollectorRegistry, scheme: str
+) -> None:
+    left, right = umbel.pair(scheme)
+    umbel.bsend(left, pattern(10))
+    umbel.bsendl(left, [pattern(20), memoryview(pattern(40)).cast("I")])
+    umbel.brecv(right, 30)
+    umbel.brecv(right, bytearray(15))
+    umbel.brecv(right, umbel.Skip(5))
+    umbel.receive(right)
+
+    assert value(registry, "umbel_sent_bytes_total", scheme) == 70
+    assert value(registry, "umbel_received_bytes_total", scheme) == 70
+    umbel.hclose(left)
+    umbel.hclose(right)
+
+
+def test_bytes_that_travel_with_descriptors_are_counted(
+    registry: CollectorRegistry,
+) -> None:
+    left, right = umbel.pair("ipc")
+    umbel.send_with_fds(left, b"12345", [0])
+    _, (fd,) = umbel.receive_with_fds(right)
+    os.close(fd)
+
+    assert value(registry, "umbel_sent_bytes_total", "ipc") == 5
+    assert value(registry, "umbel_received_bytes_total", "ipc") == 5
+    umbel.hclose(left)
+    umbel.hclose(right)
+
+
+def test_bytes_of_a_send_that_failed_are_counted(registry: CollectorRegistry) -> None:
+    left, right = umbel.pair("ipc")
+    sent = fill(left)
+
+    assert value(registry, "umbel_sent_bytes_total", "ipc") == sent > 0
+    assert values(registry, "umbel_errors_total", "verb", "errno") == {
+        ("send", "ETIMEDOUT"): 1
+    }
+    umbel.hclose(left)
+    umbel.hclose(right)
+
+
+def test_bytes_that_are_discarded_in_a_close_were_received(
+    registry: CollectorRegistry,
+) -> None:
+    left, right = umbel.pair("ipc")
+    umbel.bsend(right, b"12345")
+    umbel.done(right)
+
+    assert umbel.close(left).discarded == 5
+
+    assert value(registry, "umbel_received_bytes_total", "ipc") == 5
+    umbel.hclose(right)
+
+
+def test_errors_of_receives_are_counted(registry: CollectorRegistry) -> None:
+    left, right = umbel.pair("ipc")
+    with pytest.raises(umbel.DeadlineError):
+        umbel.receive(left, deadline=0)
+    umbel.bsend(right, b"unread")
+    umbel.hclose(left)
+    with pytest.raises(umbel.BrokenStreamError):
+        umbel.receive(right)
+    umbel.hclose(right)
+
+    assert values(registry, "umbel_errors_total", "verb", "errno") == {
+        ("receive", "ETIMEDOUT"): 1,
+        ("receive", "ECONNRESET"): 1,
+    }
+
+
+def test_addresses_are_no_labels(registry: CollectorRegistry) -> None:
+    for number in range(5):
+        with umbel.listen(f"mem://name-of-it-{number}"):
+            pass
+
+    text = generate_latest(registry).decode()
+    assert "name-of-it" not in text
+    assert values(registry, "umbel_opened_total", "verb") == {("listen",): 5}
+
+
+def test_streams_that_many_threads_use_are_counted_exactly(
+    registry: CollectorRegistry, threads: ThreadPoolExecutor
+) -> None:
+    def use(_: int) -> None:
+        left, right = umbel.pair("mem")
+        for _ in range(50):
+            umbel.bsend(left, b"x")
+            umbel.brecv(right, 1)
+        umbel.hclose(left)
+        umbel.hclose(right)
+
+    list(threads.map(use, range(16)))
+
+    assert value(registry, "umbel_sent_bytes_total", "mem") == 800
+    assert value(registry, "umbel_received_bytes_total", "mem") == 800
+    assert value(registry, "umbel_open_streams", "mem") == 0
+
+
+@pytest.mark.parametrize("is_outside", [True, False], ids=["outside", "inside"])
+def test_metrics_go_with_faults_in_any_order(is_outside: bool) -> None:
+    registry = CollectorRegistry()
+    remove_plugin("metrics")
+    if is_outside:
+        add_plugin(MetricsPlugin(registry), "metrics")
+    with faults.plan(split_writes=1, close_timeouts=1):
+        if not is_outside:
+            add_plugin(MetricsPlugin(registry), "metrics")
+        left, right = umbel.pair("mem")
+        umbel.bsend(left, pattern(100))
+        umbel.done(right)
+        umbel.brecv(right, 100)
+        with pytest.raises(umbel.DeadlineError):
+            umbel.close(left)
+        umbel.hclose(right)
+    remove_plugin("faults")
+
+    assert value(registry, "umbel_open_streams", "mem") == 0
+    assert value(registry, "umbel_sent_bytes_total", "mem") == 100
+    assert values(registry, "umbel_closed_total", "outcome") == {
+        ("ETIMEDOUT" if is_outside else "ok",): 1,
+        ("aborted",): 1,
+    }
+
+
+def test_a_plugin_that_is_taken_out_leaves_the_registry_empty() -> None:
+    made = CollectorRegistry()
+    plugin = MetricsPlugin(made)
+    add_plugin(plugin, "another")
+    remove_plugin("another")
+
+    assert generate_latest(made) == b""
+
+    add_plugin(plugin, "another")
+    remove_plugin("another")
+
+
+# In a program.
+
+SERVED = """
+import socket, urllib.request, umbel
+for stream in umbel.pair("mem"):
+    umbel.hclose(stream)
+text = urllib.request.urlopen(f"http://{place}/metrics").read().decode()
+print('umbel_opened_total{outcome="ok",scheme="mem",verb="pair"} 2.0' in text)
+"""
+
+
+def free_place() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_the_environment_says_where_they_are_served() -> None:
+    place = free_place()
+
+    out = run_python(
+        f"place = {place!r}\n{SERVED}", UMBEL_PLUGINS="metrics", UMBEL_METRICS=place
+    )
+
+    assert out == "True\n"
+
+
+def test_a_forked_child_ends_though_its_parent_serves() -> None:
+    code = """
+import os, sys, umbel
+umbel.load_plugins("metrics")
+pid = os.fork()
+if not pid:
+    sys.exit(0)
+print(os.waitpid(pid, 0)[1])
+"""
+    assert run_python(code, UMBEL_METRICS=free_place()) == "0\n"
+
+
+def test_a_place_that_is_taken_does_not_stop_the_program() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        place = f"127.0.0.1:{server.getsockname()[1]}"
+        code = """
+import sys, umbel
+sys.stderr = sys.stdout
+umbel.load_plugins("metrics")
+"""
+        out = run_python(code, UMBEL_METRICS=place)
+
+    assert out.startswith(f"umbel: no metrics at {place}: ")
+
+
+@pytest.mark.parametrize("place", ["9464", "localhost", "localhost:http"])
+def test_a_place_that_is_none_is_einval(place: str) -> None:
+    code = """
+import umbel
+try:
+    umbel.load_plugins("metrics")
+except OSError as error:
+    print(error)
+"""
+    out = run_python(code, UMBEL_METRICS=place)
+
+    assert "write host:port" in out
+
+
+def test_without_the_library_the_error_says_what_to_install() -> None:
+    code = """
+import sys, umbel
+sys.modules["prometheus_client"] = None
+try:
+    umbel.load_plugins("metrics")
+except umbel.PluginError as error:
+    print("pip install 'umbel[metrics]'" in str(error))
+"""
+    assert run_python(code) == "True\n"
