@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import assert_type
 
 import umbel
@@ -9,6 +10,7 @@ from umbel.plugins import add_plugin, remove_plugin
 from umbel.spi import (
     AcceptContext,
     AdoptContext,
+    Answered,
     CloseContext,
     CloseReport,
     ConnectContext,
@@ -66,6 +68,15 @@ class Observer:
         self.seen.append(f"done {context.address.scheme}")
         return (yield)
 
+    @hookimpl.connect.wrapper
+    def refusing(self, context: ConnectContext) -> Answered[Stream]:
+        if context.address.location == "refused":
+            refusal = ConnectionRefusedError(errno.ECONNREFUSED, "not that one")
+            return (yield Outcome(error=refusal))
+        outcome = yield None
+        assert_type(outcome, Outcome[Stream])
+        return outcome
+
     @hookimpl.close.wrapper
     def closing(self, context: CloseContext) -> Wrapped[CloseReport]:
         outcome = yield
@@ -82,6 +93,10 @@ def main() -> None:
     with right, left:
         right.done()
         assert umbel.close(left) == umbel.CloseReport(True, 0)
+    try:
+        umbel.connect("mem://refused")
+    except ConnectionRefusedError as error:
+        assert error.errno == errno.ECONNREFUSED
     remove_plugin("observer")
     assert observer.seen == ["start", "pair mem", "done mem", "stop"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from umbel.spi import (
+    Answered,
     CloseContext,
     CloseReport,
     ConnectContext,
@@ -19,6 +20,27 @@ class Wrong:
     def yields_a_number(self, context: CloseContext) -> Wrapped[CloseReport]:
         outcome = yield 5  # error
         return outcome
+
+    @hookimpl.close.wrapper
+    def answers_though_it_only_watches(
+        self, context: CloseContext
+    ) -> Wrapped[CloseReport]:
+        outcome = yield Outcome(CloseReport())  # error
+        return outcome
+
+    @hookimpl.close.wrapper
+    def answers_with_the_value(self, context: CloseContext) -> Answered[CloseReport]:
+        outcome = yield CloseReport()  # error
+        return outcome
+
+    @hookimpl.connect.wrapper
+    def answers_with_another(self, context: ConnectContext) -> Answered[Stream]:
+        outcome = yield Outcome(CloseReport())  # error
+        return outcome
+
+    @hookimpl.connect.wrapper  # error
+    def answers_another_hook(self, context: ConnectContext) -> Answered[CloseReport]:
+        return (yield None)
 
     @hookimpl.close.wrapper
     def returns_a_report(self, context: CloseContext) -> Wrapped[CloseReport]:
