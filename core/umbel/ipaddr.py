@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import os
 import socket
 from typing import Final, NamedTuple, final
 
@@ -22,6 +23,10 @@ IPADDR_PREF_IPV4: Final = 3
 IPADDR_PREF_IPV6: Final = 4
 
 _LAST_PORT: Final = 65535
+#: IFNAMSIZ of netdevice(7), without the NUL.
+_LONGEST_INTERFACE: Final = 15
+#: What getaddrinfo says of a name that nobody has, or that has no such address.
+_UNKNOWN: Final = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", None))
 
 
 @final
@@ -63,6 +68,13 @@ def _check_port(port: object) -> int:
     return port
 
 
+def _check_name(name: object) -> str:
+    if not isinstance(name, str):
+        message = f"a name or number is a str, not {name!r}"
+        raise TypeError(message)
+    return name
+
+
 def _read(text: str) -> str | None:
     try:
         return str(ipaddress.ip_address(text))
@@ -96,7 +108,7 @@ def ipaddr_local(name: str | None, port: int, mode: int = 0) -> IpAddress:
     _check_port(port)
     if name is None:
         return IpAddress("0.0.0.0" if families[0] == 4 else "::", port)
-    number = _read(name)
+    number = _read(_check_name(name))
     if number is not None and _version(number) in families:
         return IpAddress(number, port)
     for family in families:
@@ -110,8 +122,11 @@ def ipaddr_local(name: str | None, port: int, mode: int = 0) -> IpAddress:
 def _interface_ipv4(name: str) -> str | None:
     import fcntl
 
+    raw = os.fsencode(name)
+    if len(raw) > _LONGEST_INTERFACE or b"\0" in raw:
+        return None
     siocgifaddr = 0x8915  # netdevice(7); Python does not name it
-    request = name.encode()[:15].ljust(256, b"\0")
+    request = raw.ljust(256, b"\0")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         try:
             answer = fcntl.ioctl(sock.fileno(), siocgifaddr, request)
@@ -158,7 +173,11 @@ def ipaddr_remote(
     Source:
         libdill ipaddr_remote(3).
     """
-    return ipaddr_remotes(name, port, mode, deadline)[0]
+    found = ipaddr_remotes(name, port, mode, deadline)
+    if not found:
+        message = f"{name!r} is unknown, or has no address of the wanted kind"
+        raise system_error(errno.EADDRNOTAVAIL, message)
+    return found[0]
 
 
 def ipaddr_remotes(
@@ -173,10 +192,11 @@ def ipaddr_remotes(
         deadline: see `umbel.deadline`.
 
     Returns:
-        one address or more.
+        the addresses; none if the name is unknown, or has none of the wanted kind.
 
     Raises:
-        OSError: as `ipaddr_remote`.
+        OSError: EINVAL, the port or mode makes no sense; EADDRNOTAVAIL, the look-up
+            failed, so that nothing is known.
         DeadlineError: ETIMEDOUT, the look-up took too long.
         Canceled: ECANCELED, the calling coroutine is being canceled.
 
@@ -187,18 +207,14 @@ def ipaddr_remotes(
     if _check_port(port) == 0:
         message = "port 0 can't be connected to: give 1 to 65535"
         raise system_error(errno.EINVAL, message)
-    number = _read(name)
+    number = _read(_check_name(name))
     hosts = _look_up(name, deadline) if number is None else [number]
-    found = [
+    return [
         IpAddress(host, port)
         for family in families
         for host in hosts
         if _version(host) == family
     ]
-    if not found:
-        message = f"{name!r} has no address of the wanted kind"
-        raise system_error(errno.EADDRNOTAVAIL, message)
-    return found
 
 
 def _look_up(name: str, deadline: int) -> list[str]:
@@ -206,13 +222,30 @@ def _look_up(name: str, deadline: int) -> list[str]:
 
     def resolve() -> list[str]:
         found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-        return [str(where[0]) for _, _, _, _, where in found]
+        hosts = [_host_of(where) for _, _, _, _, where in found]
+        return list(dict.fromkeys(hosts))  # a file of hosts may name one twice
 
     try:
         return to_thread(resolve, deadline)
+    except ValueError:
+        return []  # too long, or with a NUL: it can't be anybody's
     except socket.gaierror as error:
-        message = f"the name {name!r} is unknown: {error.strerror}"
+        if error.errno in _UNKNOWN:
+            return []
+        message = f"looking up {name!r} failed: {error.strerror}"
         raise system_error(errno.EADDRNOTAVAIL, message) from None
+
+
+def _host_of(where: tuple[object, ...]) -> str:
+    host, _, *rest = where
+    index = rest[1] if len(rest) == 2 else 0
+    if not isinstance(index, int) or not index:
+        return str(host)
+    # A link's own address means something only with the link's name (RFC 4007).
+    try:
+        return f"{host}%{socket.if_indextoname(index)}"
+    except OSError:
+        return f"{host}%{index}"  # it is gone
 
 
 def ipaddr_str(address: IpAddress) -> str:

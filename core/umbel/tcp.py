@@ -7,6 +7,7 @@ from typing import Final
 from umbel.address import Address
 from umbel.adoption import adopt_listener, adopt_stream, require_scheme
 from umbel.deadline import FOREVER
+from umbel.errors import BrokenStreamError
 from umbel.handle import close, hquery
 from umbel.ipaddr import IpAddress
 from umbel.listener import ListenerHandle, accept
@@ -54,20 +55,25 @@ def tcp_accept(
     Raises:
         BadHandleError: EBADF, *handle* is not open, or was closed meanwhile.
         NotSupportedError: ENOTSUP, it is not a TCP listener.
+        BusyError: EBUSY, another coroutine is accepting from it.
         DeadlineError: ETIMEDOUT, nobody connected in time.
-        BrokenStreamError: ECONNRESET, the peer has gone since.
         Canceled: ECANCELED, the calling coroutine is being canceled.
+        OSError: EMFILE, ENFILE: no descriptor is left. The listener lives on.
 
     Source:
-        libdill tcp_accept(3). Differs: the address is returned, not filled in.
+        libdill tcp_accept(3). Differs: the address is returned, not filled in; a peer
+        that has broken off before it was accepted has none, and is passed over.
     """
     _require_tcp(handle)
-    stream = accept(handle, deadline)
-    try:
-        return stream, _read(hquery(stream, Names).remote)
-    except BaseException:
-        stream.abort()
-        raise
+    while True:
+        stream = accept(handle, deadline)
+        try:
+            return stream, _read(hquery(stream, Names).remote)
+        except BrokenStreamError:
+            stream.abort()
+        except BaseException:
+            stream.abort()
+            raise
 
 
 def tcp_connect(address: IpAddress, deadline: int = FOREVER) -> StreamHandle:

@@ -151,33 +151,51 @@ def _split(address: Address) -> tuple[str, int]:
 
 def _address_of(name: tuple[object, ...]) -> Address:
     """Make the address of what getsockname or getpeername gave."""
-    return _join(str(name[0]), int(str(name[1])))
-
-
-def _join(host: str, port: int) -> Address:
-    shown = f"[{host}]" if ":" in host else host
+    host, port, *rest = name
+    shown = f"[{host}{_zone(rest)}]" if ":" in str(host) else host
     return Address("tcp", f"{shown}:{port}")
+
+
+def _zone(rest: Sequence[object]) -> str:
+    # A link's own address means something only with the link's name (RFC 4007).
+    index = rest[1] if len(rest) == 2 else 0
+    if not isinstance(index, int) or not index:
+        return ""
+    try:
+        return f"%{socket.if_indextoname(index)}"
+    except OSError:
+        return f"%{index}"  # it is gone
+
+
+def _numeric(host: str, port: int) -> Target | None:
+    """Read a number, of an interface for one; None if it is a name. Never waits."""
+    try:
+        ipaddress.ip_address(host)
+        found = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        )
+    except (ValueError, socket.gaierror):
+        return None
+    family, _, _, _, where = found[0]
+    return family, where
 
 
 def _look_up(host: str, port: int, context: ConnectContext) -> list[Target]:
     """Give the addresses of a name, the resolver's favourite first."""
-    try:
-        number = ipaddress.ip_address(host)
-    except ValueError:
-        pass
-    else:
-        family = socket.AF_INET6 if number.version == 6 else socket.AF_INET
-        return [(family, (host, port))]
+    number = _numeric(host, port)
+    if number is not None:
+        return [number]
     try:
         found = umbel.to_thread(
             lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM),
             context.deadline,
         )
-    except socket.gaierror as error:
-        message = f"{context.address}: the name {host!r} is unknown: {error.strerror}"
+    except (socket.gaierror, ValueError) as error:  # ValueError: no name at all
+        cause = error.strerror if isinstance(error, OSError) else error
+        message = f"{context.address}: the name {host!r} is unknown: {cause}"
         raise system_error(errno.EHOSTUNREACH, message) from None
     targets: list[Target] = [(family, where) for family, _, _, _, where in found]
-    return _alternate(targets)
+    return _alternate(list(dict.fromkeys(targets)))
 
 
 def _alternate(targets: Sequence[Target]) -> list[Target]:
@@ -213,12 +231,11 @@ def _listen(
 ) -> TcpListener:
     if host == "localhost":
         host = "127.0.0.1"
-    try:
-        number = ipaddress.ip_address(host or "0.0.0.0")
-    except ValueError:
+    number = _numeric(host or "0.0.0.0", port)
+    if number is None:
         message = f"{context.address}: listen at a number, as looking up a name waits"
-        raise system_error(errno.EINVAL, message) from None
-    family = socket.AF_INET6 if number.version == 6 else socket.AF_INET
+        raise system_error(errno.EINVAL, message)
+    family, where = number
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         # Connections of a stopped server, in TIME_WAIT, are no reason to wait for.
@@ -226,7 +243,7 @@ def _listen(
         if options.get("reuseport"):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         try:
-            sock.bind((str(number), port))
+            sock.bind(where)
             sock.listen(context.backlog)
         except OSError as error:
             raise _explain(error, context.address) from None
@@ -292,6 +309,7 @@ def _reach_first(targets: Sequence[Target], deadline: int) -> socket.socket:
     """Connect to whichever address answers first; the others are given up."""
     ours, theirs = umbel.chmake(object)
     failures: list[OSError] = []
+    came: object = None
     left = list(targets)
 
     def attempt(target: Target) -> None:
@@ -323,7 +341,10 @@ def _reach_first(targets: Sequence[Target], deadline: int) -> socket.socket:
                 failures.append(came)
         finally:
             attempts.abort()
-    raise failures[0]
+    try:
+        raise failures[0]
+    finally:
+        del came, failures  # or the error's traceback would refer to the error
 
 
 def _head_start(deadline: int) -> int:
