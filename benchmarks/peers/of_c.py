@@ -1,0 +1,11 @@
+"""C: what the machine can do. The process becomes the compiled program."""
+
+from __future__ import annotations
+
+import os
+
+from benchmarks.model import Job
+
+
+def run(variant: str, job: Job) -> None:
+    os.execv(variant or os.environ["UMBEL_ECHO_SERVER"], ["echo_server", job.address])

@@ -1,0 +1,161 @@
+"""umbel: coroutines, threads, and both ends of a pair in one process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import umbel
+from benchmarks.child import report
+from benchmarks.model import Job
+from benchmarks.peers.of_sockets import BACKLOG
+
+REQUEST = b"x" * 64
+Handler = Callable[[umbel.StreamHandle], None]
+
+
+def echo(stream: umbel.StreamHandle) -> None:
+    while data := umbel.receive(stream):
+        umbel.bsend(stream, data)
+    umbel.hclose(stream)
+
+
+def answer(stream: umbel.StreamHandle) -> None:
+    umbel.bsend(stream, umbel.receive(stream, 1))
+    umbel.close(stream)
+
+
+def parked(stream: umbel.StreamHandle) -> None:
+    umbel.bsend(stream, b".")
+    umbel.receive(stream, 1)
+
+
+def sink(job: Job) -> Handler:
+    def handler(stream: umbel.StreamHandle) -> None:
+        while umbel.receive(stream, job.size):
+            pass
+        umbel.hclose(stream)
+
+    return handler
+
+
+def source(job: Job) -> Handler:
+    def handler(stream: umbel.StreamHandle) -> None:
+        data = bytes(job.size)
+        for _ in range(job.total // job.size):
+            umbel.bsend(stream, data)
+        umbel.hclose(stream)
+
+    return handler
+
+
+def listen(address: str) -> umbel.ListenerHandle:
+    scheme, _, place = address.partition(":")
+    where = f"ipc:{place}" if scheme == "unix" else f"tcp://127.0.0.1:{place}"
+    return umbel.listen(where, BACKLOG)
+
+
+def serve(variant: str, job: Job) -> None:
+    handlers = {
+        "echo": echo,
+        "answer": answer,
+        "parked": parked,
+        "sink": sink(job),
+        "source": source(job),
+    }
+    listener = listen(job.address)
+    if job.role == "idle":
+        idle(listener)
+    handler = handlers[job.role]
+    if variant == "threads" and job.role != "echo":
+        # One after the other, as the blocking sockets beside it do.
+        while True:
+            handler(umbel.accept(listener))
+    elif variant == "threads":
+        while True:
+            stream = umbel.accept(listener)
+            threading.Thread(target=handler, args=(stream,), daemon=True).start()
+    else:
+        with umbel.bundle() as bundle:
+            while True:
+                bundle.go(handler, umbel.accept(listener))
+
+
+def idle(listener: umbel.ListenerHandle) -> None:
+    """Greet, and keep: no coroutine waits on any of them."""
+    kept = []
+    while True:
+        stream = umbel.accept(listener)
+        umbel.bsend(stream, b".")
+        kept.append(stream)
+
+
+def pair(scheme: str) -> Callable[[int], None]:
+    def turns(count: int) -> None:
+        left, right = umbel.pair(scheme)
+        with umbel.go(echo, right):
+            for _ in range(count):
+                umbel.bsend(left, REQUEST)
+                umbel.receive(left)
+            umbel.hclose(left)
+
+    return turns
+
+
+def spawn(count: int) -> None:
+    def work() -> None:
+        pass
+
+    for _ in range(count // 100):
+        with umbel.bundle() as bundle:
+            for _ in range(100):
+                bundle.go(work)
+
+
+def channel(count: int) -> None:
+    left, right = umbel.chmake(int)
+
+    def send() -> None:
+        for value in range(count):
+            umbel.chsend(left, value)
+
+    with left, right, umbel.go(send):
+        for _ in range(count):
+            umbel.chrecv(right)
+
+
+def timer(count: int) -> None:
+    """A wait with a deadline that another coroutine ends long before it."""
+    left, right = umbel.chmake(int)
+
+    def send() -> None:
+        for value in range(count):
+            umbel.chsend(left, value)
+
+    with left, right, umbel.go(send):
+        for turn in range(count):
+            umbel.chrecv(right, umbel.within(60 + turn % 7))
+
+
+def switch(count: int) -> None:
+    def turn() -> None:
+        for _ in range(count // 2):
+            umbel.yield_()
+
+    with umbel.bundle() as bundle:
+        bundle.go(turn)
+        bundle.go(turn)
+
+
+def run(variant: str, job: Job) -> None:
+    inner = {
+        "pair": pair("mem" if variant == "mem" else "ipc"),
+        "spawn": spawn,
+        "channel": channel,
+        "timer": timer,
+        "switch": switch,
+    }
+    if job.role in inner:
+        report(inner[job.role], job.count)
+    else:
+        serve(variant, job)
