@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -17,6 +18,7 @@ from tests.support import (
     run_python,
     wait_until_blocked,
 )
+from umbel import aio
 from umbel.plugins import remove_plugin
 from umbel.testing.conformance import check
 from umbel_plugins import faults
@@ -240,6 +242,24 @@ def test_a_reset_closes_descriptors_that_nobody_can_get_any_more() -> None:
         with pytest.raises(ConnectionResetError):
             umbel.send_with_fds(left, b"d", [0])
         abort(left, right)
+
+
+def test_awaited_calls_have_the_faults_too() -> None:
+    async def use() -> list[int]:
+        await aio.bsend(left, DATA)
+        umbel.done(left)
+        return [len(piece) async for piece in aio_pieces(right)]
+
+    async def aio_pieces(stream: umbel.StreamHandle) -> AsyncIterator[bytes]:
+        while piece := await aio.receive(stream):
+            yield piece
+
+    with faults.plan(seed=7, short_reads=0.9):
+        left, right = umbel.pair("mem")
+        sizes = asyncio.run(use())
+        abort(left, right)
+
+    assert sizes == sizes_of_reads(7)
 
 
 def test_a_close_that_went_well_can_be_told_as_etimedout() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import umbel
 from tests.support import fill, pattern, run_python
+from umbel import aio
 from umbel.plugins import add_plugin, remove_plugin
 from umbel_plugins import faults
 from umbel_plugins.metrics import MetricsPlugin
@@ -338,6 +340,7 @@ umbel.load_plugins("metrics")
 def test_a_place_that_is_none_is_einval(place: str) -> None:
     code = """
 import umbel
+from umbel import aio
 try:
     umbel.load_plugins("metrics")
 except OSError as error:
@@ -358,3 +361,40 @@ except umbel.PluginError as error:
     print("pip install 'umbel[metrics]'" in str(error))
 """
     assert run_python(code) == "True\n"
+
+
+def test_bytes_of_awaited_calls_are_counted(registry: CollectorRegistry) -> None:
+    left, right = umbel.pair("ipc")
+
+    async def use() -> None:
+        await aio.bsend(left, b"12345")
+        await aio.brecv(right, 3)
+        await aio.receive(right)
+        umbel.hclose(left)
+        assert await aio.receive(right) == b""
+
+    asyncio.run(use())
+    umbel.hclose(right)
+
+    assert value(registry, "umbel_sent_bytes_total", "ipc") == 5
+    assert value(registry, "umbel_received_bytes_total", "ipc") == 5
+
+
+def test_errors_of_awaited_calls_are_counted(registry: CollectorRegistry) -> None:
+    left, right = umbel.pair("ipc")
+
+    async def use() -> None:
+        umbel.bsend(right, b"unread")
+        umbel.hclose(left)
+        with pytest.raises(umbel.BrokenStreamError):
+            await aio.receive(right)
+        with pytest.raises(umbel.BrokenStreamError):
+            await aio.bsend(right, b"x")
+
+    asyncio.run(use())
+    umbel.hclose(right)
+
+    assert values(registry, "umbel_errors_total", "verb", "errno") == {
+        ("receive", "ECONNRESET"): 1,
+        ("send", "ECONNRESET"): 1,
+    }

@@ -6,7 +6,7 @@ one, lest a Prometheus be filled by the peers of a single program.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, final
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -17,6 +17,7 @@ from umbel.spi import (
     DirectReceive,
     DirectSend,
     Stream,
+    StreamAttempts,
     Transfer,
 )
 from umbel_plugins._outcomes import outcome_name
@@ -182,7 +183,18 @@ class MeteredStream(StreamProxy):
 
     def direct_receive(self, found: DirectReceive) -> DirectReceive:
         """Count what goes the short way too."""
-        return DirectReceive(self._counting_receive(found.receive))
+        receive = found.receive
+
+        def counted(max_bytes: int, deadline: int) -> bytes:
+            try:
+                data = receive(max_bytes, deadline)
+            except BaseException as error:
+                self._meter.count_error("receive", error)
+                raise
+            self._meter.received.inc(len(data))
+            return data
+
+        return DirectReceive(counted)
 
     def direct_send(self, found: DirectSend) -> DirectSend:
         """Count what goes the short way too."""
@@ -197,6 +209,31 @@ class MeteredStream(StreamProxy):
             self._meter.sent.inc(len(buffer))
 
         return DirectSend(counted)
+
+    def attempts(self, found: StreamAttempts) -> StreamAttempts:
+        """Count what awaited calls move too; waiting is theirs, and so its errors."""
+        send, receive = found.send, found.receive
+
+        def counted_send(buffer: bytes | memoryview) -> int:
+            try:
+                count = send(buffer)
+            except BaseException as error:
+                self._count_unsent(error)
+                raise
+            self._meter.sent.inc(count)
+            return count
+
+        def counted_receive(max_bytes: int, may_have_come: bool) -> bytes | None:
+            try:
+                data = receive(max_bytes, may_have_come)
+            except BaseException as error:
+                self._meter.count_error("receive", error)
+                raise
+            if data:
+                self._meter.received.inc(len(data))
+            return data
+
+        return StreamAttempts(counted_receive, counted_send, found.readiness)
 
     def descriptor_passing(self, found: DescriptorPassing) -> DescriptorPassing:
         """Count the bytes that descriptors travel with."""
@@ -232,17 +269,3 @@ class MeteredStream(StreamProxy):
             release()
 
         return Transfer(found.fd, found.state, released)
-
-    def _counting_receive(
-        self, receive: Callable[[int, int], bytes]
-    ) -> Callable[[int, int], bytes]:
-        def counted(max_bytes: int, deadline: int) -> bytes:
-            try:
-                data = receive(max_bytes, deadline)
-            except BaseException as error:
-                self._meter.count_error("receive", error)
-                raise
-            self._meter.received.inc(len(data))
-            return data
-
-        return counted

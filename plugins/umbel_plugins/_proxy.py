@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-from umbel.spi import DescriptorPassing, DirectReceive, DirectSend, Stream, Transfer
+from umbel.spi import (
+    DescriptorPassing,
+    DirectReceive,
+    DirectSend,
+    Stream,
+    StreamAttempts,
+    Transfer,
+)
 
 T = TypeVar("T")
 
@@ -47,6 +54,8 @@ class StreamProxy:
             found = self.direct_receive(found)
         elif isinstance(found, DirectSend):
             found = self.direct_send(found)
+        elif isinstance(found, StreamAttempts):
+            found = self.attempts(found)
         elif isinstance(found, DescriptorPassing):
             found = self.descriptor_passing(found)
         elif isinstance(found, Transfer):
@@ -61,6 +70,10 @@ class StreamProxy:
         return None
 
     def direct_send(self, found: DirectSend) -> DirectSend | None:
+        """Give what stands in front of the inner stream's own."""
+        return None
+
+    def attempts(self, found: StreamAttempts) -> StreamAttempts | None:
         """Give what stands in front of the inner stream's own."""
         return None
 
