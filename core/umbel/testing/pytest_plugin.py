@@ -66,16 +66,31 @@ class ConformanceItem(pytest.Item):
         return self.case[0], None, self.name
 
 
+@pytest.hookimpl(tryfirst=True)  # so that -k and -m choose among these, too
 def pytest_collection_modifyitems(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
 ) -> None:
     """Add the behaviours of the transports that the option names."""
     for transport in config.getoption("--umbel-transport"):
+        _require_usable(transport)
         for number, driver in _parts():
             name = f"{transport}-{number:02}-{driver}"
-            item: ConformanceItem = ConformanceItem.from_parent(session, name=name)
+            item: ConformanceItem = ConformanceItem.from_parent(
+                session, name=name, nodeid=f"umbel::{name}"
+            )
             item.case = (transport, number, driver)
             items.append(item)
+
+
+def _require_usable(transport: str) -> None:
+    # Once for all, instead of in each test.
+    from umbel.testing.conformance import Subject
+
+    try:
+        Subject(transport)
+    except OSError as error:
+        message = f"--umbel-transport={transport}: {error}"
+        raise pytest.UsageError(message) from error
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -72,6 +72,17 @@ class Verdict(Record):
     reason: str = ""
     seconds: float = 0.0
 
+    def as_json(self) -> dict[str, object]:
+        """Give it as numbers and words: all of them, whatever came of it."""
+        return {
+            "number": self.number,
+            "title": self.title,
+            "driver": self.driver,
+            "state": self.state,
+            "reason": self.reason,
+            "seconds": round(self.seconds, 3),
+        }
+
 
 class Report(Record):
     """What came of all behaviours of one transport.
@@ -101,7 +112,7 @@ class Report(Record):
             "declared": dict(self.declared),
             **environment(),
             "passed": not self.failed,
-            "behaviours": [dict(vars(verdict)) for verdict in self.verdicts],
+            "behaviours": [verdict.as_json() for verdict in self.verdicts],
         }
 
 

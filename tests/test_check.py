@@ -1,0 +1,297 @@
+"""`umbel check`, and the kit under pytest: as the author of a transport runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from umbel.testing.conformance import BEHAVIOURS, DRIVERS, ELSEWHERE
+
+ROOT = Path(__file__).parent.parent
+
+#: A module and its entry point, as an installed distribution has them: a transport
+#: that is sound but for one thing.
+BROKEN = """
+from umbel.spi import Traits, hookimpl
+from umbel_transports.mem import MemTransport
+
+class Forgetful(MemTransport):
+    @hookimpl.traits
+    def traits(self):
+        return Traits("forgetful://{name}", shows_abort=True)
+
+transport = Forgetful()
+"""
+
+
+def install(folder: Path) -> None:
+    """Put a distribution that brings `forgetful` into *folder*."""
+    (folder / "forgetful.py").write_text(BROKEN)
+    info = folder / "forgetful_transport-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: forgetful-transport\nVersion: 1.0\n"
+    )
+    (info / "entry_points.txt").write_text(
+        "[umbel.transports.v1]\nforgetful = forgetful:transport\n"
+    )
+
+
+def run(
+    *command: str, folder: Path, path: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", *command],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(path or ""), "COLUMNS": "200"},
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def check(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return run("umbel", "check", *arguments, folder=folder, path=folder)
+
+
+# The command.
+
+
+def test_a_transport_that_passes_gives_a_report_and_status_0(tmp_path: Path) -> None:
+    done = check("mem", "--only", "1", "14", "35", "50", folder=tmp_path)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.findall(r"^ *(\d+)  (\w*) +(\S+)", done.stdout, re.MULTILINE) == [
+        *(("1", driver, "ok") for driver in DRIVERS),
+        *(("14", driver, "ok") for driver in DRIVERS),
+        ("35", "", "-"),
+        ("50", "threads", "-"),
+        ("50", "coroutines", "ok"),
+    ]
+    assert BEHAVIOURS[14].title in done.stdout
+    assert ELSEWHERE[35] in done.stdout
+
+
+def test_the_report_tells_what_was_tried_where_and_what_it_declares(
+    tmp_path: Path,
+) -> None:
+    report = check("mem", "--only", "1", folder=tmp_path).stdout
+
+    *_, declared, last = report.splitlines()
+    assert "umbel_listen" in declared
+    assert "DescriptorPassing, Fileno" in declared
+    assert "half_close" in declared
+    assert "shows_abort" not in declared
+    assert last.startswith("mem of umbel 0.1.0: 2 passed, 0 failed, 0 skipped")
+    assert "python 3" in last
+    assert os.uname().release in last
+
+
+def test_a_transport_that_fails_gives_status_1_and_names_the_behaviour(
+    tmp_path: Path,
+) -> None:
+    install(tmp_path)
+
+    done = check("forgetful", "--only", "1", "37", folder=tmp_path)
+
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.count(f"37  threads     FAILED  {BEHAVIOURS[37].title}") == 1
+    assert "declared to see none" in done.stdout
+    assert "forgetful of forgetful-transport 1.0: 2 passed, 2 failed" in done.stdout
+
+
+def test_json_gives_one_result_for_each_behaviour_and_driver(tmp_path: Path) -> None:
+    install(tmp_path)
+
+    done = check("forgetful", "--only", "1", "37", "50", "--json", folder=tmp_path)
+
+    report = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert report["scheme"] == "forgetful"
+    assert report["source"] == "forgetful-transport 1.0"
+    assert report["passed"] is False
+    assert {"umbel", "python", "system"} <= report.keys()
+    assert report["declared"]["shows_abort"] is True
+    assert [(b["number"], b["driver"], b["state"]) for b in report["behaviours"]] == [
+        (1, "threads", "passed"),
+        (1, "coroutines", "passed"),
+        (37, "threads", "failed"),
+        (37, "coroutines", "failed"),
+        (50, "threads", "skipped"),
+        (50, "coroutines", "passed"),
+    ]
+    for result in report["behaviours"]:
+        assert result["title"] == BEHAVIOURS[result["number"]].title
+        assert bool(result["reason"]) == (result["state"] != "passed")
+        assert result["seconds"] >= 0
+
+
+def test_all_behaviours_are_tried_unless_told_otherwise(tmp_path: Path) -> None:
+    # Those of one driver, since those of all are in tests/test_kit.py.
+    done = check("mem", "--driver", "coroutines", "--json", folder=tmp_path)
+
+    results = json.loads(done.stdout)["behaviours"]
+    assert [result["number"] for result in results] == list(range(1, 82))
+    assert done.returncode == 0, done.stdout
+    assert sum(result["seconds"] for result in results) < 30
+
+
+def test_a_template_says_where_to_listen(tmp_path: Path) -> None:
+    template = "ipc:{folder}/here-{name}"
+
+    done = check(template, "--only", "67", "76", folder=tmp_path)
+
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_template_that_can_not_be_used_fails_the_behaviours(tmp_path: Path) -> None:
+    done = check("ipc:/nowhere/at/all/{name}", "--only", "67", folder=tmp_path)
+
+    assert done.returncode == 1
+    assert "/nowhere/at/all" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "message"),
+    [
+        (["nothing"], "EPROTONOSUPPORT", "no transport for 'nothing' is installed"),
+        (["mem", "--only", "99"], "EINVAL", "99"),
+        (["mem", "--driver", "smoke"], "EINVAL", "smoke"),
+    ],
+    ids=["scheme", "number", "driver"],
+)
+def test_what_does_not_exist_is_one_line_and_the_errno(
+    tmp_path: Path, arguments: list[str], name: str, message: str
+) -> None:
+    done = check(*arguments, folder=tmp_path)
+
+    assert done.returncode not in (0, 1)
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert f"umbel check: {name}" in done.stderr
+    assert message in done.stderr
+
+
+# Under pytest, in a folder that has nothing to do with umbel.
+
+
+def run_pytest(
+    *arguments: str, folder: Path, path: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    options = ("-q", "-p", "no:cacheprovider")
+    return run("pytest", *options, *arguments, folder=folder, path=path)
+
+
+def outcomes(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
+    last = done.stdout.rstrip().rsplit("\n", 1)[-1]
+    return {state: int(count) for count, state in re.findall(r"(\d+) (\w+)", last)}
+
+
+@pytest.mark.slow
+def test_an_option_of_pytest_tries_all_behaviours(tmp_path: Path) -> None:
+    done = run_pytest("--umbel-transport=mem", folder=tmp_path)
+
+    found = outcomes(done)
+    assert done.returncode == 0, done.stdout
+    assert found["passed"] + found["skipped"] == len(BEHAVIOURS) * len(DRIVERS)
+    assert found["passed"] > 2 * found["skipped"]
+
+
+def test_behaviours_are_chosen_by_name_as_all_tests(tmp_path: Path) -> None:
+    done = run_pytest(
+        "--umbel-transport=mem", "-vv", "-k", "01 and threads", folder=tmp_path
+    )
+
+    assert outcomes(done) == {
+        "passed": 1,
+        "deselected": len(BEHAVIOURS) * len(DRIVERS) - 1,
+    }
+    assert "umbel::mem-01-threads PASSED" in done.stdout
+
+
+def test_a_broken_transport_fails_those_tests_alone(tmp_path: Path) -> None:
+    install(tmp_path)
+
+    done = run_pytest(
+        "--umbel-transport=forgetful",
+        *("-k", "01 or 37"),
+        folder=tmp_path,
+        path=tmp_path,
+    )
+
+    assert done.returncode == 1
+    assert "umbel::forgetful-37-threads - Failed: 37. the peer" in done.stdout
+    assert outcomes(done)["failed"] == len(DRIVERS)
+    assert outcomes(done)["passed"] == len(DRIVERS)
+    assert "Traceback" not in done.stdout
+
+
+def test_an_unknown_transport_is_told_once(tmp_path: Path) -> None:
+    done = run_pytest("--umbel-transport=nothing", folder=tmp_path)
+
+    assert done.returncode == 4  # wrong usage
+    assert done.stderr.count("no transport for 'nothing' is installed") == 1
+
+
+def test_the_fixture_tries_each_behaviour_on_a_transport_of_the_test(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "forgetful.py").write_text(BROKEN)
+    (tmp_path / "test_mine.py").write_text(
+        """
+from forgetful import transport
+from umbel.testing import transport_at_hand
+
+def test_conformance(umbel_behaviour):
+    with transport_at_hand(transport, "mine"):
+        umbel_behaviour("mine://{name}")
+
+def test_of_something_else():
+    pass
+"""
+    )
+
+    done = run_pytest(*("-k", "01 or 37 or 50 or else"), folder=tmp_path, path=tmp_path)
+
+    assert outcomes(done) == {
+        "failed": 2,
+        "passed": 4,
+        "skipped": 1,
+        "deselected": len(BEHAVIOURS) * len(DRIVERS) - 6,
+    }
+    assert "test_mine.py::test_conformance[37-coroutines]" in done.stdout
+
+
+def test_pytest_without_the_option_has_nothing_of_the_kit(tmp_path: Path) -> None:
+    (tmp_path / "test_mine.py").write_text(
+        """
+import sys
+
+def test_nothing_was_imported():
+    assert "umbel.testing.conformance" not in sys.modules
+"""
+    )
+
+    assert outcomes(run_pytest(folder=tmp_path)) == {"passed": 1}
+
+
+def test_a_program_may_use_umbel_before_and_after_a_check(tmp_path: Path) -> None:
+    code = """
+import umbel
+from umbel.testing.conformance import check
+left, right = umbel.pair()
+assert not check("mem", [1, 78]).failed
+umbel.bsend(left, b"x")
+assert umbel.brecv(right, 1, umbel.within(5)) == b"x"
+umbel.hclose(left)
+umbel.hclose(right)
+"""
+    command = [sys.executable, "-W", "error", "-c", code]
+    subprocess.run(command, check=True, timeout=50, cwd=tmp_path)
