@@ -6,6 +6,7 @@ and no other line may be; `# error: mypy` is one that only mypy can see, and say
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import subprocess
@@ -154,3 +155,31 @@ def test_a_correct_program_runs(
     monkeypatch.chdir(tmp_path)
 
     assert run_python((FOLDER / program).read_text()) == ""
+
+
+#: They lead into the kernel, which is private, and whose types are inferred.
+PRIVATE = {"Readiness", "StreamAttempts", "ListenerAttempts"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("module", ["umbel", "umbel.spi"])
+def test_the_type_of_every_public_name_is_the_same_to_all_checkers(module: str) -> None:
+    pytest.importorskip("basedpyright")
+    names = importlib.import_module(module).__all__
+    output = run_checker(
+        "basedpyright",
+        f"--pythonpath={sys.executable}",
+        "--ignoreexternal",
+        "--outputjson",
+        f"--verifytypes={module}",
+    )
+    symbols = {
+        symbol["name"]: symbol["isTypeKnown"] and not symbol["isTypeAmbiguous"]
+        for symbol in json.loads(output)["typeCompleteness"]["symbols"]
+    }
+
+    # An alias, such as `umbel.query`, is listed by the name of what it stands for.
+    listed = {name for name in names if f"{module}.{name}" in symbols}
+    assert len(listed) > 0.9 * len(names)
+    assert {name for name in listed if not symbols[f"{module}.{name}"]} <= PRIVATE

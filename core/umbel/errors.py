@@ -49,22 +49,22 @@ class UmbelError(OSError):
 class BadHandleError(UmbelError):
     """EBADF: not open, or closed by another task while this one waited."""
 
-    number = errno.EBADF
-    advice = "the handle is not open: it was closed, or never existed"
+    number: ClassVar[int] = errno.EBADF
+    advice: ClassVar[str] = "the handle is not open: it was closed, or never existed"
 
 
 class NotSupportedError(UmbelError):
     """ENOTSUP: this kind of handle can't do that, or its transport is disabled."""
 
-    number = errno.ENOTSUP
-    advice = "this kind of handle can't do that"
+    number: ClassVar[int] = errno.ENOTSUP
+    advice: ClassVar[str] = "this kind of handle can't do that"
 
 
 class BusyError(UmbelError):
     """EBUSY: another task is in the middle of the same operation."""
 
-    number = errno.EBUSY
-    advice = (
+    number: ClassVar[int] = errno.EBUSY
+    advice: ClassVar[str] = (
         "another task is using that direction of the handle: let one task send "
         "and one receive, or pass values between them through a channel"
     )
@@ -73,8 +73,8 @@ class BusyError(UmbelError):
 class DeadlineError(UmbelError, TimeoutError):
     """ETIMEDOUT: the deadline was reached."""
 
-    number = errno.ETIMEDOUT
-    advice = (
+    number: ClassVar[int] = errno.ETIMEDOUT
+    advice: ClassVar[str] = (
         "the deadline was reached: pass a later one, such as "
         "within(seconds), or -1 to wait for ever"
     )
@@ -83,29 +83,29 @@ class DeadlineError(UmbelError, TimeoutError):
 class EndOfStreamError(UmbelError, BrokenPipeError):
     """EPIPE: that direction was ended, by the peer or by ourselves."""
 
-    number = errno.EPIPE
-    advice = "that direction of the stream has ended: close the handle"
+    number: ClassVar[int] = errno.EPIPE
+    advice: ClassVar[str] = "that direction of the stream has ended: close the handle"
 
 
 class BrokenStreamError(UmbelError, ConnectionResetError):
     """ECONNRESET: broken by the peer, or by an earlier failure."""
 
-    number = errno.ECONNRESET
-    advice = "the stream is broken: close it and connect anew"
+    number: ClassVar[int] = errno.ECONNRESET
+    advice: ClassVar[str] = "the stream is broken: close it and connect anew"
 
 
 class UnknownTransportError(UmbelError):
     """EPROTONOSUPPORT: no transport is installed for the scheme."""
 
-    number = errno.EPROTONOSUPPORT
-    advice = "no transport is installed for that scheme"
+    number: ClassVar[int] = errno.EPROTONOSUPPORT
+    advice: ClassVar[str] = "no transport is installed for that scheme"
 
 
 class PluginError(UmbelError):
     """ELIBACC: a plugin failed to import, or breaks the plugin contract."""
 
-    number = getattr(errno, "ELIBACC", errno.ENOEXEC)
-    advice = "a plugin failed to load"
+    number: ClassVar[int] = getattr(errno, "ELIBACC", errno.ENOEXEC)
+    advice: ClassVar[str] = "a plugin failed to load"
 
 
 class Canceled(BaseException):

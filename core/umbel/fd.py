@@ -28,7 +28,7 @@ class Readiness:
     __slots__ = ("_elsewhere", "_home", "fd")
 
     def __init__(self, fd: int) -> None:
-        self.fd = fd
+        self.fd: int = fd
         self._home: Watch | None = None
         #: Hubs of further threads that have used it; None as long as there are none.
         self._elsewhere: list[Watch] | None = None

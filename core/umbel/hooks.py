@@ -94,14 +94,14 @@ class _Hook(_Marker[C, R]):
 
     def __init__(self, hook: str) -> None:
         super().__init__(hook)
-        self.wrapper = _Marker[C, Answered[R]](hook, is_wrapper=True)
+        self.wrapper: Final[_Marker[C, Answered[R]]] = _Marker(hook, is_wrapper=True)
 
 
 class _Seen(Generic[C, R]):
     """A hook that core runs itself, so that plugins can only wrap it."""
 
     def __init__(self, hook: str) -> None:
-        self.wrapper = _Marker[C, Answered[R]](hook, is_wrapper=True)
+        self.wrapper: Final[_Marker[C, Answered[R]]] = _Marker(hook, is_wrapper=True)
 
 
 class _Bare(Generic[R]):

@@ -39,7 +39,7 @@ class Skip:
     __slots__ = ("count",)
 
     def __init__(self, count: int) -> None:
-        self.count = check_count(count, "the count of a Skip")
+        self.count: int = check_count(count, "the count of a Skip")
 
     def __repr__(self) -> str:
         return f"Skip({self.count})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _thread import allocate_lock
+from _thread import LockType, allocate_lock
 from typing import Final, final
 
 
@@ -22,7 +22,7 @@ class Memory:
 
     def __init__(self) -> None:
         self.listeners: dict[str, object] = {}
-        self.lock = allocate_lock()
+        self.lock: LockType = allocate_lock()
 
     def __repr__(self) -> str:
         return f"<Memory with {len(self.listeners)} listeners>"

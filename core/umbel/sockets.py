@@ -427,7 +427,7 @@ class SocketListener:
     ) -> None:
         # accept has no MSG_DONTWAIT: here the descriptor's own mode must do.
         sock.setblocking(False)
-        self.address = address
+        self.address: Address = address
         self._socket = sock
         self._send_buffer = send_buffer
         self._readiness = Readiness(sock.fileno())
