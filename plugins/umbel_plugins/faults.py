@@ -6,8 +6,8 @@
     UMBEL_PLUGINS=faults UMBEL_FAULTS="seed=7,short_reads=0.5" python program.py
 
 The same seed gives the same faults: each direction of each stream draws from a source
-of its own, named by the seed, the scheme and how many were opened before; so do
-accepting, connecting and closing. A plan that is left has no more faults, also on
+of its own, named by the seed, how it was opened and how many were opened so before; so
+do accepting, connecting and closing. A plan that is left has no more faults, also on
 streams that are still open; of several active plans the last one counts.
 """
 
@@ -16,10 +16,10 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-from dataclasses import dataclass, fields
+from collections.abc import Iterator
 from random import Random
 from types import TracebackType
-from typing import Final, NoReturn, cast, final
+from typing import Final, cast, final
 
 import umbel
 from umbel.spi import (
@@ -38,87 +38,12 @@ from umbel.spi import (
     hookimpl,
     system_error,
 )
+from umbel_plugins._fault_settings import EVENTS, Faults
 from umbel_plugins._faulty import FaultyStream
 
+__all__ = ["Faults", "Plan", "plan", "plugin"]
+
 NAME: Final = "faults"
-
-
-@final
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Faults:
-    """What goes wrong, and how often: likelihoods are from 0 to 1.
-
-    Attributes:
-        seed: of all that is drawn.
-        scheme: the one transport that has them; "": all.
-        short_reads: likelihood that a receive gives fewer bytes than there are.
-        split_writes: likelihood that a send is cut in two, again and again.
-        latency: most seconds that each receive, and each piece of a send, waits first.
-        reset_after: bytes that either direction of a stream moves before it is
-            ECONNRESET in both; None: never.
-        close_timeouts: likelihood that a close that went well is told as ETIMEDOUT.
-        accept_emfile: likelihood that an accept is EMFILE; the peer stays queued.
-        refused_connects: likelihood that a connect is ECONNREFUSED; nobody sees it.
-    """
-
-    seed: int = 0
-    scheme: str = ""
-    short_reads: float = 0.0
-    split_writes: float = 0.0
-    latency: float = 0.0
-    reset_after: int | None = None
-    close_timeouts: float = 0.0
-    accept_emfile: float = 0.0
-    refused_connects: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in _LIKELIHOODS:
-            if not 0 <= getattr(self, name) <= 1:
-                _refuse(name, getattr(self, name), "a likelihood is from 0 to 1")
-        if not 0 <= self.latency < float("inf"):
-            _refuse("latency", self.latency, "give 0 or more seconds")
-        if self.reset_after is not None and self.reset_after < 0:
-            _refuse("reset_after", self.reset_after, "give 0 or more bytes")
-
-    @classmethod
-    def parse(cls, text: str) -> Faults:
-        """Read them from text such as "seed=7,short_reads=0.5".
-
-        Raises:
-            OSError: EINVAL, an unknown name or a value that can't be.
-        """
-        found: dict[str, object] = {}
-        for part in filter(None, (part.strip() for part in text.split(","))):
-            name, _, value = part.partition("=")
-            kind = _KINDS.get(name.strip())
-            if kind is None:
-                _refuse(name, value, f"there is {', '.join(_KINDS)}")
-            try:
-                found[name.strip()] = kind(value.strip())
-            except ValueError:
-                _refuse(name, value, f"it must be of type {kind.__name__}")
-        return cls(**found)  # type: ignore[arg-type]  # of the types in _KINDS
-
-
-_LIKELIHOODS: Final = (
-    "short_reads",
-    "split_writes",
-    "close_timeouts",
-    "accept_emfile",
-    "refused_connects",
-)
-_KINDS: Final[dict[str, type[int | float | str]]] = {
-    "seed": int,
-    "scheme": str,
-    "short_reads": float,
-    "split_writes": float,
-    "latency": float,
-    "reset_after": int,
-    "close_timeouts": float,
-    "accept_emfile": float,
-    "refused_connects": float,
-}
-assert [*_KINDS] == [field.name for field in fields(Faults)]
 
 
 @final
@@ -133,10 +58,8 @@ class Plan:
     def __init__(self, faults: Faults) -> None:
         self.faults = faults
         self.is_active = False
-        self._numbers = itertools.count(1)
-        self._sources = {
-            name: Random(f"{faults.seed} {name}") for name in _LIKELIHOODS[2:]
-        }
+        self._numbers: dict[str, Iterator[int]] = {}
+        self._sources = {name: Random(f"{faults.seed} {name}") for name in EVENTS}
 
     def __enter__(self) -> Plan:
         self.is_active = True
@@ -157,9 +80,12 @@ class Plan:
         likelihood: float = getattr(self.faults, name)
         return self.is_active and self._sources[name].random() < likelihood
 
-    def spoil(self, stream: Stream, scheme: str) -> Stream:
-        """Give *stream* the faults of this plan."""
-        return FaultyStream(stream, self, f"{scheme} {next(self._numbers)}")
+    def spoil(self, stream: Stream, verb: str, scheme: str) -> Stream:
+        """Give *stream*, which *verb* has opened, the faults of this plan."""
+        # Counted by verb: which of two threads connects or accepts first is chance.
+        name = f"{verb} {scheme}"
+        number = next(self._numbers.setdefault(name, itertools.count(1)))
+        return FaultyStream(stream, self, f"{name} {number}")
 
 
 def plan(
@@ -200,7 +126,6 @@ class FaultsPlugin:
     def __init__(self) -> None:
         self._is_loaded = False
         self._plans: list[Plan] = []
-        self._of_environment: Plan | None = None
 
     @hookimpl.start
     def start(self) -> None:
@@ -210,7 +135,6 @@ class FaultsPlugin:
             found = Plan(Faults.parse(text))
             found.is_active = True
             self._plans.insert(0, found)
-            self._of_environment = found
         self._is_loaded = True
 
     @hookimpl.stop
@@ -223,7 +147,8 @@ class FaultsPlugin:
 
     def add(self, new: Plan) -> None:
         """Have *new* count from now on."""
-        umbel.load_plugins(NAME)
+        if not self._is_loaded:
+            umbel.load_plugins(NAME)
         self._plans.append(new)
 
     def take_out(self, old: Plan) -> None:
@@ -247,7 +172,7 @@ class FaultsPlugin:
             message = f"{context.address}: a planned fault (umbel_plugins.faults)"
             return (yield Outcome(error=system_error(errno.ECONNREFUSED, message)))
         outcome = yield None
-        return _spoil(active, context.address.scheme, outcome)
+        return _spoil(active, "connect", context.address.scheme, outcome)
 
     @hookimpl.accept.wrapper
     def accepting(self, context: AcceptContext) -> Answered[Stream]:
@@ -257,7 +182,7 @@ class FaultsPlugin:
             message = f"{context.address}: a planned fault (umbel_plugins.faults)"
             return (yield Outcome(error=system_error(errno.EMFILE, message)))
         outcome = yield None
-        return _spoil(active, context.address.scheme, outcome)
+        return _spoil(active, "accept", context.address.scheme, outcome)
 
     @hookimpl.pair.wrapper
     def pairing(self, context: PairContext) -> Wrapped[tuple[Stream, Stream]]:
@@ -266,7 +191,7 @@ class FaultsPlugin:
         active = self._find(context.scheme)
         if active is None or outcome.value is None:
             return None
-        left, right = (active.spoil(s, context.scheme) for s in outcome.value)
+        left, right = (active.spoil(s, "pair", context.scheme) for s in outcome.value)
         return Outcome((left, right))
 
     @hookimpl.adopt.wrapper
@@ -277,7 +202,8 @@ class FaultsPlugin:
         active = self._find(scheme)
         if context.is_listener or active is None or outcome.value is None:
             return None
-        return Outcome(active.spoil(cast("Stream", outcome.value), scheme))
+        stream = cast("Stream", outcome.value)
+        return Outcome(active.spoil(stream, "adopt", scheme))
 
     @hookimpl.close.wrapper
     def closing(self, context: CloseContext) -> Wrapped[CloseReport]:
@@ -294,16 +220,11 @@ class FaultsPlugin:
 
 
 def _spoil(
-    active: Plan | None, scheme: str, outcome: Outcome[Stream]
+    active: Plan | None, verb: str, scheme: str, outcome: Outcome[Stream]
 ) -> Outcome[Stream] | None:
     if active is None or not active.is_active or outcome.value is None:
         return None
-    return Outcome(active.spoil(outcome.value, scheme))
-
-
-def _refuse(name: str, value: object, why: str) -> NoReturn:
-    message = f"faults: {name.strip()}={value!r}: {why}"
-    raise system_error(errno.EINVAL, message)
+    return Outcome(active.spoil(outcome.value, verb, scheme))
 
 
 plugin = FaultsPlugin()
