@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import errno
+import gc
+import ipaddress
 import socket
 import time
+import weakref
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 import umbel
-from tests.support import calls, drain, lateness, pattern
+from tests.support import (
+    calls,
+    drain,
+    lateness,
+    open_descriptors,
+    pattern,
+)
 from umbel_transports import tcp
 
 Ends = tuple[umbel.StreamHandle, umbel.StreamHandle]
@@ -306,26 +317,113 @@ def test_if_none_answers_in_time_it_is_etimedout(
         sock.close()
 
 
+def test_a_race_that_is_canceled_leaves_no_descriptor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    deaf, held = _deaf_port()
+    _pretend(monkeypatch, ("127.0.0.1", deaf), ("127.0.0.2", deaf))
+    before = open_descriptors()
+
+    racing = umbel.go(umbel.connect, "tcp://many.invalid:1")
+    while open_descriptors() <= before:
+        umbel.msleep(umbel.now() + 1)
+    umbel.hclose(racing)
+
+    assert open_descriptors() == before
+    for sock in held:
+        sock.close()
+
+
+def test_those_that_lose_a_race_are_closed_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    deaf, held = _deaf_port()
+    with umbel.listen("tcp://127.0.0.1:0") as listener:
+        port = int(listener.address.location.rpartition(":")[2])
+        _pretend(monkeypatch, ("127.0.0.1", deaf), ("127.0.0.1", port))
+        before = open_descriptors()
+
+        client = umbel.connect("tcp://many.invalid:1", umbel.within(20))
+
+        assert open_descriptors() - before == {client.fileno()}
+        umbel.hclose(client)
+        umbel.hclose(umbel.accept(listener, umbel.within(20)))
+    for sock in held:
+        sock.close()
+
+
+def test_a_failed_race_leaves_no_reference_cycle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Watched(OSError):
+        pass
+
+    made: list[weakref.ref[Watched]] = []
+
+    def explain(error: OSError, _: umbel.Address) -> OSError:
+        watched = Watched(error.errno, "refused")
+        made.append(weakref.ref(watched))
+        return watched
+
+    monkeypatch.setattr(tcp, "_explain", explain)
+    refused = ("127.0.0.1", _refused_port())
+    _pretend(monkeypatch, refused, ("127.0.0.2", refused[1]))
+    gc.disable()
+    try:
+        with suppress(Watched):
+            umbel.connect("tcp://many.invalid:1", umbel.within(20))
+        assert [error() for error in made] == [None, None]
+    finally:
+        gc.enable()
+
+
+def test_a_name_that_no_resolver_takes_is_unknown() -> None:
+    with pytest.raises(OSError, match="unknown") as caught:
+        umbel.connect(f"tcp://{'a' * 70}.invalid:80", umbel.within(20))
+
+    assert caught.value.errno == errno.EHOSTUNREACH
+
+
+def test_a_link_address_keeps_its_interface() -> None:
+    index, name = socket.if_nameindex()[0]
+
+    where = tcp._address_of(("fe80::1", 80, 0, index))
+
+    assert where == umbel.Address("tcp", f"[fe80::1%{name}]:80")
+    assert umbel.Address.parse(str(where)) == where
+    assert tcp._numeric(f"fe80::1%{name}", 80) == (
+        socket.AF_INET6,
+        ("fe80::1", 80, 0, index),
+    )
+
+
+def test_a_link_address_can_be_listened_at_and_connected_to() -> None:
+    found = [name for _, name in socket.if_nameindex() if _link_address(name)]
+    if not found:
+        pytest.skip("no interface here has a link address")
+    where = umbel.Address("tcp", f"[{_link_address(found[0])}%{found[0]}]:0")
+
+    with umbel.listen(where) as listener:
+        client = umbel.connect(listener.address, umbel.within(20))
+        umbel.hclose(umbel.accept(listener, umbel.within(20)))
+        umbel.hclose(client)
+
+
+def _link_address(interface: str) -> str:
+    """Give an interface's address of scope 20, link, of proc(5)'s if_inet6."""
+    try:
+        rows = Path("/proc/net/if_inet6").read_text().splitlines()
+    except OSError:
+        return ""
+    for raw, _, _, scope, flags, name in map(str.split, rows):
+        # Not one that is still being tried (IFA_F_TENTATIVE).
+        if (scope, name) == ("20", interface) and not int(flags, 16) & 0x40:
+            return str(ipaddress.IPv6Address(bytes.fromhex(raw)))
+    return ""
+
+
 def test_families_take_turns() -> None:
     six, four = socket.AF_INET6, socket.AF_INET
     targets: list[tcp.Target] = [(six, (1,)), (six, (2,)), (four, (3,)), (four, (4,))]
 
     assert [where for _, where in tcp._alternate(targets)] == [(1,), (3,), (2,), (4,)]
-
-
-def test_a_program_changes_its_transport_by_the_address_alone(
-    tmp_path: object,
-) -> None:
-    def talk(address: str) -> bytes:
-        with umbel.listen(address) as listener:
-            client = umbel.connect(listener.address, umbel.within(20))
-            server = umbel.accept(listener, umbel.within(20))
-            umbel.bsend(client, b"the same")
-            with umbel.go(umbel.close, client):
-                heard = drain(server)
-                umbel.close(server)
-        return heard
-
-    addresses = (f"ipc:{tmp_path}/x.sock", "mem://x", "tcp://127.0.0.1:0")
-
-    assert [talk(address) for address in addresses] == [b"the same"] * 3
