@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import pytest
 
@@ -20,8 +21,11 @@ from tests.support import (
 )
 from umbel import aio
 from umbel.plugins import remove_plugin
+from umbel.spi import DescriptorPassing, Stream
 from umbel.testing.conformance import check
 from umbel_plugins import faults
+
+T = TypeVar("T")
 
 DATA = pattern(10_000)
 
@@ -242,6 +246,47 @@ def test_a_reset_closes_descriptors_that_nobody_can_get_any_more() -> None:
         with pytest.raises(ConnectionResetError):
             umbel.send_with_fds(left, b"d", [0])
         abort(left, right)
+
+
+class Racing:
+    """A stream that is reset by a send while descriptors are being received."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.outside: Stream | None = None
+
+    def query(self, kind: type[T]) -> T | None:
+        found = DescriptorPassing(lambda _data, _fds, _deadline: None, self.receive)
+        return found if isinstance(found, kind) else None
+
+    def receive(
+        self, max_bytes: int, most: int, deadline: int
+    ) -> tuple[bytes, list[int]]:
+        assert self.outside is not None
+        with pytest.raises(ConnectionResetError):
+            self.outside.send([memoryview(b"x")], -1)
+        return b"x", [self.fd]
+
+    def send(self, buffers: Sequence[memoryview], deadline: int) -> None: ...
+    def receive_into(self, buffer: memoryview, deadline: int) -> int:
+        return 0
+
+    def done(self, deadline: int) -> None: ...
+    def abort(self) -> None: ...
+
+
+def test_descriptors_that_come_during_a_reset_are_closed() -> None:
+    fd = os.open(os.devnull, os.O_RDONLY)
+    racing = Racing(fd)
+    with faults.plan(reset_after=0) as plan:
+        racing.outside = plan.spoil(racing, "pair", "mem")
+        passing = racing.outside.query(DescriptorPassing)
+        assert passing is not None
+        with pytest.raises(ConnectionResetError):
+            passing.receive(0, 1, -1)
+
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(fd)
 
 
 def test_awaited_calls_have_the_faults_too() -> None:
