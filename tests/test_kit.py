@@ -56,7 +56,7 @@ OF_CORE = {
 #: Those that no mutant is meant for, since several others break first.
 SHARED = {
     11: "whatever loses, doubles or delays bytes is caught by 4, 9 or 10",
-    53: "it is about drivers that the kit does not have",
+    53: "it is about the awaitable verbs, which are core's",
     58: "it is a search for what is not known yet",
     59: "it is about umbel.fd, which tests/test_fd.py tests",
     68: "it is about umbel.Address",
@@ -200,7 +200,10 @@ def test_what_a_transport_has_no_hook_for_is_skipped_with_the_reason() -> None:
 def test_a_behaviour_of_one_driver_is_skipped_in_others() -> None:
     (verdict,) = check("mem", [50], ["threads"]).verdicts
 
-    assert (verdict.state, verdict.reason) == ("skipped", "it is about coroutines")
+    assert (verdict.state, verdict.reason) == (
+        "skipped",
+        "it is about coroutines and asyncio and trio",
+    )
 
 
 def test_a_transport_that_does_not_say_where_it_can_be_tried_is_einval() -> None:

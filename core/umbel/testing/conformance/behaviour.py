@@ -45,6 +45,10 @@ class Behaviour(NamedTuple):
         return ""
 
 
+#: The drivers whose tasks can be canceled, and those that have a host.
+CANCELING: Final = ("coroutines", "asyncio", "trio")
+HOSTED: Final = ("asyncio", "trio")
+
 #: By number.
 BEHAVIOURS: Final[dict[int, Behaviour]] = {}
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from functools import partial
-from typing import Final
 
 import umbel
-from umbel.testing.conformance.behaviour import behaviour
+from umbel.testing.conformance.behaviour import CANCELING, behaviour
 from umbel.testing.conformance.expecting import (
     WAKE_SLACK,
     equal,
@@ -17,21 +16,17 @@ from umbel.testing.conformance.expecting import (
     require,
 )
 from umbel.testing.conformance.looking import pattern
-from umbel.testing.conformance.trial import CoroutineTrial, Trial
+from umbel.testing.conformance.trial import Trial
 from umbel.testing.conformance.waiting import fill_backlog
-
-#: Who can cancel a call that waits.
-ONLY_COROUTINES: Final = ("coroutines",)
 
 
 @behaviour(
     50,
-    "a canceled coroutine's call is ECANCELED, and all later ones",
-    drivers=ONLY_COROUTINES,
+    "a canceled task's call is ECANCELED, and all later ones",
+    drivers=CANCELING,
 )
 def canceled(t: Trial) -> None:
     """In receive, brecv, send, accept and connect."""
-    assert isinstance(t, CoroutineTrial)
     calls: list[Callable[[], object]] = [
         partial(t.receive, t.pair()[0], 1, umbel.FOREVER),
         partial(t.brecv, t.pair()[0], 1, umbel.FOREVER),
@@ -65,11 +60,10 @@ def _check_canceled(t: Trial, call: Callable[[], object]) -> None:
 @behaviour(
     51,
     "after a cancellation the stream can be closed, by anyone",
-    drivers=ONLY_COROUTINES,
+    drivers=CANCELING,
 )
 def close_after_cancel(t: Trial) -> None:
     """A canceled receive breaks nothing, so in good order."""
-    assert isinstance(t, CoroutineTrial)
     left, right = t.pair()
     job = t.spawn_cancelable(t.receive, left, 1)
     job.cancel()
@@ -85,11 +79,10 @@ def close_after_cancel(t: Trial) -> None:
 @behaviour(
     52,
     "a canceled send tells how much it sent; a canceled receive lost nothing",
-    drivers=ONLY_COROUTINES,
+    drivers=CANCELING,
 )
 def canceled_halfway(t: Trial) -> None:
     """To the byte."""
-    assert isinstance(t, CoroutineTrial)
     left, right = t.pair()
     sending = t.spawn_cancelable(t.bsend, left, bytes(64 << 20))
     sending.cancel()
@@ -114,12 +107,9 @@ def canceled_halfway(t: Trial) -> None:
     require(got_bytes == data, "a canceled receive lost bytes")
 
 
-@behaviour(
-    54, "a cancellation reaches a blocked call promptly", drivers=ONLY_COROUTINES
-)
+@behaviour(54, "a cancellation reaches a blocked call promptly", drivers=CANCELING)
 def prompt(t: Trial) -> None:
     """However late its deadline."""
-    assert isinstance(t, CoroutineTrial)
 
     def attempt() -> int:
         left, _right = t.pair()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,12 +18,7 @@ def forked(work: Callable[[], object]) -> Iterator[Callable[[], int]]:
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
     if not pid:
-        status = 1
-        try:
-            work()
-            status = 0
-        finally:
-            os._exit(status)
+        os._exit(_run(work))
     is_running = True
 
     def wait() -> int:
@@ -36,3 +32,21 @@ def forked(work: Callable[[], object]) -> Iterator[Callable[[], int]]:
         if is_running:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+
+
+def _run(work: Callable[[], object]) -> int:
+    """Run *work* in a thread; give the exit status.
+
+    Where a loop forked, the child has a copy of it: in its own thread it seems to run.
+    """
+    status = 1
+
+    def run() -> None:
+        nonlocal status
+        work()
+        status = 0
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return status

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 import umbel
-from umbel.testing.conformance.behaviour import behaviour
+from umbel.testing.conformance.behaviour import CANCELING, behaviour
 from umbel.testing.conformance.expecting import (
     SLACK,
     WAKE_SLACK,
@@ -15,7 +15,7 @@ from umbel.testing.conformance.expecting import (
     require,
 )
 from umbel.testing.conformance.looking import pattern
-from umbel.testing.conformance.trial import CoroutineTrial, Trial
+from umbel.testing.conformance.trial import Trial
 from umbel.transport import UnreadBytes
 
 
@@ -169,10 +169,9 @@ def after_failure(t: Trial) -> None:
         fails(errno.EBADF, "a second close", umbel.hclose, left)
 
 
-@behaviour(31, "a canceled close is ECANCELED, and has closed", drivers=("coroutines",))
+@behaviour(31, "a canceled close is ECANCELED, and has closed", drivers=CANCELING)
 def canceled(t: Trial) -> None:
     """The peer sees an end or ECONNRESET."""
-    assert isinstance(t, CoroutineTrial)
     left, right = t.pair()
     job = t.spawn_cancelable(t.close, left, t.soon())
     job.cancel()

@@ -28,6 +28,10 @@ class Job:
             self._error = error
         self.is_over = True
 
+    def cancel(self) -> None:
+        """Cancel it, and wait until it has stopped; a thread can't be."""
+        raise NotImplementedError
+
     def _wait(self) -> None:
         raise NotImplementedError
 

@@ -12,7 +12,7 @@ from typing import Final
 import umbel
 from umbel.address import Address
 from umbel.discovery import installed_entries
-from umbel.testing.conformance.behaviour import behaviour
+from umbel.testing.conformance.behaviour import CANCELING, behaviour
 from umbel.testing.conformance.expecting import (
     WAKE_SLACK,
     Violation,
@@ -22,7 +22,7 @@ from umbel.testing.conformance.expecting import (
     require,
 )
 from umbel.testing.conformance.looking import open_descriptors
-from umbel.testing.conformance.trial import CoroutineTrial, Trial
+from umbel.testing.conformance.trial import Trial
 
 #: What connecting to where nobody listens gives.
 NOBODY: Final = (errno.ECONNREFUSED, errno.ENOENT)
@@ -50,7 +50,7 @@ def accept_again(t: Trial) -> None:
     listener = t.listen()
     for deadline in (0, umbel.now() + 20):
         fails(errno.ETIMEDOUT, "accept", t.accept, listener, deadline)
-    if isinstance(t, CoroutineTrial):
+    if t.driver in CANCELING:
         job = t.spawn_cancelable(t.accept, listener, umbel.FOREVER)
         job.cancel()
         fails(errno.ECANCELED, "a canceled accept", job.result)

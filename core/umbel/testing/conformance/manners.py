@@ -10,7 +10,7 @@ from collections.abc import Callable
 import umbel
 from umbel.discovery import installed_entries
 from umbel.handle import open_handles, register
-from umbel.testing.conformance.behaviour import behaviour
+from umbel.testing.conformance.behaviour import CANCELING, behaviour
 from umbel.testing.conformance.expecting import (
     Violation,
     equal,
@@ -18,7 +18,7 @@ from umbel.testing.conformance.expecting import (
     require,
 )
 from umbel.testing.conformance.looking import open_descriptors
-from umbel.testing.conformance.trial import CoroutineTrial, Trial
+from umbel.testing.conformance.trial import Trial
 from umbel.testing.conformance.waiting import fill_backlog
 
 
@@ -55,7 +55,7 @@ def no_leaks(t: Trial) -> None:
             ("a queued peer", lambda: _queued(t)),
             ("a connect that timed out", lambda: _full(t)),
         ]
-        if isinstance(t, CoroutineTrial):
+        if t.driver in CANCELING:
             scenarios.append(("a canceled connect", lambda: _canceled(t)))
     for what, scenario in scenarios:
         scenario()  # what is made once for all is made now
@@ -111,7 +111,7 @@ def _full(t: Trial) -> None:
     _close_all(clients)
 
 
-def _canceled(t: CoroutineTrial) -> None:
+def _canceled(t: Trial) -> None:
     listener = t.listen(1)
     clients = fill_backlog(t, listener)
     job = t.spawn_cancelable(t.connect, listener)

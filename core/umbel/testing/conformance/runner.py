@@ -19,6 +19,7 @@ from umbel.errors import system_error
 from umbel.record import Record
 from umbel.testing.conformance.behaviour import BEHAVIOURS, ELSEWHERE, Behaviour
 from umbel.testing.conformance.expecting import Violation
+from umbel.testing.conformance.hosted import AsyncioTrial, TrioTrial
 from umbel.testing.conformance.looking import open_descriptors
 from umbel.testing.conformance.subject import Subject, new_folder
 from umbel.testing.conformance.trial import CoroutineTrial, Trial
@@ -31,6 +32,8 @@ LIMIT: Final = 55.0
 DRIVERS: Final[dict[str, type[Trial]]] = {
     "threads": Trial,
     "coroutines": CoroutineTrial,
+    "asyncio": AsyncioTrial,
+    "trio": TrioTrial,
 }
 
 _PARTS: Final = (
@@ -59,7 +62,7 @@ class Verdict(Record):
     Attributes:
         number: of the behaviour.
         title: what must be so.
-        driver: "threads" or "coroutines"; "" if it does not depend on it.
+        driver: of `DRIVERS`; "" if it does not depend on it.
         state: "passed", "failed" or "skipped".
         reason: why it failed or was skipped.
         seconds: that it took.
@@ -138,7 +141,7 @@ def check(
     Args:
         scheme_or_template: as of `Subject`.
         numbers: of the behaviours; none: all.
-        drivers: "threads", "coroutines"; None: all.
+        drivers: of `DRIVERS`; None: all.
         on_verdict: told of each as it comes.
 
     Returns:
@@ -191,13 +194,13 @@ def try_behaviour(
     Args:
         behaviour: which one.
         subject: the transport.
-        driver: "threads" or "coroutines".
+        driver: of `DRIVERS`.
         patience: seconds after which it hangs.
 
     Returns:
         the verdict.
     """
-    reason = behaviour.why_not(subject, driver)
+    reason = behaviour.why_not(subject, driver) or DRIVERS[driver].why_not()
     if reason:
         return Verdict(behaviour.number, behaviour.title, driver, "skipped", reason)
     start = time.monotonic()
@@ -217,16 +220,9 @@ def _run(behaviour: Behaviour, subject: Subject, driver: str, patience: float) -
         with new_folder() as folder:
             trial = DRIVERS[driver](subject, folder)
             try:
-                behaviour.run(trial)
-            except Violation as violation:
-                problems.append(str(violation))
+                trial.run(lambda: problems.extend(_try(behaviour, trial)))
             except BaseException as error:  # noqa: BLE001 - whatever it is, it is wrong
                 problems.append(_tell(error))
-            finally:
-                try:
-                    trial.clean_up()
-                except BaseException as error:  # noqa: BLE001
-                    problems.append(f"cleaning up: {_tell(error)}")
 
     worker = threading.Thread(target=work, name=f"umbel.check {behaviour.number}")
     worker.daemon = True
@@ -241,6 +237,19 @@ def _run(behaviour: Behaviour, subject: Subject, driver: str, patience: float) -
             f"{threading.active_count() - threads} threads behind"
         )
     return "; ".join(problems)
+
+
+def _try(behaviour: Behaviour, trial: Trial) -> Iterator[str]:
+    try:
+        behaviour.run(trial)
+    except Violation as violation:
+        yield str(violation)
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it is wrong
+        yield _tell(error)
+    try:
+        trial.clean_up()
+    except BaseException as error:  # noqa: BLE001
+        yield f"cleaning up: {_tell(error)}"
 
 
 def _is_clean(before: set[int], threads: int) -> bool:

@@ -43,6 +43,15 @@ class Trial:
         self._handles: list[int] = []
         self._jobs: list[Job] = []
 
+    @classmethod
+    def why_not(cls) -> str:
+        """Say why the driver can't be had here; "" if it can."""
+        return ""
+
+    def run(self, work: Callable[[], None]) -> None:
+        """Run *work*, which is all of the trial, where its tasks belong."""
+        work()
+
     def soon(self) -> int:
         """Give the deadline of what is sure to come."""
         return umbel.within(self.patience)
@@ -218,6 +227,10 @@ class Trial:
 
     def _start(self, call: Callable[[], object]) -> Job:
         return ThreadJob(call, self.patience)
+
+    def spawn_cancelable(self, call: Callable[..., object], *args: object) -> Job:
+        """Run *call* beside the trial's own task, so that it can be canceled."""
+        raise NotImplementedError(f"{self.driver} can't be canceled")
 
     def block(self, handle: int, call: Callable[..., object], *args: object) -> Job:
         """Run *call*, and return once it uses *handle*."""
