@@ -189,7 +189,7 @@ def import_entry(entry: EntryPoint) -> object:
     source = source_of(entry)
     try:
         return entry.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a plugin does not end the program
         message = (
             f"{entry.name!r} ({entry.value}) of {source} can't be imported: "
             f"{type(error).__name__}: {error}; mend or uninstall {source}"

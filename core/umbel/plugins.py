@@ -47,10 +47,14 @@ def register(plugin: object, name: str, source: str) -> None:
 
     Raises:
         PluginError: ELIBACC, a hook is unknown, or has other parameters; or another
-            plugin has its name.
+            plugin has its name; or it is a class, whose hooks would lack an object.
     """
     from pluggy import PluginValidationError
 
+    if isinstance(plugin, type) or plugin is None:
+        what = "nothing" if plugin is None else "a class: make an object of it"
+        message = f"{name!r} of {source} must be an object with hooks, and is {what}"
+        raise PluginError(message)
     manager = plugin_manager()
     if manager.has_plugin(name):
         message = f"{name!r} of {source}: another plugin of that name is loaded"
