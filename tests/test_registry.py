@@ -284,6 +284,107 @@ with ThreadPoolExecutor(8) as pool:
     assert run(code, folder) == "imported\n"
 
 
+def test_many_threads_that_load_a_broken_transport_are_all_told(
+    install: Install,
+) -> None:
+    slow = "import time; time.sleep(0.02); raise RuntimeError('at import')"
+    folder = install("broken-transport", "broken", slow)
+    code = """
+from concurrent.futures import ThreadPoolExecutor
+def use(_):
+    try:
+        umbel.pair("broken")
+    except umbel.PluginError as error:
+        return "broken-transport 1.0" in str(error) and "at import" in str(error)
+with ThreadPoolExecutor(8) as pool:
+    print(list(pool.map(use, range(8))).count(True))
+for end in umbel.pair("mem"):
+    umbel.hclose(end)
+"""
+    assert run(code, folder) == "8\n"
+
+
+def test_threads_load_different_transports_at_once(install: Install) -> None:
+    slow = "import time; time.sleep(0.02)\n" + GOOD
+    for number in range(3):
+        install(f"transport-{number}", f"some{number}", slow)
+    folder = install("transport-3", "some3", slow)
+    code = """
+from concurrent.futures import ThreadPoolExecutor
+def use(number):
+    for end in umbel.pair(f"some{number % 4}"):
+        umbel.hclose(end)
+    return number
+with ThreadPoolExecutor(8) as pool:
+    print(sum(pool.map(use, range(8))))
+"""
+    assert run(code, folder) == "28\n"
+
+
+def test_a_transport_may_use_another_while_it_is_imported(install: Install) -> None:
+    uses = "import umbel\nfor end in umbel.pair('mem'): umbel.hclose(end)\n"
+    folder = install("some-transport", "some", uses + GOOD)
+
+    run("for end in umbel.pair('some'): umbel.hclose(end)", folder)
+
+
+def test_a_child_forked_while_another_thread_loads_can_load(install: Install) -> None:
+    slow = """
+import sys, time
+sys.stdout.write("importing\\n"); sys.stdout.flush()
+time.sleep(0.1)
+"""
+    folder = install("slow-transport", "slow", slow + GOOD)
+    code = """
+import os, threading
+import umbel.registry
+started = threading.Event()
+importing = umbel.registry.import_entry
+def import_entry(entry):
+    started.set()                      # the lock is held from before here
+    return importing(entry)
+umbel.registry.import_entry = import_entry
+def use():
+    for end in umbel.pair("slow"):
+        umbel.hclose(end)
+loading = threading.Thread(target=use)
+loading.start()
+started.wait()
+child = os.fork()
+if not child:
+    import signal
+    signal.alarm(10)                   # a lock that is held for ever ends here
+    for scheme in ("mem", "slow"):
+        for end in umbel.pair(scheme):
+            umbel.hclose(end)
+    os._exit(0)
+loading.join()
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert run(code, folder) == "importing\n0\n"
+
+
+def test_of_many_threads_that_add_a_scheme_one_does() -> None:
+    code = (
+        GOOD
+        + """
+import umbel
+from concurrent.futures import ThreadPoolExecutor
+from umbel.registry import add_transport
+def add(_):
+    try:
+        add_transport(Transport(), "own")
+    except FileExistsError as error:
+        return "this program serves 'own' already" in str(error)
+with ThreadPoolExecutor(8) as pool:
+    print(sorted(map(str, pool.map(add, range(8)))))
+for end in umbel.pair("own"):
+    umbel.hclose(end)
+"""
+    )
+    assert run_python(code) == f"{['None'] + ['True'] * 7}\n"
+
+
 def test_a_transport_installed_while_running_is_found(install: Install) -> None:
     with pytest.raises(umbel.UnknownTransportError):
         umbel.pair("late")
@@ -344,6 +445,67 @@ except umbel.NotSupportedError:
     print("blocked")
 """
     assert run(code, folder, **{variable: value}) == "blocked\n"
+
+
+def test_a_later_list_of_what_is_allowed_replaces_an_earlier_one() -> None:
+    code = """
+umbel.allow_only("mem")
+umbel.allow_only("ipc", "tcp")
+for end in umbel.pair("ipc"):
+    umbel.hclose(end)
+umbel.hclose(umbel.listen("tcp://127.0.0.1:0"))
+try:
+    umbel.pair("mem")
+except umbel.NotSupportedError:
+    print("blocked")
+"""
+    assert run_python("import umbel\n" + code) == "blocked\n"
+
+
+def test_what_is_blocked_stays_so_when_it_is_allowed() -> None:
+    code = """
+umbel.block("mem")
+umbel.allow_only("mem")
+try:
+    umbel.pair("mem")
+except umbel.NotSupportedError:
+    print("blocked")
+"""
+    assert run_python("import umbel\n" + code) == "blocked\n"
+
+
+def test_an_unknown_scheme_that_is_blocked_is_enotsup(install: Install) -> None:
+    code = """
+try:
+    umbel.pair("nothing")
+except umbel.NotSupportedError as error:
+    print(error.errno == errno.ENOTSUP)
+"""
+    assert run(code, "", UMBEL_DISABLE="nothing") == "True\n"
+
+
+def test_the_list_of_transports_tells_what_became_of_each(install: Install) -> None:
+    install("broken-transport", "broken", "raise RuntimeError('at import')")
+    folder = install("some-transport", "some", GOOD)
+    code = """
+from umbel.registry import installed_transports
+umbel.block("tcp")
+for scheme in ("mem", "broken", "tcp"):
+    try:
+        for end in umbel.pair(scheme):
+            umbel.hclose(end)
+    except OSError:
+        pass
+for line in installed_transports():
+    print(line.scheme, line.state.partition(":")[0])
+"""
+    assert set(run(code, folder).splitlines()) >= {
+        "broken failed",
+        "ipc not loaded yet",
+        "mem loaded",
+        "some not loaded yet",
+        "tcp blocked",
+    }
 
 
 def test_an_allowed_transport_works() -> None:
@@ -559,3 +721,61 @@ umbel.hclose(b)
     out = run(code, folder, UMBEL_PLUGINS="watch")
 
     assert out == "closed CloseReport(consumed=True, discarded=0)\n"
+
+
+@pytest.mark.parametrize(
+    ("broken", "cause"),
+    [
+        ("raise RuntimeError('at import')", "at import"),
+        (GOOD, "implements umbel_pair itself"),
+        (
+            "from umbel.spi import hookimpl\n"
+            "class P:\n"
+            "    @hookimpl(wrapper=True)\n"
+            "    def umbel_clsoe(self, context): yield\n"
+            "transport = P()",
+            "umbel_clsoe",
+        ),
+        (
+            "from umbel.spi import hookimpl\n"
+            "class P:\n"
+            "    @hookimpl(wrapper=True)\n"
+            "    def umbel_close(self, context): return None\n"
+            "transport = P()",
+            "umbel_close",
+        ),
+    ],
+    ids=["raises", "no wrapper", "mistyped hook", "no generator"],
+)
+def test_a_broken_plugin_is_named_with_its_cause_and_is_not_in_force(
+    install: Install, broken: str, cause: str
+) -> None:
+    folder = install("broken-plugin", "bad", broken, "umbel.plugins.v1")
+    code = """
+for _ in range(2):
+    try:
+        umbel.load_plugins("bad")
+    except umbel.PluginError as error:
+        assert error.errno == errno.ELIBACC
+        print(error)
+a, b = umbel.pair("mem")
+umbel.done(b)
+umbel.close(a)
+umbel.hclose(b)
+"""
+    out = run(code, folder)
+
+    assert out.count("broken-plugin 1.0") >= 2
+    assert cause in out
+
+
+def test_two_distributions_with_one_plugin_name_are_eexist(install: Install) -> None:
+    install("one-plugin", "same", "transport = object()", "umbel.plugins.v1")
+    folder = install("other-plugin", "same", "transport = object()", "umbel.plugins.v1")
+    code = """
+try:
+    umbel.load_plugins("same")
+except FileExistsError as error:
+    print(error)
+"""
+    assert "one-plugin 1.0 and other-plugin 1.0 both bring" in run(code, folder)

@@ -6,13 +6,14 @@ pluggy registers, validates and lists hooks, of transports and of these; it runs
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 from _thread import RLock
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from umbel.discovery import PLUGINS, import_entry, schemes_in, source_of
-from umbel.errors import PluginError, UnknownTransportError
+from umbel.errors import PluginError, UnknownTransportError, system_error
 
 if TYPE_CHECKING:
     from pluggy import PluginManager
@@ -105,6 +106,7 @@ def load_plugins(*names: str) -> None:
     Raises:
         UnknownTransportError: EPROTONOSUPPORT, none of that name is installed.
         PluginError: ELIBACC, it failed to load, or does more than wrap.
+        OSError: EEXIST, two distributions bring it; or what its `start` raised.
     """
     from importlib.metadata import entry_points
 
@@ -112,12 +114,18 @@ def load_plugins(*names: str) -> None:
         for name in names:
             if name in _loaded:
                 continue
-            entries = list(entry_points(group=PLUGINS, name=name))
+            found = entry_points(group=PLUGINS, name=name)
+            entries = {(source_of(entry), entry.value): entry for entry in found}
             if not entries:
                 installed = sorted(entry_points(group=PLUGINS).names)
                 message = f"no plugin {name!r} is installed: there is {installed}"
                 raise UnknownTransportError(message)
-            add_plugin(import_entry(entries[0]), name, source_of(entries[0]))
+            if len(entries) > 1:
+                sources = " and ".join(sorted(source for source, _ in entries))
+                message = f"{sources} both bring a plugin {name!r}: uninstall one"
+                raise system_error(errno.EEXIST, message)
+            ((source, _), entry) = entries.popitem()
+            add_plugin(import_entry(entry), name, source)
 
 
 def load_requested() -> None:
