@@ -41,6 +41,11 @@ class Future(Generic[R]):
             if not self.is_over:
                 raise
 
+    @property
+    def has_value(self) -> bool:
+        """Tell whether it is over, and came to no error."""
+        return self.is_over and self._error is None
+
     def result(self) -> R:
         """Give what it came to, or raise it."""
         error, self._error = self._error, None

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import TypeVar
 
-from umbel._kernel.hub import checkpoint
+from umbel._kernel.hub import Coroutine, checkpoint
 from umbel.aio.host import AioHost
 from umbel.deadline import FOREVER
+from umbel.errors import Canceled, DeadlineError
 from umbel.future import Future
 
 T = TypeVar("T")
@@ -34,28 +35,36 @@ def wait(awaitable: Awaitable[T], deadline: int = FOREVER) -> T:
     Source:
         own; asgiref's async_to_sync without its threads.
     """
-    me = checkpoint()
-    hub = me.hub
-    host = hub.host
-    if not isinstance(host, AioHost) or not host.is_running() or me is hub.main:
+    try:
+        me = checkpoint()
+        host = _host_of(me)
+    except BaseException:
         close = getattr(awaitable, "close", None)
         if callable(close):
             close()  # or Python would warn that it was never awaited
-        advice = "await it instead" if me is hub.main else "no loop hosts this thread"
-        message = (
-            f"umbel.aio.wait is for coroutines of umbel's in a host loop: {advice}"
-        )
-        raise RuntimeError(message)
+        raise
     future = Future[T](me)
     cancel = host.begin(awaitable, future.end)
     try:
         future.wait(deadline)
-    except BaseException:
+    except BaseException as error:
         cancel()
         was_shielded, me.is_shielded = me.is_shielded, True
         try:
             future.wait(FOREVER)
         finally:
             me.is_shielded = was_shielded
-        raise
+        # What it gave all the same counts, lest bytes be lost: see Future.wait.
+        if not future.has_value or not isinstance(error, (DeadlineError, Canceled)):
+            raise
     return future.result()
+
+
+def _host_of(me: Coroutine) -> AioHost:
+    hub = me.hub
+    host = hub.host
+    if isinstance(host, AioHost) and host.is_running() and me is not hub.main:
+        return host
+    advice = "await it instead" if me is hub.main else "no loop hosts this thread"
+    message = f"umbel.aio.wait is for coroutines of umbel's in a host loop: {advice}"
+    raise RuntimeError(message)

@@ -1,0 +1,62 @@
+"""`aio.wait` under cancellation: nothing is lost, and nothing is left unawaited."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Callable
+
+import pytest
+import trio
+import trio.testing
+
+import umbel
+from tests.support import Ends
+from umbel import aio
+
+
+async def nothing() -> None:
+    """Never awaited: Python would warn of it."""
+
+
+def wait_after_a_cancellation() -> None:
+    with pytest.raises(umbel.Canceled):
+        umbel.msleep(umbel.FOREVER)
+    with pytest.raises(umbel.Canceled):
+        aio.wait(nothing())
+    gc.collect()
+
+
+async def go_and_cancel(call: Callable[[], None]) -> None:
+    umbel.hclose(umbel.go(call))
+
+
+def test_a_canceled_coroutine_leaves_nothing_of_asyncio_unawaited() -> None:
+    asyncio.run(go_and_cancel(wait_after_a_cancellation))
+
+
+def test_a_canceled_coroutine_leaves_nothing_of_trio_unawaited() -> None:
+    trio.run(go_and_cancel, wait_after_a_cancellation)
+
+
+def test_what_arrives_just_as_a_wait_is_canceled_is_not_lost(ends: Ends) -> None:
+    left, right = ends
+    got = bytearray()
+
+    def receive() -> None:
+        got.extend(aio.wait(aio.receive(left)))
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(aio.run_blocking, receive)
+            await trio.testing.wait_all_tasks_blocked()
+            umbel.bsend(right, b"x")
+            with pytest.raises(umbel.DeadlineError):
+                umbel.receive(right, 1, 0)  # the hub looks, and wakes who receives
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+    umbel.bsend(right, b"y")
+    got += umbel.receive(left)
+
+    assert got == b"xy"
