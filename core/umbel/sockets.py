@@ -532,10 +532,11 @@ def _find_problem(
         names = " or ".join(socket.AddressFamily(family).name for family in families)
         return f"is not a stream socket of {names}"
     listens = bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    prefix = "ipc" if sock.family == socket.AF_UNIX else "tcp"
     if listens and not is_listening:
-        return "listens: adopt it as a listener (ipc_listener_fromfd)"
+        return f"listens: adopt it as a listener ({prefix}_listener_fromfd)"
     if is_listening and not listens:
-        return "does not listen: adopt it as a stream (ipc_fromfd)"
+        return f"does not listen: adopt it as a stream ({prefix}_fromfd)"
     if not is_listening:
         try:
             sock.getpeername()
