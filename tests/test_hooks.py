@@ -14,7 +14,7 @@ from typing import TypeAlias
 import pytest
 
 import umbel
-from tests.support import drain, open_descriptors
+from tests.support import drain, open_descriptors, run_python
 from umbel.adoption import adopt_listener, adopt_stream
 from umbel.plugins import add_plugin, remove_plugin
 from umbel.registry import add_transport, remove_transport
@@ -779,6 +779,21 @@ def test_a_plugin_whose_stop_fails_is_out_all_the_same(
 
     assert "'stuck': its stop failed" in caplog.text
     assert stuck.log == []
+
+
+def test_all_plugins_are_stopped_at_exit_even_if_the_stop_of_one_fails() -> None:
+    code = """
+from umbel.plugins import add_plugin
+from umbel.spi import hookimpl
+class Stopped:
+    @hookimpl.stop
+    def stop(self):
+        print("stopped", flush=True)
+        raise ZeroDivisionError
+for name in ("first", "second"):
+    add_plugin(Stopped(), name)
+"""
+    assert run_python(code) == "stopped\nstopped\n"
 
 
 def test_removing_a_transport_that_is_not_loaded_is_an_error() -> None:

@@ -12,6 +12,7 @@ import pytest
 import umbel
 from tests.support import calls, lateness
 from umbel import IpAddress
+from umbel.ipaddr import ipaddr_sockaddr
 
 #: What a resolver gives: family and socket address.
 Found = tuple[int, tuple[object, ...]]
@@ -341,3 +342,22 @@ def test_addresses_are_equal_by_number_and_port(
 ) -> None:
     assert umbel.ipaddr_equal(first, second) is same
     assert umbel.ipaddr_equal(first, second, ignore_port=True) is same_host
+
+
+def test_an_address_can_be_given_to_pythons_own_sockets() -> None:
+    index, name = socket.if_nameindex()[0]
+
+    assert ipaddr_sockaddr(IpAddress("192.0.2.1", 80)) == ("192.0.2.1", 80)
+    assert ipaddr_sockaddr(IpAddress("::1", 80)) == ("::1", 80, 0, 0)
+    for zone in (name, index):
+        address = IpAddress(f"fe80::1%{zone}", 80)
+        assert ipaddr_sockaddr(address) == ("fe80::1", 80, 0, index)
+    with pytest.raises(OSError, match="no interface 'none0'") as caught:
+        ipaddr_sockaddr(IpAddress("fe80::1%none0", 80))
+    assert caught.value.errno == errno.ENODEV
+
+    with umbel.tcp_listen(IpAddress("127.0.0.1", 0)) as listener, socket.socket() as s:
+        s.connect(ipaddr_sockaddr(umbel.tcp_address(listener)))
+        server, peer = umbel.tcp_accept(listener, umbel.within(20))
+        assert ipaddr_sockaddr(peer) == s.getsockname()
+        umbel.hclose(server)

@@ -189,6 +189,10 @@ def test_what_cannot_be_taken_over_is_einval_and_stays_open() -> None:
     for fd in (*wrong_listeners, -1):
         assert_errno(lambda fd=fd: umbel.tcp_listener_fromfd(fd), errno.EINVAL)  # type: ignore[misc]
 
+    with pytest.raises(OSError, match="tcp_listener_fromfd"):
+        umbel.tcp_fromfd(listening.fileno())
+    with pytest.raises(OSError, match="tcp_fromfd"):
+        umbel.tcp_listener_fromfd(fresh.fileno())
     for sock in (local, other, listening, fresh, datagrams):
         sock.getsockname()  # open still
         sock.close()

@@ -34,7 +34,11 @@ def adopt_listener(fd: int, scheme: str) -> ListenerHandle:
     transport = find_transport(scheme)
     context = AdoptContext(Address(scheme, ""), fd, is_listener=True)
     listener = cast("Listener", transport.adopt(context))
-    return register(Listening(listener, transport), ListenerHandle)
+    try:
+        return register(Listening(listener, transport), ListenerHandle)
+    except BaseException:  # Ctrl-C, for one
+        listener.abort()
+        raise
 
 
 def require_scheme(handle: int, schemes: Sequence[str], what: str) -> None:

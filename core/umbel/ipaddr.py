@@ -266,6 +266,31 @@ def ipaddr_family(address: IpAddress) -> int:
     return socket.AF_INET if _version(address.host) == 4 else socket.AF_INET6
 
 
+def ipaddr_sockaddr(address: IpAddress) -> tuple[str, int] | tuple[str, int, int, int]:
+    """Give what Python's own sockets take, to connect or bind.
+
+    Raises:
+        OSError: ENODEV, the interface that the address names is not there.
+
+    Source:
+        libdill ipaddr_sockaddr(3). Differs: it has its length with it.
+    """
+    host, port = address
+    if ":" not in host:
+        return host, port
+    number, _, zone = host.partition("%")
+    return number, port, 0, _index_of(zone) if zone else 0
+
+
+def _index_of(zone: str) -> int:
+    if zone.isdigit():
+        return int(zone)
+    try:
+        return socket.if_nametoindex(zone)
+    except OSError:
+        raise system_error(errno.ENODEV, f"there is no interface {zone!r}") from None
+
+
 def ipaddr_port(address: IpAddress) -> int:
     """Give the port.
 
