@@ -285,6 +285,19 @@ def test_a_plugin_that_is_taken_out_leaves_the_registry_empty() -> None:
     remove_plugin("another")
 
 
+def test_a_plugin_that_is_taken_out_serves_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place = free_place()
+    monkeypatch.setenv("UMBEL_METRICS", place)
+    add_plugin(MetricsPlugin(CollectorRegistry()), "another")
+    umbel.hclose(umbel.connect(f"tcp://{place}"))
+    remove_plugin("another")
+
+    with pytest.raises(ConnectionRefusedError):
+        umbel.connect(f"tcp://{place}")
+
+
 # In a program.
 
 SERVED = """
