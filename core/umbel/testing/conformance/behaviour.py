@@ -55,7 +55,6 @@ BEHAVIOURS: Final[dict[int, Behaviour]] = {}
 #: Behaviours that no single transport can show, and where they are shown.
 ELSEWHERE: Final = {
     35: "it is about layers above a transport, of which umbel has none yet",
-    53: "it is about the awaitable verbs, in the drivers asyncio and trio",
     81: "it is about the kit itself: umbel's own tests catch broken transports with it",
 }
 

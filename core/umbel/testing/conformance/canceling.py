@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 import umbel
+from umbel import aio
 from umbel.testing.conformance.behaviour import CANCELING, behaviour
 from umbel.testing.conformance.expecting import (
     WAKE_SLACK,
@@ -15,6 +16,7 @@ from umbel.testing.conformance.expecting import (
     in_time,
     require,
 )
+from umbel.testing.conformance.hosted import HostedTrial, Limit
 from umbel.testing.conformance.looking import pattern
 from umbel.testing.conformance.trial import Trial
 from umbel.testing.conformance.waiting import fill_backlog
@@ -120,3 +122,33 @@ def prompt(t: Trial) -> None:
         return umbel.now() - start
 
     in_time(attempt, WAKE_SLACK, "a cancellation")
+    if isinstance(t, HostedTrial):
+        in_time(partial(_cut_off, t), WAKE_SLACK, "the loop's own timeout")
+        in_time(partial(_shortened, t), WAKE_SLACK, "a timeout that was shortened")
+        left, right = t.pair()
+        job = t.begin(lambda: t.new_limit(t.patience).cuts_off(aio.brecv(left, 1)))
+        t.bsend(right, b"x")
+        equal(job.result(), False, "a receive in time was cut off")
+
+
+def _cut_off(t: HostedTrial) -> int:
+    left, _right = t.pair()
+    start = umbel.now()
+    job = t.begin(lambda: t.new_limit(0.05).cuts_off(aio.receive(left)))
+    equal(job.result(), True, "a receive was cut off by the loop's own timeout")
+    return umbel.now() - start - 49  # the loop's clock is not in whole ms
+
+
+def _shortened(t: HostedTrial) -> int:
+    left, _right = t.pair()
+    limits: list[Limit] = []
+
+    async def receive() -> bool:
+        limits.append(t.new_limit(t.patience))
+        return await limits[0].cuts_off(aio.receive(left, deadline=t.soon()))
+
+    job = t.begin(receive)
+    start = umbel.now()
+    limits[0].end_now()
+    equal(job.result(), True, "a receive was cut off by a limit that was shortened")
+    return umbel.now() - start

@@ -1,4 +1,4 @@
-"""The drivers asyncio and trio: a trial whose tasks are tasks of such a loop.
+"""What the drivers asyncio and trio share: all tasks of a trial are tasks of a loop.
 
 A behaviour is plain code. It runs in a task, by `aio.run_blocking`, and each verb of
 umbel's that may wait is replaced by its twin in `umbel.aio`, awaited in a task of its
@@ -9,21 +9,16 @@ with `await`, run by `begin`.
 
 from __future__ import annotations
 
-import asyncio
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Final, ParamSpec, Protocol, TypeVar, cast
+from typing import Final, ParamSpec, Protocol, TypeVar, cast
 
 import umbel
 from umbel import aio
 from umbel.testing.conformance.expecting import require
 from umbel.testing.conformance.jobs import Job
 from umbel.testing.conformance.trial import Trial
-
-if TYPE_CHECKING:
-    import trio
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,6 +32,16 @@ class Event(Protocol):
 
     async def wait(self) -> object:
         """Wait until it is set."""
+
+
+class Limit(Protocol):
+    """A timeout, or a cancel scope with a deadline, of the loop's own."""
+
+    async def cuts_off(self, awaitable: Awaitable[object]) -> bool:
+        """Await it, and tell whether the limit was reached before it ended."""
+
+    def end_now(self) -> None:
+        """Let it be reached now."""
 
 
 class TaskJob(Job):
@@ -103,6 +108,8 @@ class HostedTrial(Trial):
 
     #: What the loop raises in a task that it cancels.
     cancellation: type[BaseException]
+    #: A canceled task is canceled at each call, not at one.
+    is_level_triggered = False
 
     # umbel's verbs.
 
@@ -175,8 +182,8 @@ class HostedTrial(Trial):
         """
 
     @abstractmethod
-    async def is_cut_off(self, seconds: float, awaitable: Awaitable[object]) -> bool:
-        """Await it, and tell whether the loop's own timeout cut that off."""
+    def new_limit(self, seconds: float) -> Limit:
+        """Make a limit of so many seconds from now on."""
 
     @abstractmethod
     async def pass_on(self) -> None:
@@ -198,116 +205,3 @@ class _Call:
         except BaseException as error:
             self.error = error
             raise
-
-
-class AsyncioTrial(HostedTrial):
-    """The loop is asyncio's."""
-
-    driver = "asyncio"
-    cancellation = asyncio.CancelledError
-    #: None: asyncio's own.
-    new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None
-
-    def run(self, work: Callable[[], None]) -> None:
-        """As `Trial.run`."""
-        self._tasks: set[asyncio.Task[None]] = set()
-        with asyncio.Runner(loop_factory=self.new_loop) as runner:
-            runner.run(aio.run_blocking(work))
-
-    def new_event(self) -> Event:
-        """As `HostedTrial.new_event`."""
-        return asyncio.Event()
-
-    def start(
-        self,
-        work: Callable[[], Coroutine[object, object, None]],
-        end: Callable[[bool], None],
-    ) -> Callable[[], object]:
-        """As `HostedTrial.start`."""
-        task = asyncio.get_running_loop().create_task(work())
-        self._tasks.add(task)  # the loop itself keeps none
-
-        def finish(_: object) -> None:
-            self._tasks.discard(task)
-            end(task.cancelled())
-
-        task.add_done_callback(finish)
-        return task.cancel
-
-    async def is_cut_off(self, seconds: float, awaitable: Awaitable[object]) -> bool:
-        """As `HostedTrial.is_cut_off`."""
-        timeout = asyncio.timeout(seconds)
-        try:
-            async with timeout:
-                await awaitable
-        except TimeoutError:
-            if not timeout.expired():
-                raise
-        return timeout.expired()
-
-    async def pass_on(self) -> None:
-        """As `HostedTrial.pass_on`."""
-        await asyncio.sleep(0)
-
-
-class TrioTrial(HostedTrial):
-    """The loop is trio's."""
-
-    driver = "trio"
-
-    @classmethod
-    def why_not(cls) -> str:
-        """As `Trial.why_not`."""
-        return "" if find_spec("trio") else "trio is not installed"
-
-    def run(self, work: Callable[[], None]) -> None:
-        """As `Trial.run`."""
-        import trio
-
-        self.cancellation = trio.Cancelled
-
-        async def main() -> None:
-            async with trio.open_nursery() as self._nursery:
-                await aio.run_blocking(work)
-
-        trio.run(main)
-
-    _nursery: trio.Nursery
-
-    def new_event(self) -> Event:
-        """As `HostedTrial.new_event`."""
-        import trio
-
-        return trio.Event()
-
-    def start(
-        self,
-        work: Callable[[], Coroutine[object, object, None]],
-        end: Callable[[bool], None],
-    ) -> Callable[[], object]:
-        """As `HostedTrial.start`."""
-        import trio
-
-        scope = trio.CancelScope()
-
-        async def task() -> None:
-            with scope:
-                await work()
-            end(scope.cancelled_caught)
-
-        self._nursery.start_soon(task)
-        return scope.cancel
-
-    async def is_cut_off(self, seconds: float, awaitable: Awaitable[object]) -> bool:
-        """As `HostedTrial.is_cut_off`."""
-        import trio
-
-        with trio.move_on_after(seconds) as scope:
-            await awaitable
-        return scope.cancelled_caught
-
-    async def pass_on(self) -> None:
-        """As `HostedTrial.pass_on`."""
-        import trio
-
-        await trio.lowlevel.checkpoint()

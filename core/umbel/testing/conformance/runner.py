@@ -19,8 +19,8 @@ from umbel.errors import system_error
 from umbel.record import Record
 from umbel.testing.conformance.behaviour import BEHAVIOURS, ELSEWHERE, Behaviour
 from umbel.testing.conformance.expecting import Violation
-from umbel.testing.conformance.hosted import AsyncioTrial, TrioTrial
 from umbel.testing.conformance.looking import open_descriptors
+from umbel.testing.conformance.loops import AsyncioTrial, TrioTrial
 from umbel.testing.conformance.subject import Subject, new_folder
 from umbel.testing.conformance.trial import CoroutineTrial, Trial
 
@@ -43,6 +43,7 @@ _PARTS: Final = (
     "aborting",
     "waiting",
     "canceling",
+    "native",
     "sharing",
     "listening",
     "files",
