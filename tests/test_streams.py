@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 import umbel
-from tests.support import Ends, calls, drain, fill, pattern, wait_until_blocked
+from tests.support import (
+    Ends,
+    calls,
+    drain,
+    fill,
+    pattern,
+    run_python,
+    wait_until_blocked,
+)
 from umbel import Skip
 
 if TYPE_CHECKING:
@@ -428,6 +436,22 @@ def test_flush_returns_once_the_peer_has_read_everything(ends: Ends) -> None:
         umbel.flush(left)
 
         assert sum(order) == 100_000
+
+
+def test_flush_ends_at_its_deadline_and_rests_where_readiness_is_no_edge() -> None:
+    code = """
+import time, umbel
+left, right = umbel.pair("mem")
+umbel.bsend(left, b"unread")
+began = time.process_time()
+try:
+    umbel.flush(left, umbel.within(0.2))
+except umbel.DeadlineError:
+    print("late", time.process_time() - began < 0.15)
+umbel.hclose(left)
+umbel.hclose(right)
+"""
+    assert run_python(code, UMBEL_POLLER="poll") == "late True\n"
 
 
 def test_flush_fails_when_the_peer_goes_without_reading(ends: Ends) -> None:

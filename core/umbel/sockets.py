@@ -18,13 +18,20 @@ import os
 import select
 import socket
 import struct
+import sys
 import termios
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from umbel.address import Address
-from umbel.errors import BadHandleError, BrokenStreamError, system_error
-from umbel.fd import Readiness
+from umbel.deadline import now
+from umbel.errors import (
+    BadHandleError,
+    BrokenStreamError,
+    DeadlineError,
+    system_error,
+)
+from umbel.fd import Readiness, WaitQueue
 from umbel.transport import (
     DescriptorPassing,
     DirectReceive,
@@ -49,6 +56,9 @@ TRUNCATED: Final = socket.MSG_CTRUNC
 #: What a stream's send buffer grows to once a send did not fit: one stream in bulk
 #: is then 2-3 times as fast as with the kernel's 208 KiB, and others pay nothing.
 SEND_BUFFER: Final = 1 << 20
+
+#: What is looked for again and again is looked for after 1, 2, 4 … 16 ms.
+LONGEST_PAUSE: Final = 16
 
 #: Linux, as Python does not name them yet (asm-generic/socket.h).
 SO_PEERPIDFD: Final = 77
@@ -355,12 +365,26 @@ class SocketStream:
         return UnreadBytes(self._is_all_read, self._wait_unread)
 
     def _is_all_read(self) -> bool:
+        return not self._count_unread()
+
+    def _count_unread(self) -> int:
+        # Of local sockets only 0 means something: the rest is the kernel's own sizes.
         raw = fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
-        return not any(raw)
+        return int.from_bytes(raw, sys.byteorder)
 
     def _wait_unread(self, deadline: int) -> None:
-        while not self._is_all_read():
+        pause = 0
+        while left := self._count_unread():
             self._readiness.wait_out(deadline)
+            # Where readiness is no edge there is room at once, though nothing was
+            # read. With edges that happens once, for one that had come before.
+            if self._count_unread() != left:
+                pause = 0
+            elif pause:
+                _rest(pause, deadline)
+                pause = min(2 * pause, LONGEST_PAUSE)
+            else:
+                pause = 1
         # A peer that goes without reading empties the queue too, but in error.
         look = select.poll()
         look.register(self._socket.fileno(), 0)
@@ -370,6 +394,19 @@ class SocketStream:
 
     def _is_local(self) -> bool:
         return self._socket.family == socket.AF_UNIX
+
+
+def _rest(milliseconds: int, deadline: int) -> None:
+    """Let that time pass; ETIMEDOUT at the deadline."""
+    until = now() + milliseconds
+    if 0 <= deadline < until:
+        until = deadline
+    queue = WaitQueue()
+    try:
+        queue.wait(queue.ticket(), until)
+    except DeadlineError:
+        if until == deadline:
+            raise
 
 
 #: What every `SocketStream` over a local socket can do, for the transport's traits.
