@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import errno
 import gc
 import warnings
@@ -11,7 +12,7 @@ from hypothesis import settings, strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, rule
 
 import umbel
-from tests.support import Ends, calls
+from tests.support import Ends, calls, open_descriptors, wait_until
 from umbel.handle import open_handles
 
 
@@ -226,6 +227,17 @@ def test_a_forgotten_bundle_is_told_of() -> None:
 
     assert [w.category for w in caught] == [ResourceWarning]
     assert "bundle" in str(caught[0].message)
+
+
+def test_a_handle_that_is_all_a_thread_does_is_from_an_unknown_place() -> None:
+    before = open_descriptors()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        _thread.start_new_thread(umbel.hmake, (Thing(),))
+        wait_until(lambda: caught)
+        wait_until(lambda: open_descriptors() == before, "the end of its hub")
+
+    assert "opened at an unknown place" in str(caught[0].message)
 
 
 def test_a_handle_that_was_closed_is_forgotten_in_silence() -> None:
