@@ -6,6 +6,7 @@ import _thread
 import errno
 import gc
 import warnings
+from collections.abc import Callable
 
 import pytest
 from hypothesis import settings, strategies as st
@@ -233,7 +234,8 @@ def test_a_handle_that_is_all_a_thread_does_is_from_an_unknown_place() -> None:
     before = open_descriptors()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        _thread.start_new_thread(umbel.hmake, (Thing(),))
+        begin: Callable[[Thing], object] = umbel.hmake  # type: ignore[assignment]
+        _thread.start_new_thread(begin, (Thing(),))
         wait_until(lambda: caught)
         wait_until(lambda: open_descriptors() == before, "the end of its hub")
 
