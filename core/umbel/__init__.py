@@ -104,6 +104,7 @@ if TYPE_CHECKING:
         send_with_fds,
     )
     from umbel.peer import same_user
+    from umbel.serving import serve
     from umbel.signals import exit_on_signal
     from umbel.tcp import (
         tcp_accept,
@@ -138,6 +139,7 @@ _LATER: Final = {
     "same_user": "umbel.peer",
     "send_handle": "umbel.passing",
     "send_with_fds": "umbel.passing",
+    "serve": "umbel.serving",
     "to_thread": "umbel.threads",
     "IPADDR_IPV4": "umbel.ipaddr",
     "IPADDR_IPV6": "umbel.ipaddr",
@@ -278,6 +280,7 @@ __all__ = [
     "same_user",
     "send_handle",
     "send_with_fds",
+    "serve",
     "tcp_accept",
     "tcp_address",
     "tcp_close",

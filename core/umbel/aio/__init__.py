@@ -64,6 +64,7 @@ from umbel.aio.passing import (
     send_handle,
     send_with_fds,
 )
+from umbel.aio.serving import serve
 from umbel.aio.stream import (
     AsyncStreamHandle,
     brecv,
@@ -135,6 +136,7 @@ __all__ = [
     "run_blocking",
     "send_handle",
     "send_with_fds",
+    "serve",
     "tcp_accept",
     "tcp_close",
     "tcp_connect",

@@ -1,0 +1,57 @@
+"""The tasks of a server in asyncio; contracts as of `umbel.aio.serving.Crew`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext
+
+
+class AsyncioCrew:
+    """Tasks of the running loop, each canceled by itself."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> AsyncioCrew:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        canceled: asyncio.CancelledError | None = None
+        while self._tasks:
+            try:
+                await asyncio.wait(self._tasks)
+            except asyncio.CancelledError as error:
+                canceled = error  # once is enough: raised when all have ended
+        try:
+            if canceled is not None:
+                raise canceled
+        finally:
+            del canceled
+
+    def start(
+        self, work: Coroutine[object, object, None], ended: Callable[[], None]
+    ) -> None:
+        """As `Crew.start`."""
+
+        # Not in the task itself: one canceled before its first step never begins.
+        def end(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            ended()
+
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(end)
+
+    def scope(self) -> AbstractContextManager[object]:
+        """As `Crew.scope`: a task is its own."""
+        return nullcontext()
+
+    def cancel(self) -> None:
+        """As `Crew.cancel`."""
+        for task in self._tasks:
+            task.cancel()
+
+    def held_up(self) -> AbstractContextManager[object]:
+        """As `Crew.held_up`: asyncio cancels a task once, and then once more."""
+        return nullcontext()

@@ -1,0 +1,227 @@
+"""Servers in asyncio and trio: a task for each connection; see `umbel.serving`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractContextManager
+from functools import partial
+from types import TracebackType
+from typing import Protocol, final
+
+from umbel._kernel.hosting import Guest
+from umbel._kernel.hub import running_loop
+from umbel.aio.handle import close
+from umbel.aio.hosts import enter
+from umbel.aio.listener import AnyListener, accept
+from umbel.aio.stream import AsyncStreamHandle
+from umbel.deadline import FOREVER, within
+from umbel.errors import BadHandleError, DeadlineError
+from umbel.handle import CLOSE_GRACE, hclose, open_handles
+from umbel.listener import AcceptUse
+from umbel.serving import (
+    Patience,
+    Room,
+    is_past,
+    report_cut,
+    report_failure,
+    report_parting,
+    require_listener,
+    soonest,
+)
+
+
+async def serve(
+    handle: AnyListener,
+    handler: Callable[[AsyncStreamHandle], Awaitable[object]],
+    deadline: int = FOREVER,
+    *,
+    limit: int | None = None,
+    grace: float = CLOSE_GRACE,
+) -> None:
+    """Accept streams, and run *handler* for each in a task of its own.
+
+    As `umbel.serve`. The loop's own cancellation stops it in the same way: it is raised
+    once the grace is over, or nobody is served any more. Where a task can be canceled
+    twice, in asyncio, the second time cuts the grace short. The tasks of trio are in a
+    nursery of this call.
+
+    Args:
+        handle: a listener. Owned by this call.
+        handler: given each stream.
+        deadline: see `umbel.deadline`; when all of it must be over, the grace too.
+        limit: how many may be served at once. None: any number.
+        grace: seconds that those who are being served have after a stop.
+
+    Raises:
+        BadHandleError: EBADF, *handle* is not open. Closed later on, that is the end.
+        NotSupportedError: ENOTSUP, it is not a listener.
+        BusyError: EBUSY, another coroutine or task is accepting from it.
+        DeadlineError: ETIMEDOUT, nobody stopped it before, or the grace was cut short.
+        Canceled: ECANCELED never comes here, but the loop's own cancellation.
+        OSError: EINVAL, *limit* is less than 1.
+        RuntimeError: no asyncio or trio loop runs in this thread.
+
+    Source:
+        own; see `umbel.serve`.
+    """
+    crew = _make_crew()
+    server = _Server(handle, handler, crew, Room(limit), grace)
+    stopped_by: BaseException | None = None
+    has_cut = False
+    async with crew:
+        # What is raised in here, trio's nursery would put into a group.
+        try:
+            await server.accept_all(deadline)
+        except BaseException as error:  # noqa: BLE001 - raised below
+            stopped_by = error
+        try:
+            has_cut = await server.stop(deadline)
+        except BaseException as error:  # noqa: BLE001 - likewise
+            stopped_by = error
+        crew.cancel()
+    try:
+        if stopped_by is not None:
+            raise stopped_by
+        if has_cut and is_past(deadline):
+            raise DeadlineError
+    finally:
+        del stopped_by  # its traceback must not refer to itself
+
+
+class Crew(Protocol):
+    """The tasks of one server; who leaves its `async with` waits for all of them."""
+
+    async def __aenter__(self) -> object: ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None: ...
+
+    def start(
+        self, work: Coroutine[object, object, None], ended: Callable[[], None]
+    ) -> None:
+        """Start a task; call *ended* when it has ended, or was stopped before."""
+
+    def scope(self) -> AbstractContextManager[object]:
+        """Give what a task does its work in, which only `cancel` cancels."""
+
+    def cancel(self) -> None:
+        """Cancel all tasks."""
+
+    def held_up(self) -> AbstractContextManager[object]:
+        """Give what a task that is being canceled can await in all the same."""
+
+
+def _make_crew() -> Crew:
+    if running_loop() == "trio":
+        from umbel.aio.trio_crew import TrioCrew
+
+        return TrioCrew()
+    from umbel.aio.asyncio_crew import AsyncioCrew
+
+    return AsyncioCrew()
+
+
+@final
+class _Server:
+    """One call of `serve`."""
+
+    def __init__(
+        self,
+        handle: AnyListener,
+        handler: Callable[[AsyncStreamHandle], Awaitable[object]],
+        crew: Crew,
+        room: Room,
+        grace: float,
+    ) -> None:
+        within(grace)  # ValueError, before anything has begun
+        self._host = enter()
+        self._listening = require_listener(handle)
+        self._address = str(self._listening.listener.address)
+        self._handle = handle
+        self._handler = handler
+        self._crew = crew
+        self._room = room
+        self._grace = grace
+
+    async def accept_all(self, deadline: int) -> None:
+        """Start a handler for each stream; return when the listener is closed."""
+        while True:
+            try:
+                stream = await self._next(deadline)
+            except BadHandleError:
+                return
+            self._room.count += 1
+            self._crew.start(self._attend(stream), partial(self._end, stream))
+
+    async def _next(self, deadline: int) -> AsyncStreamHandle:
+        patience = Patience(self._address, deadline)
+        while True:
+            while self._room.is_full:
+                await self._wait_for_end(deadline)
+            try:
+                return await accept(self._handle, deadline)
+            except OSError as error:
+                until = patience.after(error)
+            try:
+                await self._wait_for_end(until)
+            except DeadlineError:
+                pass  # it is only the pause that is over
+
+    async def _wait_for_end(self, deadline: int) -> None:
+        """Return when a handler has ended; EBADF when the listener is closed."""
+        me = Guest(self._host.hub)
+        # As the one who accepts: so a close of the listener wakes us.
+        with AcceptUse(me, self._listening), self._room.waiting(me):
+            await self._host.park(me, deadline)
+
+    async def _attend(self, stream: AsyncStreamHandle) -> None:
+        try:
+            with self._crew.scope():
+                await self._handler(stream)
+                if stream in open_handles:
+                    await self._part(stream)
+        except Exception as error:  # noqa: BLE001 - one that fails never stops the others
+            report_failure(self._address, error)
+
+    async def _part(self, stream: AsyncStreamHandle) -> None:
+        try:
+            await close(stream, within(self._grace))
+        except OSError as error:
+            report_parting(self._address, error)
+
+    def _end(self, stream: AsyncStreamHandle) -> None:
+        if stream in open_handles:
+            hclose(stream)
+        self._room.leave()
+
+    async def stop(self, deadline: int) -> bool:
+        """Listen no more, wait for the grace; tell whether some must be canceled."""
+        until = soonest(within(self._grace), deadline)
+        with self._crew.held_up():
+            try:
+                await self._stop_listening(until)
+                await self._wait_for_all(until)
+            except DeadlineError:
+                report_cut(self._address, self._room.count)
+                return True
+            finally:
+                if self._handle in open_handles:
+                    hclose(self._handle)  # canceled again before it could be closed
+        return False
+
+    async def _stop_listening(self, until: int) -> None:
+        if self._handle in open_handles:
+            try:
+                await close(self._handle, until)
+            except OSError as error:
+                report_parting(self._address, error)
+
+    async def _wait_for_all(self, until: int) -> None:
+        me = Guest(self._host.hub)
+        while self._room.count:
+            with self._room.waiting(me):
+                await self._host.park(me, until)

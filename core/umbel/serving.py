@@ -1,0 +1,300 @@
+"""Servers: a coroutine for each connection, a limit of them, and an end in good order.
+
+A server stops when its listener is closed, when `serve` is canceled or interrupted, and
+at its deadline. However it stops: first it listens no more; then those who are being
+served may come to an end, within the grace; who is left is canceled; and `serve`
+returns, or raises, when nothing of it runs any more.
+
+`umbel.aio.serving` is the same for tasks; what the two share is here.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, final
+
+from umbel._kernel.hub import Coroutine, checkpoint, current_hub
+from umbel.coroutine import Bundle, bundle
+from umbel.deadline import FOREVER, now, within
+from umbel.errors import (
+    BadHandleError,
+    BusyError,
+    Canceled,
+    DeadlineError,
+    system_error,
+)
+from umbel.handle import CLOSE_GRACE, close, hclose, lookup, open_handles
+from umbel.listener import AcceptUse, ListenerHandle, Listening, accept
+from umbel.stream import StreamHandle
+
+if TYPE_CHECKING:
+    import logging
+
+#: Seconds to wait after an accept that failed, as by EMFILE; doubled up to the last.
+FIRST_PAUSE: Final = 0.05
+LONGEST_PAUSE: Final = 1.0
+
+#: What comes again at the next accept, since the listener or the call is no good.
+LASTING: Final = frozenset(
+    {errno.EBADF, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBUSY, errno.EINVAL}
+)
+
+
+def serve(
+    handle: ListenerHandle,
+    handler: Callable[[StreamHandle], object],
+    deadline: int = FOREVER,
+    *,
+    limit: int | None = None,
+    grace: float = CLOSE_GRACE,
+) -> None:
+    """Accept streams, and run *handler* for each in a coroutine of its own.
+
+    A stream whose handler returns is closed in good order, one whose handler raises is
+    closed hard; the error is logged, and the others are served on. Where no descriptor
+    is left, accepting goes on when there is one again.
+
+    To stop it, close the listener, from anywhere, or cancel the caller: it then listens
+    no more, those who are being served may go on for *grace*, and who is left is
+    canceled. A signal that raises in here, as by `exit_on_signal`, does the same; the
+    second one cuts the grace short.
+
+    Args:
+        handle: a listener. Owned by this call: closed when it returns or raises, but
+            for EBADF, ENOTSUP and EBUSY.
+        handler: given each stream. It may close it, or hand it on by `hown`.
+        deadline: see `umbel.deadline`; when all of it must be over, the grace too.
+        limit: how many may be served at once; others wait in the listener's backlog.
+            None: any number.
+        grace: seconds that those who are being served have after a stop; also what the
+            orderly close of each has.
+
+    Raises:
+        BadHandleError: EBADF, *handle* is not open. Closed later on, that is the end.
+        NotSupportedError: ENOTSUP, it is not a listener.
+        BusyError: EBUSY, another coroutine is accepting from it.
+        DeadlineError: ETIMEDOUT, nobody stopped it before, or the grace was cut short.
+        Canceled: ECANCELED, the calling coroutine is being canceled.
+        OSError: EINVAL, *limit* is less than 1.
+        ExceptionGroup: handlers failed by what is no Exception.
+
+    Source:
+        own; Go's http.Server.Shutdown, with a grace.
+    """
+    checkpoint()
+    server = _Server(handle, handler, Room(limit), grace)
+    try:
+        server.accept_all(deadline)
+    finally:
+        has_cut = server.stop(deadline)
+    if has_cut and is_past(deadline):
+        raise DeadlineError
+
+
+@final
+class _Server:
+    """One call of `serve`."""
+
+    def __init__(
+        self,
+        handle: ListenerHandle,
+        handler: Callable[[StreamHandle], object],
+        room: Room,
+        grace: float,
+    ) -> None:
+        within(grace)  # ValueError, before anything has begun
+        self._listening = require_listener(handle)
+        self._address = str(self._listening.listener.address)
+        self._handle = handle
+        self._handler = handler
+        self._room = room
+        self._grace = grace
+        self._handlers = bundle()
+
+    def accept_all(self, deadline: int) -> None:
+        """Start a handler for each stream; return when the listener is closed."""
+        while True:
+            try:
+                stream = self._next(deadline)
+            except BadHandleError:
+                return
+            self._room.count += 1
+            self._handlers.go(self._attend, stream)
+
+    def _next(self, deadline: int) -> StreamHandle:
+        patience = Patience(self._address, deadline)
+        while True:
+            while self._room.is_full:
+                self._wait_for_end(deadline)
+            try:
+                return accept(self._handle, deadline)
+            except OSError as error:
+                until = patience.after(error)
+            try:
+                self._wait_for_end(until)
+            except DeadlineError:
+                pass  # it is only the pause that is over
+
+    def _wait_for_end(self, deadline: int) -> None:
+        """Return when a handler has ended; EBADF when the listener is closed."""
+        me = checkpoint()
+        # As the one who accepts: so a close of the listener wakes us.
+        with AcceptUse(me, self._listening), self._room.waiting(me):
+            me.hub.park(deadline)
+
+    def _attend(self, stream: StreamHandle) -> None:
+        try:
+            self._handler(stream)
+            if stream in open_handles:
+                self._part(stream)
+        except Exception as error:  # noqa: BLE001 - one that fails never stops the others
+            report_failure(self._address, error)
+        finally:
+            if stream in open_handles:
+                hclose(stream)
+            self._room.leave()
+
+    def _part(self, stream: StreamHandle) -> None:
+        try:
+            close(stream, within(self._grace))
+        except OSError as error:
+            report_parting(self._address, error)
+
+    def stop(self, deadline: int) -> bool:
+        """Listen no more, wait for the grace, cancel; tell whether some had to be."""
+        until = soonest(within(self._grace), deadline)
+        try:
+            with _held_up():
+                self._stop_listening(until)
+                lookup(self._handlers, Bundle).wait(until)
+        except DeadlineError:
+            report_cut(self._address, self._room.count)
+            return True
+        finally:
+            hclose(self._handlers)
+        return False
+
+    def _stop_listening(self, until: int) -> None:
+        if self._handle in open_handles:
+            try:
+                close(self._handle, until)
+            except OSError as error:
+                report_parting(self._address, error)
+
+
+@contextmanager
+def _held_up() -> Iterator[None]:
+    """Let a coroutine that is being canceled wait all the same."""
+    me = current_hub().current
+    was_shielded = me.is_shielded
+    # Anything else but Canceled comes once: a second signal is not held up.
+    me.is_shielded = was_shielded or isinstance(me.pending, Canceled)
+    try:
+        yield
+    finally:
+        me.is_shielded = was_shielded
+
+
+# For this server and the awaitable one.
+
+
+class Room:
+    """How many are served, of how many that may be; and who waits for one to end."""
+
+    __slots__ = ("count", "limit", "waiter")
+
+    def __init__(self, limit: int | None) -> None:
+        if limit is not None and limit < 1:
+            message = f"limit is {limit}: nobody could be served; give 1 or more"
+            raise system_error(errno.EINVAL, message)
+        self.limit = limit
+        self.count = 0
+        self.waiter: Coroutine | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more may be served now."""
+        return self.limit is not None and self.count >= self.limit
+
+    def leave(self) -> None:
+        """Take note that one has ended."""
+        self.count -= 1
+        if self.waiter is not None:
+            self.waiter.hub.unpark(self.waiter)
+
+    @contextmanager
+    def waiting(self, me: Coroutine) -> Iterator[None]:
+        """Be woken when one ends."""
+        self.waiter = me
+        try:
+            yield
+        finally:
+            self.waiter = None
+
+
+class Patience:
+    """How long to wait after accepts that failed: ever longer, and never busily."""
+
+    def __init__(self, address: str, deadline: int) -> None:
+        self._address = address
+        self._deadline = deadline
+        self._pause = 0.0
+
+    def after(self, error: OSError) -> int:
+        """Give until when to wait; raise *error* if it is no use."""
+        if is_past(self._deadline):
+            raise DeadlineError from error
+        if error.errno in LASTING:
+            raise error
+        if not self._pause:
+            _log().warning(
+                "%s: accepting failed, and is tried again: %s", self._address, error
+            )
+        self._pause = min(max(FIRST_PAUSE, 2 * self._pause), LONGEST_PAUSE)
+        return soonest(within(self._pause), self._deadline)
+
+
+def require_listener(handle: int) -> Listening:
+    """Find a listener that nobody accepts from; EBADF, ENOTSUP or EBUSY if none."""
+    listening = lookup(handle, Listening)
+    if listening.accepter is not None:
+        raise BusyError
+    return listening
+
+
+def soonest(first: int, second: int) -> int:
+    """Give the deadline of the two that comes first."""
+    if first == FOREVER or second == FOREVER:
+        return max(first, second)
+    return min(first, second)
+
+
+def is_past(deadline: int) -> bool:
+    """Tell whether *deadline* has been reached."""
+    return 0 <= deadline <= now()
+
+
+def report_failure(address: str, error: Exception) -> None:
+    """Log that a handler failed; a peer that went away is no failure of the program."""
+    if isinstance(error, ConnectionError):
+        _log().info("%s: a peer went away: %s", address, error)
+    else:
+        _log().error("%s: the handler of a stream failed", address, exc_info=error)
+
+
+def report_parting(address: str, error: OSError) -> None:
+    """Log that something was not closed in good order."""
+    _log().info("%s: not closed in good order: %s", address, error)
+
+
+def report_cut(address: str, count: int) -> None:
+    """Log that handlers are canceled."""
+    _log().warning("%s: the grace is over: %d handlers are canceled", address, count)
+
+
+def _log() -> logging.Logger:
+    import logging  # when there is something to say: it takes its time
+
+    return logging.getLogger("umbel")

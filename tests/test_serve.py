@@ -1,0 +1,440 @@
+"""The blocking server: whom it serves, whom it keeps waiting, and how it ends."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import math
+import os
+import re
+import resource
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+import umbel
+from tests.mutants import opaque
+from tests.support import PATIENCE, is_blocked, python, run_python, wait_until
+from umbel.handle import open_handles
+from umbel.spi import ListenContext, Stream, hookimpl
+from umbel.testing.transports import transport_at_hand
+
+
+@pytest.fixture(params=["ipc", "mem", "opaque"])
+def listener(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[umbel.ListenerHandle]:
+    """Give a listener of a built-in transport, or of one that can do the least."""
+    scheme = request.param
+    place = str(tmp_path / "x.sock") if scheme == "ipc" else tmp_path.name
+    with ExitStack() as stack:
+        if scheme == "opaque":
+            stack.enter_context(transport_at_hand(opaque.transport, scheme))
+        found = umbel.listen(umbel.Address(scheme, place))
+        yield found
+        if found in open_handles:
+            umbel.hclose(found)
+
+
+def echo(stream: umbel.StreamHandle) -> None:
+    for chunk in stream:
+        umbel.bsend(stream, chunk)
+
+
+def hold(stream: umbel.StreamHandle) -> None:
+    umbel.receive(stream)
+
+
+def soon() -> int:
+    return umbel.within(PATIENCE)
+
+
+def connect(listener: umbel.ListenerHandle) -> umbel.StreamHandle:
+    return umbel.connect(listener.address, soon())
+
+
+def run_until(condition: Callable[[], object]) -> None:
+    """Let other coroutines run until *condition* holds."""
+    while not condition():
+        umbel.msleep(umbel.within(0.001))
+
+
+@contextmanager
+def serving(
+    listener: umbel.ListenerHandle,
+    handler: Callable[[umbel.StreamHandle], object],
+    *,
+    limit: int | None = None,
+    grace: float = 10.0,
+) -> Iterator[umbel.BundleHandle]:
+    """Run a server in a coroutine; cancel it at the end."""
+    server = umbel.go(partial(umbel.serve, limit=limit, grace=grace), listener, handler)
+    try:
+        yield server
+    finally:
+        umbel.hclose(server)
+
+
+def test_each_client_is_served_in_a_coroutine_of_its_own(
+    listener: umbel.ListenerHandle,
+) -> None:
+    with serving(listener, echo):
+        clients = [connect(listener) for _ in range(5)]
+        for number, client in enumerate(clients):
+            umbel.bsend(client, b"%d" % number, soon())
+
+        answers = [umbel.receive(client, 1, soon()) for client in clients]
+
+        assert answers == [b"0", b"1", b"2", b"3", b"4"]
+        for client in clients:
+            umbel.close(client, soon())
+
+
+def test_a_stream_whose_handler_returns_is_closed_in_good_order(
+    listener: umbel.ListenerHandle,
+) -> None:
+    with serving(listener, lambda stream: umbel.bsend(stream, b"all of it")):
+        client = connect(listener)
+        umbel.bsend(client, b"what the handler never reads", soon())
+
+        # A hard close would give ECONNRESET here, for the bytes that lie unread.
+        assert umbel.brecv(client, 9, soon()) == b"all of it"
+        assert umbel.receive(client, 1, soon()) == b""
+        umbel.close(client, soon())
+
+
+def test_a_handler_that_fails_is_logged_and_the_others_are_served_on(
+    listener: umbel.ListenerHandle, caplog: pytest.LogCaptureFixture
+) -> None:
+    def handler(stream: umbel.StreamHandle) -> None:
+        if umbel.brecv(stream, 1) == b"x":
+            raise ValueError("no x, please")
+        echo(stream)
+
+    with serving(listener, handler):
+        bad, good = connect(listener), connect(listener)
+        umbel.bsend(bad, b"xrest", soon())
+        with pytest.raises(umbel.BrokenStreamError):
+            umbel.receive(bad, 1, soon())
+        umbel.bsend(good, b"-abc", soon())
+
+        assert umbel.brecv(good, 3, soon()) == b"abc"
+        umbel.hclose(bad)
+        umbel.close(good, soon())
+
+    (record,) = [r for r in caplog.records if r.levelno >= logging.WARNING]
+    assert record.name == "umbel"
+    assert record.exc_info is not None
+    assert str(record.exc_info[1]) == "no x, please"
+
+
+def test_a_peer_that_goes_away_is_no_error_of_the_program(
+    listener: umbel.ListenerHandle, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "umbel")
+    with serving(listener, lambda stream: umbel.brecv(stream, 100)):
+        client = connect(listener)
+        umbel.bsend(client, b"too little", soon())
+        umbel.close(client, soon())
+        other = connect(listener)
+        umbel.hclose(other)
+        umbel.yield_()
+
+    assert caplog.records
+    assert {record.levelno for record in caplog.records} == {logging.INFO}
+
+
+def test_beyond_the_limit_peers_wait_in_the_backlog(
+    listener: umbel.ListenerHandle,
+) -> None:
+    started: list[int] = []
+
+    def handler(stream: umbel.StreamHandle) -> None:
+        started.append(int(stream))
+        umbel.bsend(stream, b"welcome")
+        umbel.receive(stream)
+
+    with serving(listener, handler, limit=2):
+        clients = [connect(listener) for _ in range(3)]
+        for client in clients[:2]:
+            assert umbel.brecv(client, 7, soon()) == b"welcome"
+        with pytest.raises(umbel.DeadlineError):
+            umbel.receive(clients[2], 7, umbel.within(0.02))
+        assert len(started) == 2
+
+        umbel.close(clients[0], soon())
+
+        assert umbel.brecv(clients[2], 7, soon()) == b"welcome"
+        for client in clients[1:]:
+            umbel.close(client, soon())
+
+
+def test_closing_the_listener_lets_those_who_are_served_come_to_an_end(
+    listener: umbel.ListenerHandle,
+) -> None:
+    address = listener.address
+    with serving(listener, echo) as server:
+        client = connect(listener)
+        umbel.bsend(client, b"a", soon())
+        assert umbel.brecv(client, 1, soon()) == b"a"
+
+        umbel.hclose(listener)
+
+        umbel.bsend(client, b"b", soon())
+        assert umbel.brecv(client, 1, soon()) == b"b"
+        with pytest.raises(OSError, match=re.escape(str(address))):
+            umbel.connect(address, soon())
+        with pytest.raises(umbel.DeadlineError):
+            umbel.bundle_wait(server, umbel.within(0.01))
+        umbel.close(client, soon())
+        umbel.bundle_wait(server, soon())
+
+
+def test_a_full_server_learns_at_once_that_its_listener_is_closed(
+    listener: umbel.ListenerHandle, threads: ThreadPoolExecutor
+) -> None:
+    with serving(listener, hold, limit=1, grace=0) as server:
+        client = connect(listener)
+        run_until(lambda: is_blocked(listener))
+
+        threads.submit(umbel.hclose, listener).result()
+
+        umbel.bundle_wait(server, soon())  # with no grace: its handler was canceled
+        umbel.hclose(client)
+
+
+def test_who_is_left_after_the_grace_is_canceled_and_closed_hard(
+    listener: umbel.ListenerHandle, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended: list[str] = []
+
+    def handler(stream: umbel.StreamHandle) -> None:
+        try:
+            umbel.receive(stream)
+        except umbel.Canceled:
+            ended.append("canceled")
+            raise
+
+    with serving(listener, handler, grace=0.02) as server:
+        client = connect(listener)
+        umbel.yield_()
+        began = umbel.now()
+
+        umbel.hclose(listener)
+        umbel.bundle_wait(server, soon())
+
+        assert umbel.now() - began >= 20
+        assert ended == ["canceled"]
+        assert umbel.receive(client, 1, soon()) == b""
+        umbel.hclose(client)
+    assert "1 handlers are canceled" in caplog.text
+
+
+def test_a_canceled_server_gives_the_grace_before_it_ends(
+    listener: umbel.ListenerHandle,
+) -> None:
+    answered: list[bytes] = []
+
+    def client(stream: umbel.StreamHandle) -> None:
+        run_until(lambda: listener not in open_handles)
+        umbel.bsend(stream, b"late", soon())
+        answered.append(umbel.brecv(stream, 4, soon()))
+        umbel.close(stream, soon())
+
+    with umbel.bundle() as clients:
+        server = umbel.go(umbel.serve, listener, echo)
+        stream = connect(listener)
+        umbel.bsend(stream, b"x", soon())
+        assert umbel.brecv(stream, 1, soon()) == b"x"
+        clients.go(client, stream)
+
+        umbel.hclose(server)
+
+    assert answered == [b"late"]
+
+
+def test_at_its_deadline_all_is_over(listener: umbel.ListenerHandle) -> None:
+    client = connect(listener)
+
+    with pytest.raises(umbel.DeadlineError):
+        umbel.serve(listener, hold, umbel.within(0.02), grace=math.inf)
+
+    assert listener not in open_handles
+    assert umbel.receive(client, 1, soon()) == b""
+    umbel.hclose(client)
+
+
+def test_a_deadline_within_the_grace_is_an_error(
+    listener: umbel.ListenerHandle,
+) -> None:
+    client = connect(listener)
+
+    def handler(stream: umbel.StreamHandle) -> None:
+        umbel.hclose(listener)
+        umbel.receive(stream)
+
+    with pytest.raises(umbel.DeadlineError):
+        umbel.serve(listener, handler, umbel.within(0.02))
+
+    umbel.hclose(client)
+
+
+def test_a_listener_that_is_busy_or_none_at_all_is_refused_and_left_alone(
+    listener: umbel.ListenerHandle,
+) -> None:
+    accepting = umbel.go(umbel.accept, listener)
+    with pytest.raises(umbel.BusyError):
+        umbel.serve(listener, echo)
+    umbel.hclose(accepting)
+
+    assert listener in open_handles
+    left, right = umbel.ipc_pair()
+    with pytest.raises(umbel.NotSupportedError):
+        umbel.serve(left, echo)  # type: ignore[arg-type]  # what it is about
+    umbel.hclose(left)
+    umbel.hclose(right)
+    umbel.hclose(listener)
+    with pytest.raises(umbel.BadHandleError):
+        umbel.serve(listener, echo)
+
+
+def test_a_limit_of_none_and_a_negative_grace_are_refused(
+    listener: umbel.ListenerHandle,
+) -> None:
+    with pytest.raises(OSError, match="limit is 0") as caught:
+        umbel.serve(listener, echo, limit=0)
+    assert caught.value.errno == errno.EINVAL
+    with pytest.raises(ValueError, match="-1"):
+        umbel.serve(listener, echo, grace=-1)
+
+
+def test_a_handler_may_close_its_stream_or_hand_it_on(
+    listener: umbel.ListenerHandle,
+) -> None:
+    kept: list[umbel.StreamHandle] = []
+
+    def handler(stream: umbel.StreamHandle) -> None:
+        if kept:
+            umbel.hclose(stream)
+        else:
+            kept.append(umbel.hown(stream))
+
+    with serving(listener, handler):
+        clients = [connect(listener) for _ in range(2)]
+        assert umbel.receive(clients[1], 1, soon()) == b""
+
+    umbel.bsend(kept[0], b"from elsewhere", soon())
+    assert umbel.brecv(clients[0], 14, soon()) == b"from elsewhere"
+    for stream in (*kept, *clients):
+        umbel.hclose(stream)
+
+
+def test_without_descriptors_it_backs_off_and_goes_on_when_there_are_some(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    listener = umbel.listen(f"ipc:{tmp_path}/x.sock")
+    client = connect(listener)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    spent = os.times().user
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))
+    try:
+        with serving(listener, echo):
+            umbel.bsend(client, b"abc")
+            with pytest.raises(umbel.DeadlineError):
+                umbel.receive(client, 3, umbel.within(0.3))
+            assert os.times().user - spent < 0.2  # it does not spin
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+            assert umbel.brecv(client, 3, soon()) == b"abc"
+            umbel.close(client, soon())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert caplog.text.count("accepting failed") == 1
+
+
+SERVER = """
+import sys
+import umbel
+
+def handler(stream):
+    for chunk in stream:
+        umbel.bsend(stream, chunk)
+    print("ended in order", flush=True)
+
+umbel.exit_on_signal()
+with umbel.listen(sys.argv[1]) as listener:
+    print("ready", flush=True)
+    umbel.serve(listener, handler, grace=float(sys.argv[2]))
+"""
+
+
+def test_sigterm_ends_a_server_after_who_is_served(tmp_path: Path) -> None:
+    address = f"ipc:{tmp_path}/x.sock"
+    with python(SERVER, address, "20") as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == "ready\n"
+        client = umbel.connect(address, soon())
+        umbel.bsend(client, b"a", soon())
+        assert umbel.brecv(client, 1, soon()) == b"a"
+
+        server.send_signal(signal.SIGTERM)
+
+        wait_until(lambda: not (tmp_path / "x.sock").exists())
+        umbel.bsend(client, b"b", soon())
+        assert umbel.brecv(client, 1, soon()) == b"b"
+        umbel.close(client, soon())
+        assert server.wait(PATIENCE) == 128 + signal.SIGTERM
+        assert server.stdout.read() == "ended in order\n"
+
+
+def test_a_second_signal_cuts_the_grace_short(tmp_path: Path) -> None:
+    address = f"ipc:{tmp_path}/x.sock"
+    with python(SERVER, address, "inf") as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == "ready\n"
+        client = umbel.connect(address, soon())
+        umbel.bsend(client, b"a", soon())
+        assert umbel.brecv(client, 1, soon()) == b"a"
+        server.send_signal(signal.SIGTERM)
+        wait_until(lambda: not (tmp_path / "x.sock").exists())
+
+        server.send_signal(signal.SIGTERM)
+
+        assert server.wait(PATIENCE) == 128 + signal.SIGTERM
+        assert umbel.receive(client, 1, soon()) == b""
+        umbel.hclose(client)
+
+
+def test_an_accept_that_fails_for_good_ends_the_server(tmp_path: Path) -> None:
+    class Broken:
+        address = umbel.Address("broken", "x")
+
+        def accept(self, deadline: int) -> Stream:
+            raise OSError(errno.EINVAL, "broken for good")
+
+        def abort(self) -> None:
+            pass
+
+        def query(self, kind: type[object]) -> None:
+            return None
+
+    class BrokenTransport:
+        @hookimpl.listen
+        def listen(self, context: ListenContext) -> Broken:
+            return Broken()
+
+    with transport_at_hand(BrokenTransport(), "broken"):
+        listener = umbel.listen("broken:x")
+        with pytest.raises(OSError, match="broken for good"):
+            umbel.serve(listener, echo)
+        assert listener not in open_handles
+
+
+def test_serve_imports_no_logging_until_there_is_something_to_say() -> None:
+    code = "import sys, umbel; umbel.serve; print('logging' in sys.modules)"
+    assert run_python(code) == "False\n"
