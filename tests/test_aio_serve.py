@@ -1,0 +1,512 @@
+"""The awaitable server, in asyncio, on uvloop and in trio."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+import umbel
+from tests.mutants import opaque
+from tests.support import PATIENCE
+from umbel import aio
+from umbel.handle import open_handles
+from umbel.testing.transports import transport_at_hand
+
+trio = pytest.importorskip("trio")
+try:
+    import uvloop
+except ImportError:
+    uvloop = None
+else:
+    uvloop.new_event_loop().close()  # the first one opens what stays open for good
+
+
+class Loop(Protocol):
+    """What the tests need of a loop."""
+
+    def run(self, main: Callable[[], Awaitable[None]]) -> None: ...
+
+    def sleep(self, seconds: float) -> Awaitable[None]: ...
+
+    def beside(
+        self,
+        work: Callable[[], Awaitable[None]],
+        main: Callable[[Stop], Awaitable[None]],
+    ) -> Awaitable[None]:
+        """Run *work* in a task beside *main*, which is given what cancels it."""
+
+
+class Stop(Protocol):
+    """Cancels a task; `ended` tells whether it has ended, and `outcome` how."""
+
+    ended: bool
+    outcome: BaseException | None
+
+    def cancel(self) -> None: ...
+
+
+class AsyncioTask:
+    def __init__(self, work: Callable[[], Awaitable[None]]) -> None:
+        self.ended = False
+        self.outcome: BaseException | None = None
+        self.task = asyncio.get_running_loop().create_task(self._run(work))
+
+    async def _run(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except BaseException as error:
+            self.outcome = error
+        finally:
+            self.ended = True
+
+    def cancel(self) -> None:
+        self.task.cancel()
+
+
+class Asyncio:
+    def run(self, main: Callable[[], Awaitable[None]]) -> None:
+        async def whole() -> None:
+            await main()
+
+        asyncio.run(whole())
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def beside(
+        self,
+        work: Callable[[], Awaitable[None]],
+        main: Callable[[Stop], Awaitable[None]],
+    ) -> None:
+        task = AsyncioTask(work)
+        try:
+            await main(task)
+        finally:
+            task.cancel()
+            await task.task
+
+
+class Uvloop(Asyncio):
+    def run(self, main: Callable[[], Awaitable[None]]) -> None:
+        if uvloop is None:
+            pytest.skip("uvloop is not installed")
+
+        async def whole() -> None:
+            await main()
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(whole())
+
+
+class TrioTask:
+    def __init__(self) -> None:
+        self.ended = False
+        self.outcome: BaseException | None = None
+        self.scope = trio.CancelScope()
+
+    async def run(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            with self.scope:
+                try:
+                    await work()
+                except BaseException as error:
+                    self.outcome = error
+                    if isinstance(error, trio.Cancelled):
+                        raise
+        finally:
+            self.ended = True
+
+    def cancel(self) -> None:
+        self.scope.cancel()
+
+
+class Trio:
+    def run(self, main: Callable[[], Awaitable[None]]) -> None:
+        trio.run(main)
+
+    async def sleep(self, seconds: float) -> None:
+        await trio.sleep(seconds)
+
+    async def beside(
+        self,
+        work: Callable[[], Awaitable[None]],
+        main: Callable[[Stop], Awaitable[None]],
+    ) -> None:
+        task = TrioTask()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(task.run, work)
+            try:
+                await main(task)
+            finally:
+                task.cancel()
+
+
+@pytest.fixture(params=[Asyncio, Uvloop, Trio], ids=["asyncio", "uvloop", "trio"])
+def loop(request: pytest.FixtureRequest) -> Loop:
+    found: Loop = request.param()
+    return found
+
+
+@pytest.fixture(params=["ipc", "mem", "opaque"])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[umbel.Address]:
+    """Give an address of a built-in transport, or of one that can do the least."""
+    scheme = request.param
+    place = str(tmp_path / "x.sock") if scheme == "ipc" else tmp_path.name
+    with ExitStack() as stack:
+        if scheme == "opaque":
+            stack.enter_context(transport_at_hand(opaque.transport, scheme))
+        yield umbel.Address(scheme, place)
+
+
+async def echo(stream: aio.AsyncStreamHandle) -> None:
+    async for chunk in stream:
+        await aio.bsend(stream, chunk)
+
+
+async def hold(stream: aio.AsyncStreamHandle) -> None:
+    await aio.receive(stream)
+
+
+def soon() -> int:
+    return umbel.within(PATIENCE)
+
+
+async def ask(stream: aio.AsyncStreamHandle, data: bytes) -> None:
+    """Have *data* come back."""
+    await aio.bsend(stream, data, soon())
+    assert await aio.brecv(stream, len(data), soon()) == data
+
+
+async def until(loop: Loop, condition: Callable[[], object]) -> None:
+    give_up = soon()
+    while not condition():
+        assert umbel.now() < give_up
+        await loop.sleep(0.001)
+
+
+def test_each_client_is_served_in_a_task_of_its_own(
+    loop: Loop, address: umbel.Address
+) -> None:
+    async def main() -> None:
+        listener = aio.listen(address)
+
+        async def talk(_: Stop) -> None:
+            clients = [await aio.connect(address, soon()) for _ in range(5)]
+            for number, client in enumerate(clients):
+                await aio.bsend(client, b"%d" % number, soon())
+            answers = [await aio.receive(client, 1, soon()) for client in clients]
+            assert answers == [b"0", b"1", b"2", b"3", b"4"]
+            for client in clients:
+                await aio.close(client, soon())
+
+        await loop.beside(lambda: aio.serve(listener, echo), talk)
+        assert listener not in open_handles
+
+    loop.run(main)
+
+
+def test_a_stream_whose_handler_returns_is_closed_in_good_order(
+    loop: Loop, address: umbel.Address
+) -> None:
+    async def answer(stream: aio.AsyncStreamHandle) -> None:
+        await stream.send(b"all of it")
+
+    async def main() -> None:
+        listener = aio.listen(address)
+
+        async def talk(_: Stop) -> None:
+            client = await aio.connect(address, soon())
+            await client.send(b"what the handler never reads", soon())
+            assert await client.receive_exactly(9, soon()) == b"all of it"
+            assert await client.receive(1, soon()) == b""
+            await client.close(soon())
+
+        await loop.beside(lambda: aio.serve(listener, answer), talk)
+
+    loop.run(main)
+
+
+def test_a_handler_that_fails_is_logged_and_the_others_are_served_on(
+    loop: Loop, address: umbel.Address, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handler(stream: aio.AsyncStreamHandle) -> None:
+        if await stream.receive_exactly(1) == b"x":
+            raise ExceptionGroup("several", [ValueError("no x, please")])
+        await echo(stream)
+
+    async def main() -> None:
+        listener = aio.listen(address)
+
+        async def talk(_: Stop) -> None:
+            bad = await aio.connect(address, soon())
+            good = await aio.connect(address, soon())
+            await bad.send(b"xrest", soon())
+            with pytest.raises(umbel.BrokenStreamError):
+                await bad.receive(1, soon())
+            bad.abort()
+            await good.send(b"-", soon())
+            await ask(good, b"abc")
+            await good.close(soon())
+
+        await loop.beside(lambda: aio.serve(listener, handler), talk)
+
+    loop.run(main)
+    (record,) = [
+        r for r in caplog.records if r.name == "umbel" and r.levelno > logging.INFO
+    ]
+    assert "the handler of a stream failed" in record.message
+
+
+def test_beyond_the_limit_peers_wait_in_the_backlog(
+    loop: Loop, address: umbel.Address
+) -> None:
+    started: list[int] = []
+
+    async def handler(stream: aio.AsyncStreamHandle) -> None:
+        started.append(int(stream))
+        await stream.send(b"welcome")
+        await stream.receive()
+
+    async def main() -> None:
+        listener = aio.listen(address)
+
+        async def talk(_: Stop) -> None:
+            clients = [await aio.connect(address, soon()) for _ in range(3)]
+            for client in clients[:2]:
+                assert await client.receive_exactly(7, soon()) == b"welcome"
+            with pytest.raises(umbel.DeadlineError):
+                await clients[2].receive(7, umbel.within(0.02))
+            assert len(started) == 2
+
+            await clients[0].close(soon())
+
+            assert await clients[2].receive_exactly(7, soon()) == b"welcome"
+            for client in clients[1:]:
+                await client.close(soon())
+
+        await loop.beside(lambda: aio.serve(listener, handler, limit=2), talk)
+
+    loop.run(main)
+
+
+def test_closing_the_listener_lets_those_who_are_served_come_to_an_end(
+    loop: Loop, address: umbel.Address
+) -> None:
+    async def main() -> None:
+        listener = aio.listen(address)
+
+        async def talk(server: Stop) -> None:
+            client = await aio.connect(address, soon())
+            await ask(client, b"a")
+            listener.abort()
+            await ask(client, b"b")
+            assert not server.ended
+            await client.close(soon())
+            await until(loop, lambda: server.ended)
+            assert server.outcome is None
+
+        await loop.beside(lambda: aio.serve(listener, echo), talk)
+
+    loop.run(main)
+
+
+def test_a_full_server_learns_at_once_that_its_listener_is_closed(
+    loop: Loop, address: umbel.Address, threads: ThreadPoolExecutor
+) -> None:
+    async def main() -> None:
+        listener = aio.listen(address)
+
+        async def talk(server: Stop) -> None:
+            client = await aio.connect(address, soon())
+            await until(loop, lambda: len(open_handles) >= 3)  # it is being served
+            await loop.sleep(0.005)
+            threads.submit(umbel.hclose, listener).result()
+            await until(loop, lambda: server.ended)
+            assert server.outcome is None
+            client.abort()
+
+        await loop.beside(lambda: aio.serve(listener, hold, limit=1, grace=0), talk)
+
+    loop.run(main)
+
+
+def test_a_canceled_server_gives_the_grace_before_it_ends(
+    loop: Loop, address: umbel.Address
+) -> None:
+    async def main() -> None:
+        listener = aio.listen(address)
+
+        async def talk(server: Stop) -> None:
+            client = await aio.connect(address, soon())
+            await ask(client, b"a")
+            server.cancel()
+            await until(loop, lambda: listener not in open_handles)
+            await ask(client, b"b")
+            await loop.sleep(0.01)
+            await ask(client, b"c")
+            assert not server.ended
+            await client.close(soon())
+            await until(loop, lambda: server.ended)
+            assert isinstance(server.outcome, (asyncio.CancelledError, trio.Cancelled))
+
+        await loop.beside(lambda: aio.serve(listener, echo), talk)
+
+    loop.run(main)
+
+
+def test_who_is_left_after_the_grace_is_canceled_and_closed_hard(
+    loop: Loop, address: umbel.Address, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended: list[type[BaseException]] = []
+
+    async def handler(stream: aio.AsyncStreamHandle) -> None:
+        try:
+            await stream.receive()
+        except BaseException as error:
+            ended.append(type(error))
+            raise
+
+    async def main() -> None:
+        listener = aio.listen(address)
+
+        async def talk(server: Stop) -> None:
+            client = await aio.connect(address, soon())
+            await loop.sleep(0.01)
+            began = umbel.now()
+            server.cancel()
+            assert await client.receive(1, soon()) == b""
+            assert umbel.now() - began >= 20
+            await until(loop, lambda: server.ended)
+            client.abort()
+
+        await loop.beside(lambda: aio.serve(listener, handler, grace=0.02), talk)
+
+    loop.run(main)
+    assert ended in ([asyncio.CancelledError], [trio.Cancelled])
+    assert "1 handlers are canceled" in caplog.text
+
+
+def test_a_second_cancellation_in_asyncio_cuts_the_grace_short(
+    address: umbel.Address,
+) -> None:
+    async def main() -> None:
+        listener = aio.listen(address)
+        server = asyncio.create_task(aio.serve(listener, echo, grace=PATIENCE))
+        client = await aio.connect(address, soon())
+        await ask(client, b"a")
+        server.cancel()
+        await until(Asyncio(), lambda: listener not in open_handles)
+
+        server.cancel()
+
+        with pytest.raises(asyncio.CancelledError):
+            await server
+        assert await client.receive(1, umbel.within(PATIENCE / 2)) == b""
+        client.abort()
+
+    asyncio.run(main())
+
+
+def test_a_handler_that_is_canceled_before_it_began_leaves_no_stream_open(
+    loop: Loop, address: umbel.Address
+) -> None:
+    async def main() -> None:
+        listener = aio.listen(address)
+        client = await aio.connect(address, soon())
+
+        with pytest.raises(umbel.DeadlineError):
+            await aio.serve(listener, hold, 0)
+
+        client.abort()
+        assert not open_handles
+
+    loop.run(main)
+
+
+def test_at_its_deadline_all_is_over(loop: Loop, address: umbel.Address) -> None:
+    async def main() -> None:
+        listener = aio.listen(address)
+        client = await aio.connect(address, soon())
+
+        with pytest.raises(umbel.DeadlineError):
+            await aio.serve(listener, hold, umbel.within(0.02), grace=PATIENCE)
+
+        assert listener not in open_handles
+        assert await client.receive(1, soon()) == b""
+        client.abort()
+
+    loop.run(main)
+
+
+def test_the_loops_own_timeout_ends_it(address: umbel.Address) -> None:
+    async def in_asyncio() -> None:
+        listener = aio.listen(address)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await aio.serve(listener, echo)
+
+    async def in_trio() -> None:
+        listener = aio.listen(address)
+        with trio.move_on_after(0.01) as scope:
+            await aio.serve(listener, echo)
+        assert scope.cancelled_caught
+
+    asyncio.run(in_asyncio())
+    trio.run(in_trio)
+
+
+def test_a_listener_that_is_busy_is_refused_and_left_alone(
+    loop: Loop, address: umbel.Address
+) -> None:
+    async def main() -> None:
+        listener = aio.listen(address)
+
+        async def again(first: Stop) -> None:
+            await loop.sleep(0.005)
+            with pytest.raises(umbel.BusyError):
+                await aio.serve(listener, echo)
+            assert listener in open_handles
+            assert not first.ended
+
+        await loop.beside(lambda: aio.serve(listener, echo), again)
+        with pytest.raises(umbel.BadHandleError):
+            await aio.serve(listener, echo)
+
+    loop.run(main)
+
+
+def test_without_descriptors_it_backs_off_and_goes_on_when_there_are_some(
+    loop: Loop, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    address = umbel.Address("ipc", str(tmp_path / "x.sock"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def main() -> None:
+        listener = aio.listen(address)
+        client = await aio.connect(address, soon())
+
+        async def talk(server: Stop) -> None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))
+            await client.send(b"abc")
+            with pytest.raises(umbel.DeadlineError):
+                await client.receive(3, umbel.within(0.1))
+            assert not server.ended
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            assert await client.receive(3, soon()) == b"abc"
+            await client.close(soon())
+
+        await loop.beside(lambda: aio.serve(listener, echo), talk)
+
+    try:
+        loop.run(main)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert caplog.text.count("accepting failed") == 1
