@@ -35,8 +35,12 @@ from umbel.testing.conformance import (
 from umbel_transports import mem
 
 ROOT = Path(__file__).parent.parent
-#: The longest first, so that they do not end last.
-SOUND = ("opaque", "loop", "tcp", "ipc", "mem")
+SCHEMES = ("opaque", "tcp", "ipc", "mem")
+SOUND = [
+    *(f"{scheme}-{driver}" for scheme in SCHEMES for driver in DRIVERS),
+    "loop-threads",
+    "loop-coroutines",
+]
 
 #: Behaviours that core shows, whatever the transport does.
 OF_CORE = {
@@ -95,6 +99,7 @@ def runs(request: pytest.FixtureRequest) -> Iterator[Runs]:
         and item.module is request.module
         and "runs" in item.fixturenames
     ]
+    # What takes longest comes first, so that it does not end last.
     started = Runs(sorted(wanted, key=lambda name: name not in SOUND))
     yield started
     assert started.process.stdout is not None
