@@ -1,7 +1,7 @@
 """Events as spans of OpenTelemetry. Imported only when spans are asked for.
 
-Names and attributes follow the semantic conventions for network and errors, version
-1.30 and later; what these do not know is called `umbel.*`.
+Attributes follow the stable semantic conventions for servers, networks and errors; what
+these do not know is called `umbel.*`.
 """
 
 from __future__ import annotations
