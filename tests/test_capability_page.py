@@ -83,7 +83,7 @@ def test_a_transport_has_the_capabilities_that_the_tables_say(
 def test_what_the_traits_declare_is_in_the_table(scheme: str) -> None:
     traits = find_transport(scheme).traits()
     assert traits is not None
-    faster = {"DirectReceive", "DirectSend", "StreamAttempts"}
+    faster = {"StreamAttempts"}
     column = 3 + SCHEMES.index(scheme)
     listed = {
         names_in(row[0])[0]

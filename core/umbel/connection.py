@@ -27,15 +27,13 @@ from umbel.errors import (
     NotSupportedError,
     UmbelError,
 )
-from umbel.fd import unpark
+from umbel.fd import Readiness, unpark
 from umbel.handle import Resource, open_handles, refusal
 from umbel.registry import Transport
 from umbel.report import CloseReport
 from umbel.transport import (
     CloseContext,
     DescriptorPassing,
-    DirectReceive,
-    DirectSend,
     Stream,
     StreamAttempts,
 )
@@ -60,12 +58,13 @@ class Connection(Resource):
         "inbound_error",
         "must_abort",
         "outbound_error",
-        "receive_direct",
+        "readiness",
         "receiver",
-        "send_direct",
         "sender",
         "stream",
         "transport",
+        "try_receive",
+        "try_send",
     )
 
     noun: ClassVar[str] = "byte stream"
@@ -85,18 +84,15 @@ class Connection(Resource):
         self.must_abort = False
         self.bytes_in = 0
         self.bytes_out = 0
-        #: For `umbel.aio`; None: its calls run on coroutines.
-        self.attempts = stream.query(StreamAttempts)
-        direct_receive = stream.query(DirectReceive)
-        self.receive_direct = (
-            self._receive_indirectly
-            if direct_receive is None
-            else direct_receive.receive
-        )
-        direct_send = stream.query(DirectSend)
-        self.send_direct: Callable[[bytes | memoryview, int], None] = (
-            self._send_indirectly if direct_send is None else direct_send.send
-        )
+        #: None: it can only wait for all that it does.
+        self.attempts: StreamAttempts | None = stream.query(StreamAttempts)
+        self.try_receive: Callable[[int], bytes | None] | None = None
+        self.try_send: Callable[[bytes | memoryview], int] | None = None
+        self.readiness: Readiness | None = None
+        if self.attempts is not None:
+            self.try_receive = self.attempts.receive
+            self.try_send = self.attempts.send
+            self.readiness = self.attempts.readiness
 
     def query(self, kind: type[T]) -> T | None:
         """As `Resource.query`."""
@@ -185,13 +181,33 @@ class Connection(Resource):
         elif self.inbound_error is None:
             self.inbound_error = EndOfStreamError
 
-    def _send_indirectly(self, data: bytes | memoryview, deadline: int) -> None:
-        self.stream.send((memoryview(data),), deadline)
+    def send_all(self, data: bytes | memoryview, deadline: int) -> None:
+        """Send all of *data*."""
+        if self.try_send is None:
+            self.stream.send((memoryview(data),), deadline)
+            return
+        sent = self.try_send(data)
+        if sent < len(data):
+            try:
+                self.stream.send((memoryview(data)[sent:],), deadline)
+            except BaseException as error:
+                if hasattr(error, "bytes_done"):
+                    error.bytes_done += sent
+                raise
 
-    def _receive_indirectly(self, max_bytes: int, deadline: int) -> bytes:
-        buffer = bytearray(min(max_bytes, PIECE))
-        count = self.stream.receive_into(memoryview(buffer), deadline)
-        return bytes(memoryview(buffer)[:count])
+    def receive_some(self, max_bytes: int, deadline: int) -> bytes:
+        """Receive what there is, waiting if there is nothing."""
+        try_receive, readiness = self.try_receive, self.readiness
+        if try_receive is None or readiness is None:
+            buffer = bytearray(min(max_bytes, PIECE))
+            count = self.stream.receive_into(memoryview(buffer), deadline)
+            return bytes(memoryview(buffer)[:count])
+        while True:
+            if readiness.is_drained:
+                readiness.wait_in(deadline)
+            data = try_receive(max_bytes)
+            if data is not None:
+                return data
 
     # The end.
 

@@ -25,10 +25,13 @@ class Readiness:
     `forget` comes before closing it.
     """
 
-    __slots__ = ("_elsewhere", "_home", "fd")
+    __slots__ = ("_elsewhere", "_home", "fd", "is_drained")
 
     def __init__(self, fd: int) -> None:
         self.fd: int = fd
+        #: Nothing can be there before the next edge. The user's, for the user's use;
+        #: false again after each wait for something to receive.
+        self.is_drained: bool = False
         self._home: Watch | None = None
         #: Hubs of further threads that have used it; None as long as there are none.
         self._elsewhere: list[Watch] | None = None
@@ -44,6 +47,7 @@ class Readiness:
         if watch is None or watch.hub is not hub:
             watch = self.watch_in(hub)
         watch.wait_in(deadline)
+        self.is_drained = False
 
     def wait_out(self, deadline: int) -> None:
         """Return once there may be room to send.

@@ -247,7 +247,7 @@ def receive_handle(
 
 def _fill_up(inbound: InboundUse, data: bytes, count: int, deadline: int) -> bytes:
     while len(data) < count:
-        more = inbound.connection.receive_direct(count - len(data), deadline)
+        more = inbound.connection.receive_some(count - len(data), deadline)
         inbound.require(len(more))
         data += more
     return data

@@ -34,8 +34,6 @@ from umbel.errors import (
 from umbel.fd import Readiness, WaitQueue
 from umbel.transport import (
     DescriptorPassing,
-    DirectReceive,
-    DirectSend,
     Fileno,
     ListenerAttempts,
     PeerIdentity,
@@ -60,6 +58,12 @@ SEND_BUFFER: Final = 1 << 20
 #: What is looked for again and again is looked for after 1, 2, 4 … 16 ms.
 LONGEST_PAUSE: Final = 16
 
+#: What a stream's first read asks for, small enough for Python's own allocator. Each
+#: read that is filled makes the next so many times larger, up to what the caller asks
+#: for: large buffers for small requests make glibc trim and fault its heap at each.
+FIRST_SIZE: Final = 448
+GROWTH: Final = 8
+
 #: Linux, as Python does not name them yet (asm-generic/socket.h).
 SO_PEERPIDFD: Final = 77
 SO_PASSRIGHTS: Final = 83
@@ -79,12 +83,12 @@ class SocketStream:
 
     __slots__ = (
         "__weakref__",
-        "_is_empty",
         "_pidfd",
         "_readiness",
         "_recvmsg",
         "_send",
         "_send_buffer",
+        "_size",
         "_socket",
     )
 
@@ -96,7 +100,7 @@ class SocketStream:
         self._send = sock.send
         self._recvmsg = sock.recvmsg
         self._send_buffer = send_buffer
-        self._is_empty = False
+        self._size = FIRST_SIZE
         self._pidfd = -1
 
     # Sending.
@@ -108,7 +112,7 @@ class SocketStream:
         try:
             while left:
                 if len(left) == 1:
-                    self.send_one(left[0], deadline)
+                    self._send_rest(left[0], 0, deadline)
                     return
                 sent = self._send_some(left)
                 done += sent
@@ -128,12 +132,6 @@ class SocketStream:
         except OSError as error:
             raise self._explain(error) from None
 
-    def send_one(self, buffer: bytes | memoryview, deadline: int) -> None:
-        """As `DirectSend.send`."""
-        sent = self.try_send(buffer)
-        if sent < len(buffer):
-            self._send_rest(memoryview(buffer), sent, deadline)
-
     def try_send(self, buffer: bytes | memoryview) -> int:
         """As `StreamAttempts.send`."""
         try:
@@ -149,9 +147,11 @@ class SocketStream:
 
     def _send_rest(self, view: memoryview, sent: int, deadline: int) -> None:
         try:
-            while sent < len(view):
-                self._readiness.wait_out(deadline)
+            while True:
                 sent += self.try_send(view[sent:])
+                if sent == len(view):
+                    return
+                self._readiness.wait_out(deadline)
         except BaseException as error:
             _add_done(error, sent)
             raise
@@ -170,43 +170,40 @@ class SocketStream:
 
     # Receiving.
 
-    def receive(self, max_bytes: int, deadline: int) -> bytes:
-        """As `DirectReceive.receive`."""
-        data = self.try_receive(max_bytes, False)
-        while data is None:
-            self._readiness.wait_in(deadline)
-            data = self.try_receive(max_bytes, True)
-        return data
-
-    def try_receive(self, max_bytes: int, may_have_come: bool) -> bytes | None:
+    def try_receive(self, max_bytes: int) -> bytes | None:
         """As `StreamAttempts.receive`."""
-        if self._is_empty and not may_have_come:
-            return None
+        size = self._size
+        if size > max_bytes:
+            size = max_bytes
         try:
-            data, _, flags, _ = self._recvmsg(max_bytes, 0, NOW)
+            data, _, flags, _ = self._recvmsg(size, 0, NOW)
         except BlockingIOError:
-            self._is_empty = True
+            self._readiness.is_drained = True
             return None
         except OSError as error:
             raise self._explain(error) from None
-        self._is_empty = 0 < len(data) < max_bytes and not flags & TRUNCATED
+        count = len(data)
+        if count == size:
+            self._size = size * GROWTH
+        elif count and not flags & TRUNCATED:
+            self._readiness.is_drained = True
         return data
 
     def receive_into(self, buffer: memoryview, deadline: int) -> int:
         """As `Stream.receive_into`."""
+        readiness = self._readiness
         while True:
-            if self._is_empty:
-                self._readiness.wait_in(deadline)
-                self._is_empty = False
+            if readiness.is_drained:
+                readiness.wait_in(deadline)
             try:
                 count, _, flags, _ = self._socket.recvmsg_into((buffer,), 0, NOW)
             except BlockingIOError:
-                self._is_empty = True
+                readiness.is_drained = True
                 continue
             except OSError as error:
                 raise self._explain(error) from None
             if 0 < count < len(buffer) and not flags & TRUNCATED:
-                self._is_empty = True
+                readiness.is_drained = True
             return count
 
     # The end.
@@ -275,13 +272,12 @@ class SocketStream:
         # CMSG_LEN: CMSG_SPACE has padding, in which the kernel puts one more.
         room = socket.CMSG_LEN(max_descriptors * INT_SIZE)
         while True:
-            if self._is_empty:
+            if self._readiness.is_drained:
                 self._readiness.wait_in(deadline)
-                self._is_empty = False
             try:
                 data, control, flags, _ = self._recvmsg(max_bytes, room, NOW | CLOEXEC)
             except BlockingIOError:
-                self._is_empty = True
+                self._readiness.is_drained = True
                 continue
             except OSError as error:
                 raise self._explain(error) from None
@@ -305,12 +301,6 @@ class SocketStream:
         make = _CAPABILITIES.get(kind)
         found = make(self) if make is not None else None
         return found if isinstance(found, kind) else None
-
-    def _direct_receive(self) -> DirectReceive:
-        return DirectReceive(self.receive)
-
-    def _direct_send(self) -> DirectSend:
-        return DirectSend(self.send_one)
 
     def _attempts(self) -> StreamAttempts:
         return StreamAttempts(self.try_receive, self.try_send, self._readiness)
@@ -415,8 +405,6 @@ LOCAL_CAPABILITIES: Final[frozenset[type]] = frozenset(
 )
 
 _CAPABILITIES: Final[dict[type, Callable[[SocketStream], object]]] = {
-    DirectReceive: SocketStream._direct_receive,
-    DirectSend: SocketStream._direct_send,
     StreamAttempts: SocketStream._attempts,
     Fileno: SocketStream._fileno,
     PeerIdentity: SocketStream._peer_identity,

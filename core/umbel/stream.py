@@ -114,7 +114,7 @@ def bsend(handle: StreamHandle, data: Buffer, deadline: int = FOREVER) -> None:
     me = checkpoint()
     connection = find_connection(handle)
     flat = data if type(data) is bytes else outbound_view(data)
-    connection.outbound(me, connection.send_direct, flat, deadline)
+    connection.outbound(me, connection.send_all, flat, deadline)
     connection.bytes_out += len(flat)
 
 
@@ -180,7 +180,7 @@ def receive(
     try:
         if connection.inbound_error is not None:
             return connection.refuse_receive()
-        data = connection.receive_direct(max_bytes, deadline)
+        data = connection.receive_some(max_bytes, deadline)
         connection.note_received(data)
         return data
     except ConnectionResetError:
@@ -279,14 +279,14 @@ def _receive_exactly(
     if not count:
         return b""
     with InboundUse(me, connection) as inbound:
-        data = connection.receive_direct(min(count, PIECE), deadline)
+        data = connection.receive_some(min(count, PIECE), deadline)
         inbound.require(len(data))
         if len(data) == count:
             return data
         pieces = [data]
         while inbound.done < count:
             left = min(count - inbound.done, PIECE)
-            data = connection.receive_direct(left, deadline)
+            data = connection.receive_some(left, deadline)
             inbound.require(len(data))
             pieces.append(data)
         return b"".join(pieces)

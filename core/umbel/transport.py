@@ -190,42 +190,21 @@ class Names(Record):
 
 
 @final
-class DirectReceive(Record):
-    """The stream can receive into a new bytes object faster than into a buffer.
-
-    Attributes:
-        receive: (max_bytes, deadline) -> bytes, else as `Stream.receive_into`.
-    """
-
-    receive: Callable[[int, int], bytes]
-
-
-@final
-class DirectSend(Record):
-    """The stream can send one buffer faster than a list of them.
-
-    Attributes:
-        send: (buffer, deadline), else as `Stream.send`. The buffer may be any
-            contiguous object with the buffer protocol.
-    """
-
-    send: Callable[[bytes | memoryview, int], None]
-
-
-@final
 class StreamAttempts(Record):
     """The stream can try without waiting, and tells what to wait with.
 
-    So `umbel.aio` needs no coroutine for each call.
+    All verbs are faster with it: a call that can be done at once is one attempt, and
+    `umbel.aio` needs no coroutine for each call.
 
     Attributes:
-        receive: (max_bytes, may_have_come) -> bytes as `Stream.receive_into`; None:
-            nothing has come. After None wait for `readiness`, and then say so.
+        receive: (max_bytes) -> bytes, as `Stream.receive_into`; it may ask for less.
+            None: nothing has come, and the readiness is drained.
         send: (buffer) -> how many bytes found room, 0 or more.
-        readiness: what to wait with, in or out.
+        readiness: what to wait with: before an attempt to receive, if it is drained;
+            after one to send, if not all found room.
     """
 
-    receive: Callable[[int, bool], bytes | None]
+    receive: Callable[[int], bytes | None]
     send: Callable[[bytes | memoryview], int]
     readiness: Readiness
 

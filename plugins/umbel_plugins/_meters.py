@@ -12,10 +12,11 @@ from typing import Final, final
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.registry import Collector
 
+from umbel import Canceled
 from umbel.spi import (
+    BadHandleError,
+    DeadlineError,
     DescriptorPassing,
-    DirectReceive,
-    DirectSend,
     Stream,
     StreamAttempts,
     Transfer,
@@ -171,47 +172,24 @@ class MeteredStream(StreamProxy):
         self._meter.sent.inc(getattr(error, "bytes_done", 0))
         self._meter.count_error("send", error)
 
+    def _count_unreceived(self, error: BaseException) -> None:
+        # What ends a wait is told to who waits; it is no error of the stream, and the
+        # verbs that wait by themselves do not tell of it here.
+        if not isinstance(error, (DeadlineError, BadHandleError, Canceled)):
+            self._meter.count_error("receive", error)
+
     def receive_into(self, buffer: memoryview, deadline: int) -> int:
         """As `Stream.receive_into`."""
         try:
             count = self.inner.receive_into(buffer, deadline)
         except BaseException as error:
-            self._meter.count_error("receive", error)
+            self._count_unreceived(error)
             raise
         self._meter.received.inc(count)
         return count
 
-    def direct_receive(self, found: DirectReceive) -> DirectReceive:
-        """Count what goes the short way too."""
-        receive = found.receive
-
-        def counted(max_bytes: int, deadline: int) -> bytes:
-            try:
-                data = receive(max_bytes, deadline)
-            except BaseException as error:
-                self._meter.count_error("receive", error)
-                raise
-            self._meter.received.inc(len(data))
-            return data
-
-        return DirectReceive(counted)
-
-    def direct_send(self, found: DirectSend) -> DirectSend:
-        """Count what goes the short way too."""
-        send = found.send
-
-        def counted(buffer: bytes | memoryview, deadline: int) -> None:
-            try:
-                send(buffer, deadline)
-            except BaseException as error:
-                self._count_unsent(error)
-                raise
-            self._meter.sent.inc(len(buffer))
-
-        return DirectSend(counted)
-
     def attempts(self, found: StreamAttempts) -> StreamAttempts:
-        """Count what awaited calls move too; waiting is theirs, and so its errors."""
+        """Count what goes the short way too; waiting is the verbs' own."""
         send, receive = found.send, found.receive
 
         def counted_send(buffer: bytes | memoryview) -> int:
@@ -223,11 +201,11 @@ class MeteredStream(StreamProxy):
             self._meter.sent.inc(count)
             return count
 
-        def counted_receive(max_bytes: int, may_have_come: bool) -> bytes | None:
+        def counted_receive(max_bytes: int) -> bytes | None:
             try:
-                data = receive(max_bytes, may_have_come)
+                data = receive(max_bytes)
             except BaseException as error:
-                self._meter.count_error("receive", error)
+                self._count_unreceived(error)
                 raise
             if data:
                 self._meter.received.inc(len(data))
@@ -253,7 +231,7 @@ class MeteredStream(StreamProxy):
             try:
                 data, descriptors = receive(max_bytes, max_descriptors, deadline)
             except BaseException as error:
-                self._meter.count_error("receive", error)
+                self._count_unreceived(error)
                 raise
             self._meter.received.inc(len(data))
             return data, descriptors

@@ -11,8 +11,6 @@ from typing import TypeVar
 
 from umbel.spi import (
     DescriptorPassing,
-    DirectReceive,
-    DirectSend,
     Stream,
     StreamAttempts,
     Transfer,
@@ -50,11 +48,7 @@ class StreamProxy:
         if isinstance(self, kind):
             return self
         found: object = self.inner.query(kind)
-        if isinstance(found, DirectReceive):
-            found = self.direct_receive(found)
-        elif isinstance(found, DirectSend):
-            found = self.direct_send(found)
-        elif isinstance(found, StreamAttempts):
+        if isinstance(found, StreamAttempts):
             found = self.attempts(found)
         elif isinstance(found, DescriptorPassing):
             found = self.descriptor_passing(found)
@@ -64,14 +58,6 @@ class StreamProxy:
 
     # Withheld unless a kind of proxy knows better: core then uses `send` and
     # `receive_into`, which see the bytes.
-
-    def direct_receive(self, found: DirectReceive) -> DirectReceive | None:
-        """Give what stands in front of the inner stream's own."""
-        return None
-
-    def direct_send(self, found: DirectSend) -> DirectSend | None:
-        """Give what stands in front of the inner stream's own."""
-        return None
 
     def attempts(self, found: StreamAttempts) -> StreamAttempts | None:
         """Give what stands in front of the inner stream's own."""

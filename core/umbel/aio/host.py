@@ -88,7 +88,7 @@ class AioHost(Host):
             self.hub.collect(0)
             deadline = LATE
         if watch.readable or watch.has_ended:
-            watch.readable = False
+            watch.readable = readiness.is_drained = False
             return
         if deadline == LATE:
             raise DeadlineError
@@ -104,6 +104,7 @@ class AioHost(Host):
         finally:
             if watch.reader is guest:
                 watch.reader = None
+        readiness.is_drained = False
 
     async def wait_out(self, guest: Guest, readiness: Readiness, deadline: int) -> None:
         """Return once there may be room to send."""

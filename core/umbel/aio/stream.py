@@ -98,9 +98,11 @@ async def receive(
     try:
         if connection.inbound_error is not None:
             return connection.refuse_receive()
-        data = attempts.receive(max_bytes, False)
-        if data is None:
-            data = await _receive_later(host, me, attempts, max_bytes, deadline)
+        data = None
+        while data is None:
+            if attempts.readiness.is_drained:
+                await host.wait_in(me, attempts.readiness, deadline)
+            data = attempts.receive(max_bytes)
         connection.note_received(data)
         return data
     except ConnectionResetError:
@@ -111,16 +113,6 @@ async def receive(
             connection.leave(me)
         else:
             connection.receiver = None
-
-
-async def _receive_later(
-    host: AioHost, me: Guest, attempts: StreamAttempts, max_bytes: int, deadline: int
-) -> bytes:
-    while True:
-        await host.wait_in(me, attempts.readiness, deadline)
-        data = attempts.receive(max_bytes, True)
-        if data is not None:
-            return data
 
 
 async def bsend(handle: AnyStream, data: Buffer, deadline: int = FOREVER) -> None:
@@ -196,9 +188,11 @@ async def brecv(
         pieces: list[bytes] = []
         while inbound.done < target:
             size = min(target - inbound.done, PIECE)
-            data = attempts.receive(size, False)
+            if attempts.readiness.is_drained:
+                await host.wait_in(me, attempts.readiness, deadline)
+            data = attempts.receive(size)
             if data is None:
-                data = await _receive_later(host, me, attempts, size, deadline)
+                continue
             inbound.require(len(data))
             pieces.append(data)
         return b"".join(pieces) if len(pieces) > 1 else pieces[0]
