@@ -19,6 +19,7 @@ from benchmarks.model import Job, Peer
 from benchmarks.peers import PEERS
 
 ROOT = Path(__file__).parent.parent
+PARTS = ("", "core", "transports", "plugins")
 
 #: Bytes that glibc keeps at the top of the heap. This also stops it from raising
 #: its limit for mappings of their own, so that has to be set too.
@@ -38,7 +39,8 @@ class PeerModule(Protocol):
 def environment(peer: Peer) -> dict[str, str]:
     """Tell the variables to start the process of *peer* with."""
     found = {key: value for key, value in os.environ.items() if key not in PADDING}
-    found["PYTHONPATH"] = str(ROOT)
+    # The tree that these benchmarks are in, whatever is installed.
+    found["PYTHONPATH"] = os.pathsep.join(str(ROOT / part) for part in PARTS)
     found["PYTHONHASHSEED"] = "0"
     return found | PADDING if peer.is_padded else found
 

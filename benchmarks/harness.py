@@ -45,6 +45,7 @@ def peers_of(case: Case, wanted: Sequence[str] | None) -> list[Peer]:
         if not what_is_missing(peer)
         and case.job.role in peer.roles
         and case.connections <= peer.most_connections
+        and (peer.has_tcp or case.job.address != "tcp")
     ]
 
 

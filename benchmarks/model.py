@@ -48,6 +48,8 @@ class Peer:
     needs: tuple[str, ...] = ()
     #: A thread for each connection has its limits.
     most_connections: int = 100_000
+    #: Whether it can listen at "tcp:PORT" too.
+    has_tcp: bool = True
     #: Whether glibc is told to keep the top of the heap: see `benchmarks.child`.
     is_padded: bool = True
     #: For messages: what a client says first, how long the answer to that is, and
@@ -86,8 +88,8 @@ class Case:
     size: int = 64
     #: Whether the client shares the server's core: neither wakes an idle one then.
     is_together: bool = False
-    seconds: float = 1.0
-    warmup: float = 0.3
+    seconds: float = 0.5
+    warmup: float = 0.2
     #: The curve and the place on it, for the plot.
     curve: str = ""
     place: float = 0.0

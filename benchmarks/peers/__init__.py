@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+from collections.abc import Callable
 from typing import Final
 
 from benchmarks.model import Peer
 
+ECHO: Final = frozenset({"echo"})
 #: Roles of a server whose clients the load generator plays.
-SERVER: Final = frozenset({"echo", "sink", "source", "answer"})
+SERVER: Final = ECHO | {"sink", "source", "answer"}
 #: Roles that hold connections on which nothing happens.
 PARKED: Final = frozenset({"parked"})
 IDLE: Final = frozenset({"idle"})
 #: Roles without clients.
-PAIR: Final = frozenset({"pair"})
+INSIDE: Final = frozenset({"pair", "stream", "meet"})
 TASKS: Final = frozenset({"spawn", "channel", "timer", "import"})
 SWITCH: Final = frozenset({"switch"})
+
+AIO: Final = "umbel.aio"
 
 #: ZMTP 3.0 with the mechanism NULL, as a REQ socket speaks it (rfc.zeromq.org/23).
 ZMTP_GREETING: Final = (
     b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
 )
 ZMTP_READY: Final = b"\x04\x19\x05READY\x0bSocket-Type\x00\x00\x00\x03REQ"
+#: What a REP socket answers to that after its greeting.
+ZMTP_READY_REPLY: Final = 27
 #: SP over IPC, as a REQ socket speaks it (nng's RFC sp-ipc-mapping-01).
 SP_GREETING: Final = b"\0SP\0\x00\x30\0\0"
 
@@ -44,46 +50,95 @@ def _before_sp(size: int) -> bytes:
 
 
 def _peer(
-    name: str, module: str, variant: str, roles: frozenset[str], *needs: str
+    name: str,
+    module: str,
+    variant: str,
+    roles: frozenset[str],
+    *needs: str,
+    most_connections: int = 100_000,
+    is_padded: bool = True,
 ) -> Peer:
-    return Peer(name, f"benchmarks.peers.{module}", variant, roles, needs)
+    return Peer(
+        name,
+        f"benchmarks.peers.{module}",
+        variant,
+        roles,
+        needs,
+        most_connections=most_connections,
+        is_padded=is_padded,
+    )
 
 
-_ALL = (
-    _peer("umbel", "of_umbel", "coroutines",
-          SERVER | PARKED | IDLE | PAIR | TASKS | SWITCH),
-    _peer("umbel-mem", "of_umbel", "mem", PAIR),
-    Peer("umbel-threads", "benchmarks.peers.of_umbel", "threads", SERVER,
-         most_connections=512),
-    Peer("umbel-unpadded", "benchmarks.peers.of_umbel", "coroutines",
-         SERVER, is_padded=False),
+def _message_peer(
+    name: str,
+    variant: str,
+    prefix: Callable[[int], bytes],
+    *needs: str,
+    most_connections: int = 100_000,
+    preamble: bytes = b"",
+    reply: int = 0,
+) -> Peer:
+    return Peer(
+        name,
+        "benchmarks.peers.of_messages",
+        variant,
+        ECHO,
+        needs,
+        most_connections=most_connections,
+        has_tcp=False,
+        preamble=preamble,
+        reply=reply,
+        prefix=prefix,
+    )
+
+
+_OURS = (
+    _peer(
+        *("umbel", "of_umbel", "coroutines"),
+        SERVER | PARKED | IDLE | INSIDE | TASKS | SWITCH,
+    ),
+    _peer("umbel-mem", "of_umbel", "mem", INSIDE),
+    _peer("umbel-tcp", "of_umbel", "tcp", INSIDE),
+    _peer("umbel-threads", "of_umbel", "threads", SERVER, most_connections=512),
+    _peer("umbel-unpadded", "of_umbel", "coroutines", SERVER, is_padded=False),
+    _peer("umbel-aio-asyncio", "of_aio", "asyncio", SERVER | PARKED, AIO),
+    _peer("umbel-aio-uvloop", "of_aio", "uvloop", SERVER | PARKED, AIO, "uvloop"),
+    _peer("umbel-aio-trio", "of_aio", "trio", SERVER | PARKED, AIO, "trio"),
+    _peer("umbel-in-asyncio", "of_aio", "guest", SERVER | PARKED, AIO),
+)
+_LOOPS = SERVER | PARKED | INSIDE | TASKS
+_OTHERS = (
+    _peer("c", "of_c", "", ECHO),
     _peer("epoll", "of_sockets", "epoll", SERVER | IDLE),
-    Peer("blocking", "benchmarks.peers.of_sockets", "blocking", SERVER | PAIR,
-         most_connections=512),
-    _peer("asyncio-streams", "of_asyncio", "streams", SERVER | PARKED | PAIR | TASKS),
+    _peer("blocking", "of_sockets", "blocking", SERVER | INSIDE, most_connections=512),
+    _peer("asyncio-streams", "of_asyncio", "streams", _LOOPS),
     _peer("asyncio-protocol", "of_asyncio", "protocol", SERVER | IDLE),
-    _peer("uvloop-streams", "of_asyncio", "uvloop-streams",
-          SERVER | PARKED | PAIR | TASKS, "uvloop"),
+    _peer("uvloop-streams", "of_asyncio", "uvloop-streams", _LOOPS, "uvloop"),
     _peer("uvloop-protocol", "of_asyncio", "uvloop-protocol", SERVER | IDLE, "uvloop"),
-    _peer("trio", "of_trio", "", SERVER | PARKED | PAIR | TASKS, "trio"),
+    _peer("trio", "of_trio", "", _LOOPS, "trio"),
     _peer("anyio-asyncio", "of_anyio", "asyncio", SERVER | PARKED, "anyio"),
     _peer("anyio-trio", "of_anyio", "trio", SERVER | PARKED, "anyio", "trio"),
-    _peer("gevent", "of_gevent", "", SERVER | PARKED | PAIR | TASKS, "gevent"),
+    _peer("gevent", "of_gevent", "", _LOOPS, "gevent"),
     _peer("curio", "of_curio", "", SERVER | PARKED | TASKS, "curio"),
     _peer("greenlet", "of_greenlet", "", SWITCH | PARKED),
-    Peer("mp-connection", "benchmarks.peers.of_messages", "mp", frozenset({"echo"}),
-         most_connections=64, prefix=_before_mp),
-    Peer("pyzmq", "benchmarks.peers.of_messages", "zmq", frozenset({"echo"}), ("zmq",),
-         preamble=ZMTP_GREETING + ZMTP_READY, reply=64 + 27, prefix=_before_zmtp),
-    Peer("pynng", "benchmarks.peers.of_messages", "nng", frozenset({"echo"}),
-         ("pynng",), most_connections=512,
-         preamble=SP_GREETING, reply=8, prefix=_before_sp),
     _peer("bare-imports", "", "", frozenset({"import"})),
-    _peer("c", "of_c", "", frozenset({"echo"})),
-)  # fmt: skip
+    _message_peer("mp-connection", "mp", _before_mp, most_connections=64),
+    _message_peer(
+        *("pyzmq", "zmq", _before_zmtp, "zmq"),
+        preamble=ZMTP_GREETING + ZMTP_READY,
+        reply=len(ZMTP_GREETING) + ZMTP_READY_REPLY,
+    ),
+    # nng takes no more than some hundred connections at a time from its backlog.
+    _message_peer(
+        *("pynng", "nng", _before_sp, "pynng"),
+        most_connections=512,
+        preamble=SP_GREETING,
+        reply=len(SP_GREETING),
+    ),
+)
 
 #: By name.
-PEERS: Final = {peer.name: peer for peer in _ALL}
+PEERS: Final = {peer.name: peer for peer in (*_OURS, *_OTHERS)}
 
 
 def what_is_missing(peer: Peer) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from functools import partial
 
 import gevent
@@ -30,7 +31,7 @@ def parked(connection: socket.socket) -> None:
 
 def serve(job: Job) -> None:
     # The handlers of blocking sockets: that is what gevent is for.
-    handlers = {
+    handlers: dict[str, Callable[[socket.socket], None]] = {
         "echo": echo,
         "answer": answer,
         "parked": parked,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from functools import partial
 
 from greenlet import getcurrent, greenlet
 
@@ -20,8 +21,8 @@ def switch(count: int) -> None:
         for _ in range(count // 2):
             others[other].switch()
 
-    others += [greenlet(turn, home), greenlet(turn, home)]
-    others[0].switch(1)
+    others += [greenlet(partial(turn, place), home) for place in (1, 0)]
+    others[0].switch()
 
 
 def parked(job: Job) -> None:
@@ -37,8 +38,8 @@ def parked(job: Job) -> None:
     listener = listening_socket(job.address)
     while True:
         connection, _ = listener.accept()
-        kept.append(greenlet(wait))
-        kept[-1].switch(connection)
+        kept.append(greenlet(partial(wait, connection)))
+        kept[-1].switch()
 
 
 def run(_variant: str, job: Job) -> None:

@@ -17,7 +17,7 @@ def echo_by_mp(path: str) -> None:
     while True:
         for ready in mp.wait([bare, *clients]):
             if ready is bare:
-                clients.append(cast(mp.Connection, listener.accept()))
+                clients.append(listener.accept())
                 continue
             client = cast(mp.Connection, ready)
             try:

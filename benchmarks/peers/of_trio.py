@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import trio
@@ -12,6 +13,7 @@ from benchmarks.model import Job
 from benchmarks.peers.of_sockets import BUFFER, listening_socket
 
 READ = 65536
+Handler = Callable[[trio.SocketStream], Awaitable[object]]
 
 
 async def echo(stream: trio.SocketStream) -> None:
@@ -49,7 +51,7 @@ async def source(stream: trio.SocketStream, *, size: int, total: int) -> None:
 
 
 async def serve(job: Job) -> None:
-    handlers = {
+    handlers: dict[str, Handler] = {
         "echo": echo,
         "answer": answer,
         "parked": parked,

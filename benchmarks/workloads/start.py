@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 
+from benchmarks.child import environment
 from benchmarks.harness import FailedRunError
 from benchmarks.model import Case, Job, Peer, Sample
 
@@ -23,9 +24,10 @@ IMPORTS = {
 RUNS = 5
 
 
-def time_of(code: str) -> float:
+def time_of(code: str, peer: Peer) -> float:
     """Run *code* in a process of its own; tell its processor time in microseconds."""
-    pid = os.posix_spawn(sys.executable, [sys.executable, "-I", "-c", code], os.environ)
+    arguments = [sys.executable, "-s", "-P", "-c", code]
+    pid = os.posix_spawn(sys.executable, arguments, environment(peer))
     _, status, usage = os.wait4(pid, 0)
     if status:
         raise FailedRunError(f"{code!r} failed")
@@ -34,7 +36,7 @@ def time_of(code: str) -> float:
 
 def measure(_case: Case, peer: Peer) -> Sample:
     code = f"import {IMPORTS[peer.name]}"
-    pairs = [(time_of(code), time_of("pass")) for _ in range(RUNS)]
+    pairs = [(time_of(code, peer), time_of("pass", peer)) for _ in range(RUNS)]
     return Sample(min(pair[0] for pair in pairs) - min(pair[1] for pair in pairs))
 
 
