@@ -22,7 +22,6 @@ from umbel.plugins import add_plugin, remove_plugin
 from umbel_plugins import faults
 from umbel_plugins.metrics import MetricsPlugin
 
-
 #: Loops of others watch the descriptor of the hub, which that poller has none of.
 needs_host = pytest.mark.skipif(
     os.environ.get("UMBEL_POLLER") == "poll", reason="poll has nothing to watch"
