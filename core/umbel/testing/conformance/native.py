@@ -19,6 +19,8 @@ from umbel.transport import UnreadBytes
 
 #: Calls that a task makes which catches its cancellation and goes on.
 STUBBORN: Final = 50
+#: Whom an accept that is hammered accepts.
+PEERS: Final = 60
 #: Seconds after which a task is canceled: before, while and after its call waits.
 MOMENTS: Final = (0, 0, 0.0001, 0.001)
 
@@ -68,13 +70,13 @@ def _is_native(
     job = t.begin(call)
     require(not job.is_over, f"{name} did not wait: {job.is_over and job.result()}")
     job.cancel()
-    require(job.was_canceled, f"the task of a canceled {name} did not end as canceled")
     raised = ""
     try:
         job.result()
     except BaseException as error:  # noqa: BLE001 - this is the test
         raised = type(error).__name__
     equal(raised, t.cancellation.__name__, f"what a canceled {name} raised")
+    require(job.was_canceled, f"the task of a canceled {name} did not end as canceled")
 
 
 def _is_no_error(t: HostedTrial) -> None:
@@ -108,8 +110,11 @@ def _goes_on(t: HostedTrial) -> None:
         nonlocal caught
         for _ in range(STUBBORN):
             try:
-                await aio.bsend(left, b"y")
                 got.extend(await aio.receive(left, 1))
+            except t.cancellation:
+                caught += 1
+            try:
+                await aio.bsend(left, b"y")
             except t.cancellation:
                 caught += 1
 
@@ -118,11 +123,17 @@ def _goes_on(t: HostedTrial) -> None:
     umbel.bsend(right, bytes(STUBBORN))
     job.cancel()
     require(job.is_over, "a task that catches its cancellation goes on for ever")
-    wanted = STUBBORN if t.is_level_triggered else 1
-    equal(caught, wanted, f"calls canceled, of those in {STUBBORN} attempts")
+    wanted = 2 * STUBBORN if t.is_level_triggered else 1
+    # The first receive may have had its byte before: some transports hand it over.
+    missed = wanted - caught
+    require(
+        missed in (0, int(t.is_level_triggered)),
+        f"{caught} calls were canceled, of {2 * STUBBORN} in a canceled task",
+    )
     rest = t.brecv(left, STUBBORN - len(got))
     equal(bytes(got) + rest, bytes(STUBBORN), "received before and after")
-    equal(t.brecv(right, len(got) + 1), b"y" * (len(got) + 1), "sent by that task")
+    if not t.is_level_triggered:
+        equal(t.brecv(right, STUBBORN), b"y" * STUBBORN, "sent by that task")
 
 
 def _hammer_receive(t: HostedTrial) -> None:
@@ -166,19 +177,20 @@ def _hammer_accept(t: HostedTrial) -> None:
     clients: list[umbel.StreamHandle] = []
 
     def connect() -> None:
-        for number in range(30):
+        for number in range(PEERS):
             client = t.connect(listener)
-            t.bsend(client, bytes([number]))
+            umbel.bsend(client, bytes([number]))
             clients.append(client)
+            t.pause(number % 3)  # so that there are several now and then
 
     async def accept() -> None:
-        while len(accepted) < 30:
+        while len(accepted) < PEERS:
             server = aio.as_blocking(await aio.accept(listener))
             accepted.append(t.keep(server))
 
     async def hammer() -> None:
         give_up = t.soon()
-        while len(accepted) < 30:
+        while len(accepted) < PEERS:
             require(umbel.now() < give_up, "a peer was lost by a canceled accept")
             await t.new_limit(draw.choice(MOMENTS)).cuts_off(accept())
 
@@ -186,4 +198,4 @@ def _hammer_accept(t: HostedTrial) -> None:
     t.begin(hammer).result()
     connecting.result()
     numbers = [t.brecv(server, 1)[0] for server in accepted]
-    equal(numbers, list(range(30)), "peers accepted, by their numbers")
+    equal(numbers, list(range(PEERS)), "peers accepted, by their numbers")
