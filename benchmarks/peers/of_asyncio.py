@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Coroutine
+from tempfile import TemporaryDirectory
 from typing import cast
 
 from benchmarks.child import report
@@ -163,6 +164,41 @@ async def pair(count: int) -> None:
     await server
 
 
+async def stream(count: int) -> None:
+    """MiB from one task to another, 64 KiB at a time."""
+    left, right = socket.socketpair()
+    left.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+    reader, far = await asyncio.open_connection(sock=right)
+    _, writer = await asyncio.open_connection(sock=left)
+    data = bytes(READ)
+
+    async def send() -> None:
+        for _ in range(count << 20 >> 16):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    sender = asyncio.create_task(send())
+    while await reader.read(READ):
+        pass
+    await sender
+    far.close()
+
+
+async def meet(count: int) -> None:
+    """Connect, a byte there and back, orderly close, in one process."""
+    with TemporaryDirectory() as folder:
+        server = await asyncio.start_unix_server(answer, f"{folder}/s")
+        for _ in range(count):
+            reader, writer = await asyncio.open_unix_connection(f"{folder}/s")
+            writer.write(b"x")
+            await reader.read(1)
+            writer.write_eof()
+            await reader.read(1)
+            writer.close()
+        server.close()
+
+
 async def spawn(count: int) -> None:
     async def work() -> None:
         pass
@@ -206,7 +242,14 @@ def run(variant: str, job: Job) -> None:
         else:
             asyncio.run(main)
 
-    inner = {"pair": pair, "spawn": spawn, "channel": channel, "timer": timer}
+    inner = {
+        "pair": pair,
+        "stream": stream,
+        "meet": meet,
+        "spawn": spawn,
+        "channel": channel,
+        "timer": timer,
+    }
     if job.role in inner:
         report(lambda count: start(inner[job.role](count)), job.count)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from functools import partial
+from tempfile import TemporaryDirectory
 
 import gevent
 import gevent.queue
@@ -58,6 +59,31 @@ def pair(count: int) -> None:
     server.join()
 
 
+def stream(count: int) -> None:
+    """MiB from one greenlet to another, 64 KiB at a time."""
+    left, right = gevent.socket.socketpair()
+    sender = gevent.spawn(source, left, READ, count << 20)
+    sink(right, READ)
+    sender.join()
+
+
+def meet(count: int) -> None:
+    """Connect, a byte there and back, orderly close, in one process."""
+    with TemporaryDirectory() as folder:
+        bare = listening_socket(f"unix:{folder}/s")
+        listener = gevent.socket.socket(bare.family, bare.type, fileno=bare.detach())
+        server = gevent.server.StreamServer(listener, lambda client, _: answer(client))
+        server.start()
+        for _ in range(count):
+            with gevent.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+                client.connect(f"{folder}/s")
+                client.sendall(b"x")
+                client.recv(1)
+                client.shutdown(socket.SHUT_WR)
+                client.recv(1)
+        server.stop()
+
+
 def _work() -> None:
     pass
 
@@ -95,7 +121,14 @@ def timer(count: int) -> None:
 
 
 def run(_variant: str, job: Job) -> None:
-    inner = {"pair": pair, "spawn": spawn, "channel": channel, "timer": timer}
+    inner = {
+        "pair": pair,
+        "stream": stream,
+        "meet": meet,
+        "spawn": spawn,
+        "channel": channel,
+        "timer": timer,
+    }
     if job.role in inner:
         report(inner[job.role], job.count)
     else:

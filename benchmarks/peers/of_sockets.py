@@ -6,6 +6,7 @@ import select
 import socket
 import threading
 from collections.abc import Callable
+from tempfile import TemporaryDirectory
 
 from benchmarks.child import report
 from benchmarks.model import Job
@@ -131,9 +132,41 @@ def pair(count: int) -> None:
             left.recv(READ)
 
 
+def stream(count: int) -> None:
+    """MiB from one end to the other, 64 KiB at a time, in one thread."""
+    left, right = socket.socketpair()
+    data, buffer = bytes(READ), bytearray(READ)
+    with left, right:
+        for _ in range(count << 20 >> 16):
+            left.send(data)
+            right.recv_into(buffer)
+
+
+def meet(count: int) -> None:
+    """Connect, a byte there and back, orderly close, in one thread."""
+    with (
+        TemporaryDirectory() as folder,
+        listening_socket(f"unix:{folder}/s") as listener,
+    ):
+        for _ in range(count):
+            client = socket.socket(socket.AF_UNIX)
+            client.connect(f"{folder}/s")
+            client.send(b"x")
+            server, _ = listener.accept()
+            with client, server:
+                server.send(server.recv(1))
+                client.recv(1)
+                for end, peer in ((client, server), (server, client)):
+                    end.shutdown(socket.SHUT_WR)
+                    peer.recv(1)
+
+
+INSIDE = {"pair": pair, "stream": stream, "meet": meet}
+
+
 def run(variant: str, job: Job) -> None:
-    if job.role == "pair":
-        report(pair, job.count)
+    if job.role in INSIDE:
+        report(INSIDE[job.role], job.count)
         return
     listener = listening_socket(job.address)
     if variant == "epoll" and job.role in {"echo", "answer", "idle"}:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
+from tempfile import TemporaryDirectory
 
 import trio
 
@@ -75,6 +76,33 @@ async def pair(count: int) -> None:
             await left.receive_some(READ)
 
 
+async def stream(count: int) -> None:
+    """MiB from one task to another, 64 KiB at a time."""
+    left, right = (
+        trio.SocketStream(trio.socket.from_stdlib_socket(end))
+        for end in socket.socketpair()
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(source, left, size=READ, total=count << 20))
+        await sink(right, size=READ)
+
+
+async def meet(count: int) -> None:
+    """Connect, a byte there and back, orderly close, in one process."""
+    with TemporaryDirectory() as folder:
+        bare = trio.socket.from_stdlib_socket(listening_socket(f"unix:{folder}/s"))
+        async with trio.open_nursery() as nursery:
+            listeners = [trio.SocketListener(bare)]
+            nursery.start_soon(trio.serve_listeners, answer, listeners)
+            for _ in range(count):
+                async with await trio.open_unix_socket(f"{folder}/s") as client:
+                    await client.send_all(b"x")
+                    await client.receive_some(1)
+                    await client.send_eof()
+                    await client.receive_some(1)
+            nursery.cancel_scope.cancel()
+
+
 async def spawn(count: int) -> None:
     async def work() -> None:
         pass
@@ -113,7 +141,14 @@ async def timer(count: int) -> None:
 
 
 def run(_variant: str, job: Job) -> None:
-    inner = {"pair": pair, "spawn": spawn, "channel": channel, "timer": timer}
+    inner = {
+        "pair": pair,
+        "stream": stream,
+        "meet": meet,
+        "spawn": spawn,
+        "channel": channel,
+        "timer": timer,
+    }
     if job.role in inner:
         report(lambda count: trio.run(inner[job.role], count), job.count)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from tempfile import TemporaryDirectory
 
 import umbel
 from benchmarks.child import report
@@ -11,6 +12,9 @@ from benchmarks.model import Job
 from benchmarks.peers.of_sockets import BACKLOG
 
 REQUEST = b"x" * 64
+#: Bytes of a piece of a stream in bulk, and pieces in a MiB.
+PIECE = 65536
+PIECES = 16
 Handler = Callable[[umbel.StreamHandle], None]
 
 
@@ -90,9 +94,64 @@ def idle(listener: umbel.ListenerHandle) -> None:
         kept.append(stream)
 
 
+def ends(scheme: str) -> tuple[umbel.StreamHandle, umbel.StreamHandle]:
+    """Make both ends of a connection in this process."""
+    if scheme != "tcp":
+        return umbel.pair(scheme)
+    with umbel.listen("tcp://127.0.0.1:0") as listener:
+        return umbel.connect(listener.address), umbel.accept(listener)
+
+
+def stream(scheme: str) -> Callable[[int], None]:
+    """MiB from one coroutine to another, 64 KiB at a time."""
+
+    def turns(count: int) -> None:
+        left, right = ends(scheme)
+        data = bytes(PIECE)
+
+        def send() -> None:
+            for _ in range(count * PIECES):
+                umbel.bsend(left, data)
+            umbel.hclose(left)
+
+        with umbel.go(send):
+            while umbel.receive(right, PIECE):
+                pass
+        umbel.hclose(right)
+
+    return turns
+
+
+def meet(scheme: str) -> Callable[[int], None]:
+    """Connect, a byte there and back, a close that both know of, in one process."""
+
+    def turns(count: int) -> None:
+        with TemporaryDirectory() as folder:
+            where = {
+                "ipc": f"ipc:{folder}/s",
+                "mem": "mem://benchmark",
+                "tcp": "tcp://127.0.0.1:0",
+            }[scheme]
+            listener = umbel.listen(where, BACKLOG)
+
+            def serve() -> None:
+                for _ in range(count):
+                    answer(umbel.accept(listener))
+
+            with umbel.go(serve):
+                for _ in range(count):
+                    client = umbel.connect(listener.address)
+                    umbel.bsend(client, b"x")
+                    umbel.receive(client, 1)
+                    umbel.close(client)
+            umbel.hclose(listener)
+
+    return turns
+
+
 def pair(scheme: str) -> Callable[[int], None]:
     def turns(count: int) -> None:
-        left, right = umbel.pair(scheme)
+        left, right = ends(scheme)
         with umbel.go(echo, right):
             for _ in range(count):
                 umbel.bsend(left, REQUEST)
@@ -148,8 +207,11 @@ def switch(count: int) -> None:
 
 
 def run(variant: str, job: Job) -> None:
+    scheme = variant if variant in {"mem", "tcp"} else "ipc"
     inner = {
-        "pair": pair("mem" if variant == "mem" else "ipc"),
+        "pair": pair(scheme),
+        "stream": stream(scheme),
+        "meet": meet(scheme),
         "spawn": spawn,
         "channel": channel,
         "timer": timer,

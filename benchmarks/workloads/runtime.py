@@ -14,8 +14,8 @@ CASES = (
     ("timer", "a wait with a deadline that is not reached", PEERS, 50_000),
     ("switch", "a switch", ("umbel", "greenlet"), 500_000),
 )
-PAIRS = (
-    *("umbel", "umbel-mem", "blocking", "gevent", "asyncio-streams"),
+INSIDE = (
+    *("umbel", "umbel-mem", "umbel-tcp", "blocking", "gevent", "asyncio-streams"),
     *("uvloop-streams", "trio"),
 )
 
@@ -26,5 +26,11 @@ def runtime() -> Iterator[Case]:
 
 
 def pair() -> Iterator[Case]:
-    label = "64 bytes there and back, both ends in one process"
-    yield Case("pair", label, Job("pair", count=50_000), PAIRS, measure_inside)
+    """(h) Both ends in one process, which is all that mem:// is for."""
+    for role, label, count, rate in (
+        ("pair", "64 bytes there and back", 50_000, "op/s"),
+        ("stream", "a MiB, 64 KiB at a time", 500, "MiB/s"),
+        ("meet", "connect, a byte, orderly close", 5_000, "op/s"),
+    ):
+        job = Job(role, count=count)
+        yield Case("pair", label, job, INSIDE, measure_inside, rate_unit=rate)
