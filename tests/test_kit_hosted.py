@@ -34,6 +34,12 @@ class UvloopTrial(AsyncioTrial):
         return pytest.importorskip("uvloop").new_event_loop()  # type: ignore[no-any-return]
 
 
+@pytest.fixture(scope="module")
+def uvloop_is_ready() -> None:
+    """Let it open what it keeps for good: its first loop makes a pipe for signals."""
+    UvloopTrial(Subject("mem"), "").new_loop().close()
+
+
 # Broken verbs.
 
 
@@ -154,9 +160,8 @@ def test_a_broken_awaitable_verb_is_caught_by_the_behaviour_meant_for_it(
 
 @pytest.mark.slow
 def test_a_sound_transport_passes_all_behaviours_on_uvloop_too(
-    monkeypatch: pytest.MonkeyPatch,
+    uvloop_is_ready: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("uvloop")
     monkeypatch.setitem(DRIVERS, "asyncio", UvloopTrial)
 
     report = check("mem", drivers=["asyncio"])
@@ -177,6 +182,6 @@ def test_without_trio_its_driver_is_skipped_with_the_reason(
 
 
 def test_the_kit_does_not_import_trio_until_it_is_tried() -> None:
-    run_python(
-        "import umbel.testing.conformance, sys; assert 'trio' not in sys.modules"
-    )
+    code = "import umbel.testing.conformance, sys; print('trio' in sys.modules)"
+
+    assert run_python(code) == "False\n"
