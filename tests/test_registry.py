@@ -1,17 +1,23 @@
-"""Finding transports and plugins, with distributions that are really installed."""
+"""Finding transports and plugins, with distributions that are really installed.
+
+Those that are broken have a file of their own: test_broken_distributions.py.
+"""
 
 from __future__ import annotations
 
 import logging
-import subprocess
-import sys
-import zipfile
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 import umbel
+from tests.distributions import (
+    TRANSPORTS,
+    Distribution,
+    install as install_wheels,
+    make_wheel,
+)
 from tests.support import python, run_python
 from umbel.plugins import add_plugin, remove_plugin
 from umbel.spi import CloseContext, ListenContext, Listener, Outcome, Stream, hookimpl
@@ -30,35 +36,14 @@ transport = Transport()
 Install = Callable[..., str]
 
 
-def run_pip(*arguments: object) -> None:
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
-    subprocess.run([*command, *map(str, arguments)], check=True, timeout=60)
-
-
 @pytest.fixture
 def install(tmp_path: Path) -> Install:
     """Give a function that makes a wheel and has pip install it; gives the folder."""
 
-    def install(
-        name: str, scheme: str, code: str, group: str = "umbel.transports.v1"
-    ) -> str:
-        module = name.replace("-", "_")
-        info = f"{module}-1.0.dist-info"
-        files = {
-            f"{module}.py": code,
-            f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
-            f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\n"
-            "Tag: py3-none-any\n",
-            f"{info}/entry_points.txt": f"[{group}]\n{scheme} = {module}:transport\n",
-        }
-        files[f"{info}/RECORD"] = "".join(f"{path},,\n" for path in files)
-        wheel = tmp_path / f"{module}-1.0-py3-none-any.whl"
-        with zipfile.ZipFile(wheel, "w") as archive:
-            for path, text in files.items():
-                archive.writestr(path, text)
-        folder = tmp_path / "installed"
-        run_pip("install", "--no-deps", "--no-index", "--target", folder, wheel)
-        return str(folder)
+    def install(name: str, scheme: str, code: str, group: str = TRANSPORTS) -> str:
+        wheel = make_wheel(Distribution(name, scheme, code, group), tmp_path)
+        install_wheels([wheel], tmp_path / "installed")
+        return str(tmp_path / "installed")
 
     return install
 
@@ -104,96 +89,6 @@ except umbel.NotSupportedError as error:
     assert "some-transport 1.0) can't listen" in run(code, folder)
 
 
-@pytest.mark.parametrize(
-    ("broken", "cause"),
-    [
-        ("import nothing_of_that_name", "nothing_of_that_name"),
-        ("raise RuntimeError('at import')", "at import"),
-        ("other = 5", "transport"),
-        (
-            "from umbel.spi import hookimpl\n"
-            "class T:\n"
-            "    @hookimpl\n"
-            "    def umbel_lisen(self, context): ...\n"
-            "transport = T()",
-            "umbel_lisen",
-        ),
-        (
-            "from umbel.spi import hookimpl\n"
-            "class T:\n"
-            "    @hookimpl\n"
-            "    def umbel_listen(self, address): ...\n"
-            "transport = T()",
-            "address",
-        ),
-        ("transport = object()", "none of the hooks"),
-        (GOOD.replace("@hookimpl", "@hookimpl(wrapper=True)"), "wrap"),
-    ],
-    ids=[
-        "import error",
-        "raises",
-        "no such name",
-        "mistyped hook",
-        "parameter",
-        "no hooks",
-        "a wrapper",
-    ],
-)
-def test_a_broken_transport_is_named_with_its_cause_and_breaks_no_other(
-    install: Install, broken: str, cause: str
-) -> None:
-    folder = install("broken-transport", "broken", broken)
-    code = """
-for _ in range(2):
-    try:
-        umbel.pair("broken")
-    except umbel.PluginError as error:
-        assert error.errno == errno.ELIBACC
-        print(error)
-for end in umbel.pair("ipc"):
-    umbel.hclose(end)
-"""
-    out = run(code, folder)
-
-    assert out.count("broken-transport 1.0") >= 2
-    assert cause in out
-
-
-def test_two_distributions_with_one_scheme_are_eexist(install: Install) -> None:
-    install("one-transport", "same", GOOD)
-    folder = install("other-transport", "same", GOOD)
-    code = """
-try:
-    umbel.pair("same")
-except FileExistsError as error:
-    print(error)
-"""
-    out = run(code, folder)
-
-    assert "one-transport 1.0 and other-transport 1.0" in out
-
-
-@pytest.mark.parametrize(
-    ("call", "env"),
-    [
-        ('umbel.prefer("same", "Other_Transport")', {}),
-        ("", {"UMBEL_PREFER": "mem=umbel,same=other-transport"}),
-    ],
-    ids=["by call", "by environment"],
-)
-def test_of_two_distributions_one_can_be_preferred(
-    install: Install, call: str, env: dict[str, str]
-) -> None:
-    install("one-transport", "same", "print('the wrong one')\n" + GOOD)
-    folder = install("other-transport", "same", "print('the other')\n" + GOOD)
-    code = f"""
-{call}
-for end in umbel.pair("same"):
-    umbel.hclose(end)
-"""
-    assert run(code, folder, **env) == "the other\n"
-
-
 def test_a_built_in_can_be_replaced_when_asked_for(install: Install) -> None:
     folder = install("own-mem", "mem", "print('own')\n" + GOOD)
     code = """
@@ -202,36 +97,6 @@ for end in umbel.pair():
     umbel.hclose(end)
 """
     assert run(code, folder) == "own\n"
-
-
-def test_a_preferred_distribution_that_is_not_there_is_an_error(
-    install: Install,
-) -> None:
-    code = """
-umbel.prefer("mem", "nothing")
-try:
-    umbel.pair("mem")
-except umbel.UnknownTransportError as error:
-    print(error)
-"""
-    assert "'nothing' is preferred" in run(code, install("other", "other", GOOD))
-
-
-def test_a_transport_of_another_contract_is_named_and_never_imported(
-    install: Install,
-) -> None:
-    folder = install("new-transport", "new", "print('imported')", "umbel.transports.v2")
-    code = """
-try:
-    umbel.pair("new")
-except umbel.PluginError as error:
-    assert error.errno == errno.ELIBACC
-    print(error)
-"""
-    out = run(code, folder)
-
-    assert "new-transport 1.0 is for version 2" in out
-    assert "imported" not in out
 
 
 def test_one_plugin_may_serve_two_schemes(install: Install) -> None:
@@ -244,44 +109,6 @@ for scheme in ("some", "alias"):
         umbel.hclose(end)
 """
     run(code, folder)
-
-
-def test_a_built_in_wins_against_another_with_a_warning(install: Install) -> None:
-    folder = install("greedy-transport", "mem", "raise RuntimeError('never imported')")
-    code = """
-import warnings
-with warnings.catch_warnings(record=True) as caught:
-    warnings.simplefilter("always")
-    for end in umbel.pair("mem"):
-        umbel.hclose(end)
-print([str(w.message) for w in caught])
-"""
-    assert "greedy-transport 1.0" in run(code, folder)
-
-
-def test_a_transport_is_imported_on_first_use_only(install: Install) -> None:
-    folder = install("some-transport", "some", "print('imported')\n" + GOOD)
-    code = """
-print("before")
-for _ in range(2):
-    for end in umbel.pair("some"):
-        umbel.hclose(end)
-"""
-    assert run(code, folder) == "before\nimported\n"
-
-
-def test_many_threads_load_a_transport_once(install: Install) -> None:
-    slow = "import time; time.sleep(0.05); print('imported')\n" + GOOD
-    folder = install("some-transport", "some", slow)
-    code = """
-from concurrent.futures import ThreadPoolExecutor
-def use(_):
-    for end in umbel.pair("some"):
-        umbel.hclose(end)
-with ThreadPoolExecutor(8) as pool:
-    list(pool.map(use, range(8)))
-"""
-    assert run(code, folder) == "imported\n"
 
 
 def test_many_threads_that_load_a_broken_transport_are_all_told(
@@ -428,23 +255,6 @@ with umbel.go(umbel.hclose, right):
 )
 def test_a_blocked_transport_is_enotsup_while_open_handles_go_on(block: str) -> None:
     run_python("import umbel, errno\n" + BLOCKING.format(block=block))
-
-
-@pytest.mark.parametrize(
-    ("variable", "value"),
-    [("UMBEL_DISABLE", "tcp, some"), ("UMBEL_DISABLE", "*"), ("UMBEL_ALLOW", "ipc")],
-)
-def test_a_blocked_transport_is_never_imported(
-    install: Install, variable: str, value: str
-) -> None:
-    folder = install("some-transport", "some", "print('imported')")
-    code = """
-try:
-    umbel.pair("some")
-except umbel.NotSupportedError:
-    print("blocked")
-"""
-    assert run(code, folder, **{variable: value}) == "blocked\n"
 
 
 def test_a_later_list_of_what_is_allowed_replaces_an_earlier_one() -> None:
