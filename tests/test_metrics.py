@@ -345,8 +345,9 @@ def test_the_environment_says_where_they_are_served() -> None:
 
 def test_a_forked_child_ends_though_its_parent_serves() -> None:
     code = """
-import os, sys, umbel
+import os, sys, umbel, warnings
 umbel.load_plugins("metrics")
+warnings.simplefilter("ignore", DeprecationWarning)  # since 3.12: there are threads
 pid = os.fork()
 if not pid:
     sys.exit(0)
