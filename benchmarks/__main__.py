@@ -11,7 +11,9 @@ from pathlib import Path
 from benchmarks.harness import peers_of, run_case
 from benchmarks.model import Case, Result
 from benchmarks.peers import PEERS, what_is_missing
+from benchmarks.plot import svg
 from benchmarks.report import machine, table, to_json
+from benchmarks.targets import targets_table
 from benchmarks.workloads import WORKLOADS
 
 ROUNDS = 7
@@ -74,6 +76,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(table(results[-1]), flush=True)
             if options.json:
                 options.json.write_text(to_json(results, rounds))
+    if options.svg:
+        options.svg.write_text(svg(results))
+    if options.targets:
+        print(targets_table(results))
     return 0
 
 
