@@ -8,6 +8,7 @@ import resource
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
@@ -21,11 +22,10 @@ from umbel.handle import open_handles
 from umbel.testing.transports import transport_at_hand
 
 trio = pytest.importorskip("trio")
-try:
+HAS_UVLOOP = find_spec("uvloop") is not None
+if HAS_UVLOOP:
     import uvloop
-except ImportError:
-    uvloop = None
-else:
+
     uvloop.new_event_loop().close()  # the first one opens what stays open for good
 
 
@@ -96,7 +96,7 @@ class Asyncio:
 
 class Uvloop(Asyncio):
     def run(self, main: Callable[[], Awaitable[None]]) -> None:
-        if uvloop is None:
+        if not HAS_UVLOOP:
             pytest.skip("uvloop is not installed")
 
         async def whole() -> None:

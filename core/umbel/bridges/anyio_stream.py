@@ -1,0 +1,151 @@
+"""A stream as a byte stream of anyio's, on asyncio and trio alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, final
+
+try:
+    import anyio
+    from anyio.abc import ByteStream, SocketAttribute
+except ImportError as error:  # pragma: no cover - tests have it
+    message = "umbel.bridges.as_anyio_stream needs anyio: pip install umbel[anyio]"
+    raise ImportError(message) from error
+
+from umbel.address import Address
+from umbel.aio.handle import close
+from umbel.aio.stream import AsyncStreamHandle, bsend, done, receive
+from umbel.bridges.names import local_name, remote_name
+from umbel.connection import find_connection
+from umbel.deadline import within
+from umbel.errors import (
+    BadHandleError,
+    BrokenStreamError,
+    BusyError,
+    EndOfStreamError,
+)
+from umbel.handle import CLOSE_GRACE, hclose, hown, open_handles, recast
+from umbel.transport import PeerIdentity
+
+if TYPE_CHECKING:
+    from umbel.aio.stream import AnyStream
+
+#: What anyio's own streams ask for.
+DEFAULT_SIZE: Final = 65536
+
+
+@final
+class UmbelAttribute(anyio.TypedAttributeSet):
+    """What `extra` of an anyio stream over umbel knows.
+
+    Attributes:
+        handle: the stream's.
+        address: where it was connected, or accepted.
+        peer: who is at the other end, where the kernel tells.
+    """
+
+    handle: AsyncStreamHandle = anyio.typed_attribute()
+    address: Address = anyio.typed_attribute()
+    peer: PeerIdentity = anyio.typed_attribute()
+
+
+def as_anyio_stream(handle: AnyStream, *, grace: float = CLOSE_GRACE) -> AnyioStream:
+    """Turn a stream into an `anyio.abc.ByteStream`.
+
+    Its errors are anyio's. `stream.extra(UmbelAttribute.peer)` tells what umbel knows.
+
+    Args:
+        handle: a byte stream. Taken over: the anyio stream owns it.
+        grace: seconds that `aclose`, which closes in good order, may take.
+
+    Returns:
+        the anyio stream.
+
+    Raises:
+        BadHandleError: EBADF, *handle* is not open.
+        NotSupportedError: ENOTSUP, it is no byte stream.
+
+    Source:
+        own; anyio's SocketStream.
+    """
+    within(grace)  # ValueError
+    find_connection(handle)  # ENOTSUP
+    return AnyioStream(recast(hown(handle), AsyncStreamHandle), grace)
+
+
+@final
+class AnyioStream(ByteStream):
+    """An anyio stream over an umbel stream; made by `as_anyio_stream`."""
+
+    def __init__(self, handle: AsyncStreamHandle, grace: float) -> None:
+        self._handle = handle
+        self._connection = find_connection(handle)
+        self._grace = grace
+
+    async def receive(self, max_bytes: int = DEFAULT_SIZE) -> bytes:
+        """As `ByteReceiveStream.receive`."""
+        with _as_anyio("receiving"):
+            data = await receive(self._handle, max_bytes)
+        if not data:
+            raise anyio.EndOfStream
+        return data
+
+    async def send(self, item: bytes) -> None:
+        """As `ByteSendStream.send`."""
+        with _as_anyio("sending"):
+            await bsend(self._handle, item)
+
+    async def send_eof(self) -> None:
+        """As `ByteStream.send_eof`. Again: no effect."""
+        with _as_anyio("sending"):
+            try:
+                await done(self._handle)
+            except EndOfStreamError:
+                pass  # anyio's own take it as done
+
+    async def aclose(self) -> None:
+        """As `AsyncResource.aclose`: in good order, hard if canceled."""
+        try:
+            if self._handle in open_handles:
+                await close(self._handle, within(self._grace))
+        except OSError:
+            pass  # the peer went away, or stays: closed all the same
+        finally:
+            if self._handle in open_handles:
+                hclose(self._handle)
+
+    @property  # as anyio declares it
+    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
+        """As `TypedAttributeProvider.extra_attributes`."""
+        connection = self._connection
+        return {
+            UmbelAttribute.handle: lambda: self._handle,
+            UmbelAttribute.address: lambda: connection.address,
+            UmbelAttribute.peer: lambda: _or_none_such(connection.query(PeerIdentity)),
+            SocketAttribute.local_address: lambda: local_name(connection),
+            SocketAttribute.remote_address: lambda: remote_name(connection),
+        }
+
+
+def _or_none_such(found: PeerIdentity | None) -> PeerIdentity:
+    if found is None:
+        message = "the transport does not know its peer"
+        raise KeyError(message)  # by which anyio knows that there is no such attribute
+    return found
+
+
+@contextmanager
+def _as_anyio(what: str) -> Iterator[None]:
+    """Raise anyio's errors in the place of umbel's."""
+    try:
+        yield
+    except BadHandleError as error:
+        raise anyio.ClosedResourceError from error
+    except BusyError as error:
+        raise anyio.BusyResourceError(what) from error
+    except EndOfStreamError as error:
+        # Only sending meets it: our direction was ended, or closed.
+        raise anyio.ClosedResourceError from error
+    except BrokenStreamError as error:
+        raise anyio.BrokenResourceError from error

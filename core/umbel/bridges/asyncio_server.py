@@ -1,0 +1,200 @@
+"""asyncio's way to connect and to serve, over any umbel transport."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, final
+
+from umbel.aio.listener import connect
+from umbel.aio.serving import serve
+from umbel.bridges.asyncio_transport import StreamTransport, as_asyncio_transport
+from umbel.deadline import FOREVER
+from umbel.handle import CLOSE_GRACE, hclose, open_handles
+from umbel.serving import Room, require_listener
+
+if TYPE_CHECKING:
+    from umbel.address import Address
+    from umbel.aio.listener import AnyListener
+    from umbel.aio.stream import AsyncStreamHandle
+
+    Talk = Callable[
+        [asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None] | None
+    ]
+
+#: What a StreamReader holds before its transport is made to pause.
+READER_LIMIT = 1 << 16
+
+
+async def open_connection(
+    address: str | Address, deadline: int = FOREVER, **options: object
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect, as `umbel.connect`, and give asyncio's reader and writer.
+
+    Args:
+        address: where to connect, such as "ipc:x.sock".
+        deadline: see `umbel.deadline`; for the connecting alone.
+        **options: of its transport.
+
+    Returns:
+        the reader and the writer.
+
+    Raises:
+        DeadlineError: ETIMEDOUT, nobody answered in time.
+        Canceled: ECANCELED never comes here, but the loop's own cancellation.
+        OSError: as `umbel.connect`.
+
+    Source:
+        asyncio.open_connection.
+    """
+    stream = await connect(address, deadline, **options)
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(READER_LIMIT, loop)
+    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    transport = as_asyncio_transport(stream, protocol)
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
+async def create_server(
+    handle: AnyListener,
+    protocol_factory: Callable[[], asyncio.BaseProtocol],
+    *,
+    limit: int | None = None,
+    grace: float = CLOSE_GRACE,
+) -> StreamServer:
+    """Serve asyncio protocols on a listener, as `loop.create_server`.
+
+    Args:
+        handle: a listener. Owned by the server.
+        protocol_factory: called for each connection.
+        limit: how many may be open at once; others wait in the backlog.
+        grace: seconds that the orderly close of each may take.
+
+    Returns:
+        the server, which is serving.
+
+    Raises:
+        BadHandleError: EBADF, *handle* is not open.
+        NotSupportedError: ENOTSUP, it is not a listener.
+        BusyError: EBUSY, another coroutine or task is accepting from it.
+        OSError: EINVAL, *limit* is less than 1.
+
+    Source:
+        asyncio's create_server; over `umbel.aio.serve`.
+    """
+    require_listener(handle)
+    Room(limit)  # EINVAL
+    return StreamServer(handle, protocol_factory, limit, grace)
+
+
+async def start_server(
+    handle: AnyListener,
+    talk: Talk,
+    *,
+    limit: int | None = None,
+    grace: float = CLOSE_GRACE,
+) -> StreamServer:
+    """Serve asyncio's readers and writers on a listener, as `asyncio.start_server`.
+
+    Args:
+        handle: a listener. Owned by the server.
+        talk: given the reader and the writer of each connection.
+        limit: as of `create_server`.
+        grace: as of `create_server`.
+
+    Returns:
+        the server, which is serving.
+
+    Raises:
+        BadHandleError: EBADF, *handle* is not open; and as `create_server`.
+
+    Source:
+        asyncio.start_server.
+    """
+
+    def make_protocol() -> asyncio.StreamReaderProtocol:
+        reader = asyncio.StreamReader(READER_LIMIT)
+        return asyncio.StreamReaderProtocol(reader, talk)
+
+    return await create_server(handle, make_protocol, limit=limit, grace=grace)
+
+
+@final
+class StreamServer(asyncio.AbstractServer):
+    """What `create_server` gives; as asyncio's own, connections outlive its close."""
+
+    def __init__(
+        self,
+        handle: AnyListener,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        limit: int | None,
+        grace: float,
+    ) -> None:
+        self._handle = handle
+        self._make_protocol = protocol_factory
+        self._grace = grace
+        self._transports: set[StreamTransport] = set()
+        self._loop = asyncio.get_running_loop()
+        self._task = self._loop.create_task(
+            serve(handle, self._attend, limit=limit, grace=math.inf)
+        )
+        self._task.add_done_callback(self._report)
+
+    async def _attend(self, stream: AsyncStreamHandle) -> None:
+        protocol = self._make_protocol()
+        transport = as_asyncio_transport(stream, protocol, grace=self._grace)
+        self._transports.add(transport)
+        try:
+            await transport.wait_lost()
+        finally:
+            self._transports.discard(transport)
+            transport.abort()  # canceled: the loop is being closed
+
+    def _report(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            message = f"the server at handle {int(self._handle)} failed"
+            self._loop.call_exception_handler({"message": message, "exception": error})
+
+    @property
+    def sockets(self) -> tuple[()]:
+        """None: what it listens on is umbel's."""
+        return ()
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """As `AbstractServer.get_loop`."""
+        return self._loop
+
+    def is_serving(self) -> bool:
+        """As `Server.is_serving`."""
+        return self._handle in open_handles and not self._task.done()
+
+    async def start_serving(self) -> None:
+        """As `Server.start_serving`: it has begun already."""
+
+    async def serve_forever(self) -> None:
+        """As `Server.serve_forever`: until canceled, or its listener is closed."""
+        try:
+            await asyncio.shield(self._task)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Stop listening; connections go on. Again: no effect."""
+        if self._handle in open_handles:
+            hclose(self._handle)
+
+    def close_clients(self) -> None:
+        """Close all connections in good order."""
+        for transport in list(self._transports):
+            transport.close()
+
+    def abort_clients(self) -> None:
+        """Close all connections hard."""
+        for transport in list(self._transports):
+            transport.abort()
+
+    async def wait_closed(self) -> None:
+        """Return once it was closed, and the last connection has ended."""
+        await asyncio.wait([self._task])

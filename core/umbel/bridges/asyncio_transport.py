@@ -1,0 +1,392 @@
+"""A stream as a transport of asyncio's, for what was written against its protocols.
+
+Two tasks at most work for a transport: one receives as long as it is open, the other
+sends what did not fit at once, ends our direction and closes, and is there only while
+there is something of that to do. Whatever ends the transport goes through `_lose`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, final
+
+from umbel._kernel.hosting import Guest
+from umbel.aio.handle import close
+from umbel.aio.hosts import enter
+from umbel.aio.stream import AsyncStreamHandle, bsend, done, receive
+from umbel.bridges.names import local_name, remote_name
+from umbel.connection import OutboundUse, find_connection
+from umbel.deadline import within
+from umbel.errors import DeadlineError
+from umbel.handle import CLOSE_GRACE, hclose, hown, open_handles, recast
+from umbel.transport import PeerIdentity
+
+if TYPE_CHECKING:
+    from umbel.aio.stream import AnyStream
+
+#: What one receive asks for, and one send of the backlog gives, at most.
+RECEIVE_SIZE: Final = 1 << 16
+SEND_SIZE: Final = 1 << 18
+#: Of the backlog, in bytes: as asyncio's own.
+HIGH_WATER: Final = 1 << 16
+
+
+def as_asyncio_transport(
+    handle: AnyStream,
+    protocol: asyncio.BaseProtocol,
+    *,
+    grace: float = CLOSE_GRACE,
+) -> StreamTransport:
+    """Turn a stream into a transport of asyncio's, which drives *protocol*.
+
+    `connection_made` has been called on return. `close` sends the backlog and closes
+    in good order: `connection_lost` comes when the peer has ended its direction too,
+    with an error if it left bytes of ours unread.
+
+    Besides "peername" and "sockname", `get_extra_info` knows "umbel.handle",
+    "umbel.address" and "umbel.peer" (a `PeerIdentity`).
+
+    Args:
+        handle: a byte stream. Taken over: the transport owns it.
+        protocol: an `asyncio.Protocol` or `asyncio.BufferedProtocol`.
+        grace: seconds that the orderly close may take, once the backlog is sent.
+
+    Returns:
+        the transport.
+
+    Raises:
+        BadHandleError: EBADF, *handle* is not open.
+        NotSupportedError: ENOTSUP, it is no byte stream.
+        RuntimeError: no asyncio loop runs in this thread.
+
+    Source:
+        own; asyncio's transports.
+    """
+    transport = StreamTransport(handle, protocol, grace)
+    transport.begin()
+    return transport
+
+
+@final
+class StreamTransport(asyncio.Transport):
+    """A transport over an umbel stream; made by `as_asyncio_transport`.
+
+    Attributes:
+        handle: of the stream, which the transport owns.
+        connection: what the handle names.
+    """
+
+    def __init__(
+        self, handle: AnyStream, protocol: asyncio.BaseProtocol, grace: float
+    ) -> None:
+        super().__init__()
+        within(grace)  # ValueError, before anything is taken over
+        self._loop = asyncio.get_running_loop()
+        self.connection = find_connection(handle)
+        self._guest = Guest(enter().hub)
+        self.handle = recast(hown(handle), AsyncStreamHandle)
+        self._protocol = protocol
+        self._grace = grace
+        self._backlog = bytearray()
+        #: Of the backlog, with what of it is being sent.
+        self._backlog_size = 0
+        self._low, self._high = HIGH_WATER // 4, HIGH_WATER
+        self._has_paused_writing = False
+        #: While reading is paused: what the receiver waits for.
+        self._gate: asyncio.Future[None] | None = None
+        self._receiver: asyncio.Task[None] | None = None
+        self._worker: asyncio.Task[None] | None = None
+        self._must_end = self._has_ended = False
+        self._is_closing = self._is_lost = False
+        self._told = self._loop.create_future()
+
+    def begin(self) -> None:
+        """Tell the protocol, and start to receive."""
+        try:
+            self._protocol.connection_made(self)
+        except BaseException:
+            self._is_lost = self._is_closing = True
+            hclose(self.handle)
+            raise
+        if not self._is_closing:
+            self._receiver = self._loop.create_task(self._receive_all())
+
+    # What asyncio asks of every transport.
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        """As `BaseTransport.get_extra_info`."""
+        find = _EXTRA.get(name)
+        try:
+            found = None if find is None else find(self)
+        except OSError:
+            return default  # the peer is gone, or it is closed
+        return default if found is None else found
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """As `BaseTransport.set_protocol`."""
+        self._protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """As `BaseTransport.get_protocol`."""
+        return self._protocol
+
+    def is_closing(self) -> bool:
+        """As `BaseTransport.is_closing`."""
+        return self._is_closing
+
+    def close(self) -> None:
+        """As `BaseTransport.close`; in good order."""
+        if not self._is_closing:
+            self._is_closing = True
+            if self._receiver is not None:
+                self._receiver.cancel()
+            self._stir()
+
+    def abort(self) -> None:
+        """As `WriteTransport.abort`."""
+        self._lose(None)
+
+    async def wait_lost(self) -> None:
+        """Return once `connection_lost` has been called."""
+        await asyncio.shield(self._told)
+
+    def __repr__(self) -> str:
+        state = "lost" if self._is_lost else "closing" if self._is_closing else "open"
+        return f"<StreamTransport {self.connection.address} {state}>"
+
+    # Receiving.
+
+    def is_reading(self) -> bool:
+        """As `ReadTransport.is_reading`."""
+        return self._gate is None and not self._is_closing
+
+    def pause_reading(self) -> None:
+        """As `ReadTransport.pause_reading`."""
+        if self._gate is None:
+            self._gate = self._loop.create_future()
+
+    def resume_reading(self) -> None:
+        """As `ReadTransport.resume_reading`."""
+        gate, self._gate = self._gate, None
+        if gate is not None and not gate.done():
+            gate.set_result(None)
+
+    async def _receive_all(self) -> None:
+        try:
+            data = b"-"
+            while data:
+                await self._pass_gate()
+                data = await receive(self.handle, RECEIVE_SIZE)
+                await self._pass_gate()  # paused while it waited
+                self._tell_received(data)
+        except asyncio.CancelledError:
+            if not self._is_closing:
+                self._lose(None)  # the loop is being closed
+            raise
+        except OSError as error:
+            if not self._is_closing:
+                self._lose(error)
+
+    async def _pass_gate(self) -> None:
+        while self._gate is not None:
+            await self._gate
+
+    def _tell_received(self, data: bytes) -> None:
+        protocol = self._protocol
+        try:
+            if not data:
+                self._tell_end(protocol)
+            elif isinstance(protocol, asyncio.BufferedProtocol):
+                _feed(protocol, data)
+            elif isinstance(protocol, asyncio.Protocol):
+                protocol.data_received(data)
+        except Exception as error:  # noqa: BLE001 - told to the loop's handler
+            self._report(error, "receiving")
+            self._lose(error)
+
+    def _tell_end(self, protocol: asyncio.BaseProtocol) -> None:
+        stays_open: bool | None = False
+        if isinstance(protocol, (asyncio.Protocol, asyncio.BufferedProtocol)):
+            stays_open = protocol.eof_received()
+        if not stays_open:
+            self.close()
+
+    # Sending.
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """As `WriteTransport.write`."""
+        if self._must_end:
+            message = "write() after write_eof(): our direction has ended"
+            raise RuntimeError(message)
+        if self._is_closing:
+            return  # asyncio's own drop it, too
+        view = memoryview(data).cast("B")
+        if self._worker is None and not self._backlog:
+            view = view[self._send_now(view) :]
+        if view.nbytes and not self._is_lost:
+            self._backlog += view
+            self._backlog_size += view.nbytes
+            self._pause_if_high()
+            self._stir()
+
+    def _send_now(self, view: memoryview) -> int:
+        attempts = self.connection.attempts
+        if attempts is None or not view.nbytes:
+            return 0
+        try:
+            with OutboundUse(self._guest, self.connection):
+                sent = attempts.send(view)
+        except OSError as error:
+            self._lose(error)
+            return 0
+        self.connection.bytes_out += sent
+        return sent
+
+    def can_write_eof(self) -> bool:
+        """As `WriteTransport.can_write_eof`."""
+        return True
+
+    def write_eof(self) -> None:
+        """As `WriteTransport.write_eof`."""
+        if not self._must_end and not self._is_closing:
+            self._must_end = True
+            self._stir()
+
+    def get_write_buffer_size(self) -> int:
+        """As `WriteTransport.get_write_buffer_size`."""
+        return self._backlog_size
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """As `WriteTransport.get_write_buffer_limits`."""
+        return self._low, self._high
+
+    def set_write_buffer_limits(
+        self, high: int | None = None, low: int | None = None
+    ) -> None:
+        """As `WriteTransport.set_write_buffer_limits`."""
+        if high is None:
+            high = HIGH_WATER if low is None else 4 * low
+        if low is None:
+            low = high // 4
+        if not high >= low >= 0:
+            message = f"high={high} must be at least low={low}, and that at least 0"
+            raise ValueError(message)
+        self._low, self._high = low, high
+        self._pause_if_high()
+
+    def _pause_if_high(self) -> None:
+        if self._backlog_size > self._high and not self._has_paused_writing:
+            self._has_paused_writing = True
+            self._tell(self._protocol.pause_writing)
+
+    def _resume_if_low(self) -> None:
+        if self._has_paused_writing and self._backlog_size <= self._low:
+            self._has_paused_writing = False
+            self._tell(self._protocol.resume_writing)
+
+    # The worker: sends the backlog, ends our direction, closes.
+
+    def _stir(self) -> None:
+        if self._worker is None and not self._is_lost:
+            self._worker = self._loop.create_task(self._work())
+
+    async def _work(self) -> None:
+        try:
+            while not self._is_lost:
+                if self._backlog:
+                    await self._send_backlog()
+                elif self._must_end and not self._has_ended:
+                    await done(self.handle)
+                    self._has_ended = True
+                elif self._is_closing:
+                    self._lose(await self._part())
+                else:
+                    return
+        except asyncio.CancelledError:
+            self._lose(None)
+            raise
+        except OSError as error:
+            self._lose(error)
+        finally:
+            self._worker = None
+
+    async def _send_backlog(self) -> None:
+        backlog, self._backlog = memoryview(self._backlog), bytearray()
+        for start in range(0, backlog.nbytes, SEND_SIZE):
+            piece = backlog[start : start + SEND_SIZE]
+            await bsend(self.handle, piece)
+            self._backlog_size -= piece.nbytes
+            self._resume_if_low()
+
+    async def _part(self) -> Exception | None:
+        try:
+            await close(self.handle, within(self._grace))
+        except DeadlineError as error:
+            # A peer that has read everything and stays is no failure of ours.
+            is_known = error.report is not None and error.report.consumed
+            return None if is_known else error
+        except OSError as error:
+            return error
+        return None
+
+    # The end.
+
+    def _lose(self, error: Exception | None) -> None:
+        if self._is_lost:
+            return
+        self._is_lost = self._is_closing = True
+        self._backlog.clear()
+        self._backlog_size = 0
+        if self.handle in open_handles:
+            hclose(self.handle)
+        for task in (self._receiver, self._worker):
+            if task is not None:
+                task.cancel()
+        if not self._loop.is_closed():
+            self._loop.call_soon(self._tell_lost, error)
+
+    def _tell_lost(self, error: Exception | None) -> None:
+        try:
+            self._protocol.connection_lost(error)
+        finally:
+            if not self._told.done():
+                self._told.set_result(None)
+
+    def _tell(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001 - told to the loop's handler
+            self._report(error, "flow control")
+
+    def _report(self, error: Exception, what: str) -> None:
+        self._loop.call_exception_handler(
+            {
+                "message": f"Fatal error: {what}: a callback of the protocol failed",
+                "exception": error,
+                "transport": self,
+                "protocol": self._protocol,
+            }
+        )
+
+
+def _feed(protocol: asyncio.BufferedProtocol, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        room = memoryview(protocol.get_buffer(len(left)))
+        count = min(len(left), len(room))
+        if not count:
+            message = "get_buffer() gave an empty buffer"
+            raise RuntimeError(message)
+        room[:count] = left[:count]
+        protocol.buffer_updated(count)
+        left = left[count:]
+
+
+_EXTRA: Final[dict[str, Callable[[StreamTransport], object]]] = {
+    "peername": lambda transport: remote_name(transport.connection),
+    "sockname": lambda transport: local_name(transport.connection),
+    "umbel.address": lambda transport: transport.connection.address,
+    "umbel.handle": lambda transport: transport.handle,
+    "umbel.peer": lambda transport: transport.connection.query(PeerIdentity),
+}

@@ -1,0 +1,207 @@
+"""A stream as a binary file, for what reads lines or pickles."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from typing import TYPE_CHECKING, Literal, cast, final, overload
+
+from umbel.connection import find_connection
+from umbel.deadline import within
+from umbel.errors import BrokenStreamError, DeadlineError
+from umbel.handle import CLOSE_GRACE, close, hclose, hown, open_handles, recast
+from umbel.stream import StreamHandle, bsend, descriptor_of, receive
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from umbel.aio.stream import AnyStream
+
+
+@overload
+def as_file(
+    handle: AnyStream,
+    mode: Literal["rb"],
+    *,
+    seconds: float = math.inf,
+    buffer_size: int = io.DEFAULT_BUFFER_SIZE,
+) -> io.BufferedReader: ...
+
+
+@overload
+def as_file(
+    handle: AnyStream,
+    mode: Literal["wb"],
+    *,
+    seconds: float = math.inf,
+    buffer_size: int = io.DEFAULT_BUFFER_SIZE,
+) -> io.BufferedWriter: ...
+
+
+@overload
+def as_file(
+    handle: AnyStream,
+    mode: Literal["rwb"] = "rwb",
+    *,
+    seconds: float = math.inf,
+    buffer_size: int = io.DEFAULT_BUFFER_SIZE,
+) -> io.BufferedRWPair: ...
+
+
+def as_file(
+    handle: AnyStream,
+    mode: Literal["rb", "wb", "rwb"] = "rwb",
+    *,
+    seconds: float = math.inf,
+    buffer_size: int = io.DEFAULT_BUFFER_SIZE,
+) -> io.BufferedReader | io.BufferedWriter | io.BufferedRWPair:
+    """Turn a stream into a buffered binary file.
+
+    Closing the file sends what it holds, and closes the stream in good order. For text,
+    put an `io.TextIOWrapper` around it; for no buffer, use `StreamFile`.
+
+    Args:
+        handle: a byte stream. Taken over: the file owns it.
+        mode: "rb", "wb" or "rwb". A file for one direction closes both, too.
+        seconds: what each single receive, send or close may take. After a call that was
+            late, that direction is broken, since a part of it may have been done.
+        buffer_size: bytes that are held, in each direction.
+
+    Returns:
+        the file. Its methods block the calling coroutine only.
+
+    Raises:
+        BadHandleError: EBADF, *handle* is not open.
+        NotSupportedError: ENOTSUP, it is no byte stream.
+        ValueError: another mode, or negative seconds.
+
+    Source:
+        own; socket.makefile.
+    """
+    if mode not in ("rb", "wb", "rwb"):
+        message = f"the mode is {mode!r}: give 'rb', 'wb' or 'rwb'"
+        raise ValueError(message)
+    raw = StreamFile(handle, seconds, is_buffered=True)
+    if mode == "rb":
+        return io.BufferedReader(raw, buffer_size)
+    if mode == "wb":
+        return io.BufferedWriter(raw, buffer_size)
+    return _Both(raw, buffer_size)
+
+
+@final
+class StreamFile(io.RawIOBase):
+    """A stream as a file without a buffer.
+
+    Args:
+        handle: a byte stream. Taken over: the file owns it.
+        seconds: what each call may take.
+        is_buffered: a receive that was late is the last one, since whoever reads
+            through a buffer may have lost what came before it.
+    """
+
+    def __init__(
+        self,
+        handle: AnyStream,
+        seconds: float = math.inf,
+        *,
+        is_buffered: bool = False,
+    ) -> None:
+        within(seconds)  # ValueError, before anything is taken over
+        find_connection(handle)  # ENOTSUP, likewise
+        self._handle = recast(hown(handle), StreamHandle)
+        self._seconds = seconds
+        self._is_buffered = is_buffered
+        self._was_late = False
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        """Receive what there is, 0 bytes at the end of the stream."""
+        self._require_open()
+        if self._was_late:
+            message = "a receive was late before, and what came then may be lost"
+            raise BrokenStreamError(message)
+        view = memoryview(cast("bytearray", buffer)).cast("B")
+        if not view.nbytes:
+            return 0
+        try:
+            data = receive(self._handle, view.nbytes, within(self._seconds))
+        except DeadlineError:
+            self._was_late = self._is_buffered
+            raise
+        view[: len(data)] = data
+        return len(data)
+
+    def write(self, data: Buffer, /) -> int:
+        """Send all of *data*."""
+        self._require_open()
+        view = memoryview(data)
+        bsend(self._handle, view, within(self._seconds))
+        return view.nbytes
+
+    def close(self) -> None:
+        """Close the stream in good order. Again: no effect."""
+        if self.closed:
+            return
+        super().close()
+        if self._handle in open_handles:
+            close(self._handle, within(min(self._seconds, CLOSE_GRACE)))
+
+    def abort(self) -> None:
+        """Close the stream hard."""
+        if self._handle in open_handles:
+            hclose(self._handle)
+        super().close()
+
+    def readable(self) -> bool:
+        """Tell that it can be read from."""
+        self._require_open()
+        return True
+
+    def writable(self) -> bool:
+        """Tell that it can be written to."""
+        self._require_open()
+        return True
+
+    def fileno(self) -> int:
+        """Give the descriptor; OSError (ENOTSUP) if there is none."""
+        self._require_open()
+        return descriptor_of(self._handle)
+
+    def _require_open(self) -> None:
+        if self.closed:
+            message = "I/O operation on closed file"
+            raise ValueError(message)
+
+    def _dealloc_warn(self, source: object) -> None:
+        # Called by a buffer that was forgotten while it was open, before its close.
+        if not self.closed:
+            _warn(source)
+            self.abort()
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None) in open_handles:
+            self._dealloc_warn(self)
+
+
+@final
+class _Both(io.BufferedRWPair):
+    """A file for both directions."""
+
+    def __init__(self, raw: StreamFile, buffer_size: int) -> None:
+        super().__init__(raw, raw, buffer_size)
+        self._raw = raw
+
+    def __del__(self) -> None:
+        raw = getattr(self, "_raw", None)
+        if raw is not None and not raw.closed:
+            raw._dealloc_warn(self)
+
+
+def _warn(source: object) -> None:
+    warnings.warn(
+        f"a stream's file was never closed: {source!r}",
+        ResourceWarning,
+        stacklevel=3,
+        source=source,
+    )

@@ -1,0 +1,65 @@
+"""A stream as a socket of Python's own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from typing import TYPE_CHECKING
+
+from umbel.connection import Connection, find_connection
+from umbel.errors import BrokenStreamError, BusyError, NotSupportedError
+from umbel.handle import claim
+from umbel.transport import Fileno
+
+if TYPE_CHECKING:
+    from umbel.aio.stream import AnyStream
+
+
+def as_socket(handle: AnyStream) -> socket.socket:
+    """Turn a stream into a socket: its descriptor leaves umbel.
+
+    Only where the stream has a descriptor of its own. For any other there is `as_file`,
+    and the bridges to asyncio and anyio.
+
+    Args:
+        handle: a byte stream, which is not in use or broken. Taken over: it is closed
+            on return, without a word to the peer.
+
+    Returns:
+        a socket in blocking mode, without a timeout; yours to close. Ended directions
+        stay ended, and what lies unread can be received from it.
+
+    Raises:
+        BadHandleError: EBADF, *handle* is not open.
+        NotSupportedError: ENOTSUP, it is no byte stream, or has no socket.
+        BusyError: EBUSY, another coroutine or task is using it.
+        BrokenStreamError: ECONNRESET, a send or receive on it failed before.
+        OSError: EMFILE, no descriptor is left; *handle* is as it was.
+
+    Source:
+        own; dup(2).
+    """
+    connection = find_connection(handle)
+    _require_idle(connection)
+    found = connection.query(Fileno)
+    if found is None or not stat.S_ISSOCK(os.fstat(found.fd).st_mode):
+        message = (
+            f"{connection.describe()} has no socket: use umbel.bridges.as_file, "
+            "open_connection or as_anyio_stream, which any stream can be"
+        )
+        raise NotSupportedError(message)
+    # A duplicate: what the transport does at the end is to close its own.
+    sock = socket.socket(fileno=os.dup(found.fd))
+    sock.setblocking(True)
+    claim(handle)
+    connection.abort()
+    return sock
+
+
+def _require_idle(connection: Connection) -> None:
+    if connection.sender is not None or connection.receiver is not None:
+        raise BusyError
+    if BrokenStreamError in (connection.outbound_error, connection.inbound_error):
+        message = "a send or receive on that stream failed before: close it"
+        raise BrokenStreamError(message)
