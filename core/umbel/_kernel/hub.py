@@ -599,11 +599,16 @@ def running_loop() -> str:
     """Name the event loop that runs in this thread, and that waiting would stop."""
     modules = sys.modules
     asyncio = modules.get("asyncio")
-    if asyncio is not None and asyncio._get_running_loop() is not None:
-        return "asyncio"
-    trio = modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
-        return "trio"
+    if asyncio is not None:
+        # Another thread may be in the middle of importing it.
+        find = getattr(asyncio, "_get_running_loop", None)
+        if find is not None and find() is not None:
+            return "asyncio"
+    lowlevel = modules.get("trio.lowlevel")
+    if lowlevel is not None:
+        is_running = getattr(lowlevel, "in_trio_run", None)
+        if is_running is not None and is_running():
+            return "trio"
     return ""
 
 
