@@ -1,4 +1,4 @@
-"""A wait in one thread, while another is in the middle of importing a loop's package."""
+"""A wait in one thread, while another is amidst the import of a loop's package."""
 
 from __future__ import annotations
 
