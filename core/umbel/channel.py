@@ -201,7 +201,7 @@ class ChannelEnd(Resource):
 def _find_end(handle: int, hub: Hub) -> ChannelEnd:
     """Find a channel for use in *hub*; EBADF or ENOTSUP if there is none."""
     end = open_handles.get(handle)
-    if end.__class__ is not ChannelEnd:
+    if type(end) is not ChannelEnd:
         raise refusal(handle, ChannelEnd)
     if end.hub is not hub:
         message = (
@@ -268,7 +268,7 @@ def chsend(handle: ChannelHandle[T], value: T, deadline: int = FOREVER) -> None:
     me = checkpoint()
     hub = me.hub
     end = open_handles.get(handle)
-    if end.__class__ is not ChannelEnd or end.hub is not hub:
+    if type(end) is not ChannelEnd or end.hub is not hub:
         end = _find_end(handle, hub)
     lane = end.outbound
     if lane.has_ended:
@@ -316,7 +316,7 @@ def chrecv(handle: ChannelHandle[T], deadline: int = FOREVER) -> T:
     me = checkpoint()
     hub = me.hub
     end = open_handles.get(handle)
-    if end.__class__ is not ChannelEnd or end.hub is not hub:
+    if type(end) is not ChannelEnd or end.hub is not hub:
         end = _find_end(handle, hub)
     lane = end.inbound
     if lane.has_ended:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import ClassVar, Final, TypeVar, final
+from typing import ClassVar, Final, TypeGuard, TypeVar, final
 
 from umbel._kernel.hub import Coroutine, checkpoint, current_hub
 from umbel.address import Address
@@ -43,6 +43,10 @@ T = TypeVar("T")
 
 #: Largest piece that one system call receives of a long `brecv`.
 PIECE: Final = 1 << 20
+
+
+#: Of streams that make no attempts.
+_NONE: Final = Readiness(-1)
 
 
 @final
@@ -88,7 +92,7 @@ class Connection(Resource):
         self.attempts: StreamAttempts | None = stream.query(StreamAttempts)
         self.try_receive: Callable[[int], bytes | None] | None = None
         self.try_send: Callable[[bytes | memoryview], int] | None = None
-        self.readiness: Readiness | None = None
+        self.readiness: Readiness = _NONE
         if self.attempts is not None:
             self.try_receive = self.attempts.receive
             self.try_send = self.attempts.send
@@ -137,18 +141,21 @@ class Connection(Resource):
         try:
             if self.outbound_error is not None:
                 raise self.outbound_error
-            try:
-                call(data, deadline)
-            except BaseException as error:
-                self.break_outbound()
-                if isinstance(error, UmbelError) or not isinstance(error, OSError):
-                    raise
+            call(data, deadline)
+        except BaseException as error:
+            if self.fail_outbound(error):
                 raise explain(error) from error
+            raise
         finally:
             if self.outbound_error is BadHandleError:
                 self.leave(me)
             else:
                 self.sender = None
+
+    def fail_outbound(self, error: BaseException) -> TypeGuard[OSError]:
+        """Break that direction; tell whether *error* is a plain one, to explain."""
+        self.break_outbound()
+        return isinstance(error, OSError) and not isinstance(error, UmbelError)
 
     def break_outbound(self) -> None:
         """Remember that the position in the outbound direction is lost."""
@@ -174,40 +181,41 @@ class Connection(Resource):
             return b""
         raise self.inbound_error or BrokenStreamError
 
-    def note_received(self, data: bytes) -> None:
-        """Take note of what a receive has got; b"" is the end of the stream."""
-        if data:
-            self.bytes_in += len(data)
-        elif self.inbound_error is None:
+    def note_end(self) -> None:
+        """Take note of the peer's end of stream."""
+        if self.inbound_error is None:
             self.inbound_error = EndOfStreamError
 
-    def send_all(self, data: bytes | memoryview, deadline: int) -> None:
-        """Send all of *data*."""
-        if self.try_send is None:
-            self.stream.send((memoryview(data),), deadline)
-            return
-        sent = self.try_send(data)
-        if sent < len(data):
-            try:
-                self.stream.send((memoryview(data)[sent:],), deadline)
-            except BaseException as error:
-                if hasattr(error, "bytes_done"):
-                    error.bytes_done += sent
-                raise
+    def send_indirectly(self, data: bytes | memoryview, deadline: int) -> None:
+        """Send all of *data*, where there is no attempting it."""
+        self.stream.send((memoryview(data),), deadline)
+
+    def send_rest(self, data: bytes | memoryview, sent: int, deadline: int) -> None:
+        """Send what an attempt has left, waiting for room."""
+        try:
+            self.stream.send((memoryview(data)[sent:],), deadline)
+        except BaseException as error:
+            if hasattr(error, "bytes_done"):
+                error.bytes_done += sent
+            raise
 
     def receive_some(self, max_bytes: int, deadline: int) -> bytes:
         """Receive what there is, waiting if there is nothing."""
-        try_receive, readiness = self.try_receive, self.readiness
-        if try_receive is None or readiness is None:
-            buffer = bytearray(min(max_bytes, PIECE))
-            count = self.stream.receive_into(memoryview(buffer), deadline)
-            return bytes(memoryview(buffer)[:count])
+        try_receive = self.try_receive
+        if try_receive is None:
+            return self.receive_indirectly(max_bytes, deadline)
         while True:
-            if readiness.is_drained:
-                readiness.wait_in(deadline)
+            if self.readiness.is_drained:
+                self.readiness.wait_in(deadline)
             data = try_receive(max_bytes)
             if data is not None:
                 return data
+
+    def receive_indirectly(self, max_bytes: int, deadline: int) -> bytes:
+        """Receive what there is, where there is no attempting it."""
+        buffer = bytearray(min(max_bytes, PIECE))
+        count = self.stream.receive_into(memoryview(buffer), deadline)
+        return bytes(memoryview(buffer)[:count])
 
     # The end.
 
@@ -387,7 +395,7 @@ def explain(error: OSError) -> OSError:
 def find_connection(handle: int) -> Connection:
     """Find the byte stream that *handle* names; EBADF or ENOTSUP if none."""
     found = open_handles.get(handle)
-    if found.__class__ is Connection:
+    if type(found) is Connection:
         return found
     raise refusal(handle, Connection)
 

@@ -45,7 +45,7 @@ class BundleHandle(Handle):
         """Start a coroutine in it, as `bundle_go`."""
         hub = checkpoint().hub
         found = open_handles.get(self)
-        if found.__class__ is not Bundle:
+        if type(found) is not Bundle:
             raise refusal(self, Bundle)
         frame = sys._getframe(1)
         place = (frame.f_code, frame.f_lasti)
@@ -316,7 +316,7 @@ def bundle_go(
     """
     hub = checkpoint().hub
     found = open_handles.get(handle)
-    if found.__class__ is not Bundle:
+    if type(found) is not Bundle:
         raise refusal(handle, Bundle)
     frame = sys._getframe(1)
     place = (frame.f_code, frame.f_lasti)

@@ -45,11 +45,12 @@ from umbel.transport import (
 
 T = TypeVar("T")
 
+# Plain ints: an operation on one of Python's flag enums costs as much as a system call.
+NOW: Final = int(socket.MSG_DONTWAIT)
 #: No SIGPIPE, whatever the program did to its handler.
-NOW: Final = socket.MSG_DONTWAIT
-SEND_NOW: Final = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
-CLOEXEC: Final = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
-TRUNCATED: Final = socket.MSG_CTRUNC
+SEND_NOW: Final = NOW | int(getattr(socket, "MSG_NOSIGNAL", 0))
+CLOEXEC: Final = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+TRUNCATED: Final = int(socket.MSG_CTRUNC)
 
 #: What a stream's send buffer grows to once a send did not fit: one stream in bulk
 #: is then 2-3 times as fast as with the kernel's 208 KiB, and others pay nothing.
@@ -185,9 +186,19 @@ class SocketStream:
         count = len(data)
         if count == size:
             self._size = size * GROWTH
+            if size < max_bytes:
+                data += self._receive_more(max_bytes - size)
         elif count and not flags & TRUNCATED:
             self._readiness.is_drained = True
         return data
+
+    def _receive_more(self, max_bytes: int) -> bytes:
+        # Only what is sure to be there: to find none might take an error away.
+        raw = fcntl.ioctl(self._socket.fileno(), termios.FIONREAD, bytes(INT_SIZE))
+        there = int.from_bytes(raw, sys.byteorder)
+        if not there:
+            return b""
+        return self._recvmsg(min(there, max_bytes), 0, NOW)[0]
 
     def receive_into(self, buffer: memoryview, deadline: int) -> int:
         """As `Stream.receive_into`."""

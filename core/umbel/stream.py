@@ -11,9 +11,15 @@ import errno
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final, final, overload
 
-from umbel._kernel.hub import Coroutine, checkpoint, current_hub
+from umbel._kernel.hub import Coroutine, checkpoint, current_hub, local
 from umbel.address import Address
-from umbel.connection import PIECE, Connection, InboundUse, find_connection
+from umbel.connection import (
+    PIECE,
+    Connection,
+    InboundUse,
+    explain,
+    find_connection,
+)
 from umbel.deadline import FOREVER
 from umbel.errors import (
     BadHandleError,
@@ -23,7 +29,7 @@ from umbel.errors import (
     NotSupportedError,
     system_error,
 )
-from umbel.handle import Handle
+from umbel.handle import Handle, open_handles, refusal
 from umbel.iolist import (
     Skip,
     check_count,
@@ -90,7 +96,9 @@ def descriptor_of(handle: int) -> int:
     return found.fd
 
 
-def bsend(handle: StreamHandle, data: Buffer, deadline: int = FOREVER) -> None:
+def bsend(  # noqa: C901, PLR0912 - the data path in as few calls as it can be
+    handle: StreamHandle, data: Buffer, deadline: int = FOREVER
+) -> None:
     """Send all of *data*.
 
     Args:
@@ -111,11 +119,45 @@ def bsend(handle: StreamHandle, data: Buffer, deadline: int = FOREVER) -> None:
     Source:
         libdill bsend(3).
     """
-    me = checkpoint()
-    connection = find_connection(handle)
+    # As checkpoint, whose call would be a part of what sending costs.
+    try:
+        hub = local.hub
+    except AttributeError:
+        hub = current_hub()
+    hub.budget -= 1
+    if hub.budget < 0:
+        hub.spend_budget()
+    me = hub.current
+    if me.pending is not None and not me.is_shielded:
+        me.raise_pending()
+    connection = open_handles.get(handle)
+    if type(connection) is not Connection:
+        raise refusal(handle, Connection)
     flat = data if type(data) is bytes else outbound_view(data)
-    connection.outbound(me, connection.send_all, flat, deadline)
-    connection.bytes_out += len(flat)
+    try_send = connection.try_send
+    if try_send is None:
+        connection.outbound(me, connection.send_indirectly, flat, deadline)
+        connection.bytes_out += len(flat)
+        return
+    if connection.sender is not None:
+        raise BusyError
+    connection.sender = me
+    try:
+        if connection.outbound_error is not None:
+            raise connection.outbound_error
+        sent = try_send(flat)
+        if sent < len(flat):
+            connection.send_rest(flat, sent, deadline)
+        connection.bytes_out += len(flat)
+    except BaseException as error:
+        if connection.fail_outbound(error):
+            raise explain(error) from error
+        raise
+    finally:
+        if connection.outbound_error is BadHandleError:
+            connection.leave(me)
+        else:
+            connection.sender = None
 
 
 def bsendl(
@@ -144,7 +186,7 @@ def bsendl(
     connection.bytes_out += sum(view.nbytes for view in views)
 
 
-def receive(
+def receive(  # noqa: C901, PLR0912, PLR0915 - the data path in as few calls as it can be
     handle: StreamHandle, max_bytes: int = DEFAULT_SIZE, deadline: int = FOREVER
 ) -> bytes:
     """Receive what there is, waiting only if there is nothing.
@@ -170,8 +212,19 @@ def receive(
     Source:
         own; recv(2) without its surprises.
     """
-    me = checkpoint()
-    connection = find_connection(handle)
+    try:
+        hub = local.hub
+    except AttributeError:
+        hub = current_hub()
+    hub.budget -= 1
+    if hub.budget < 0:
+        hub.spend_budget()
+    me = hub.current
+    if me.pending is not None and not me.is_shielded:
+        me.raise_pending()
+    connection = open_handles.get(handle)
+    if type(connection) is not Connection:
+        raise refusal(handle, Connection)
     if type(max_bytes) is not int or max_bytes <= 0:
         refuse_size(max_bytes)
     if connection.receiver is not None:
@@ -180,8 +233,20 @@ def receive(
     try:
         if connection.inbound_error is not None:
             return connection.refuse_receive()
-        data = connection.receive_some(max_bytes, deadline)
-        connection.note_received(data)
+        try_receive = connection.try_receive
+        if try_receive is None:
+            data = connection.receive_indirectly(max_bytes, deadline)
+        else:
+            readiness = connection.readiness
+            if readiness.is_drained:
+                readiness.wait_in(deadline, hub)
+            while (found := try_receive(max_bytes)) is None:
+                readiness.wait_in(deadline, hub)
+            data = found
+        if data:
+            connection.bytes_in += len(data)
+        else:
+            connection.note_end()
         return data
     except ConnectionResetError:
         connection.break_inbound()

@@ -172,7 +172,7 @@ class Watch:
             raise BusyError
         hub = self.hub
         self.reader = me = hub.current
-        if hub.poller.needs_arming:
+        if hub.needs_arming:
             hub.poller.arm(self.fd, IN)
         try:
             hub.park(deadline)
@@ -193,7 +193,7 @@ class Watch:
             raise BusyError
         hub = self.hub
         self.writer = me = hub.current
-        if hub.poller.needs_arming:
+        if hub.needs_arming:
             hub.poller.arm(self.fd, OUT)
         try:
             hub.park(deadline)
@@ -225,6 +225,8 @@ class Hub:
         #: Who was the current one when the budget was spent last.
         self._spender: Coroutine | None = None
         self.poller: Poller = make_poller()
+        #: Here too, since attributes of classes are found more slowly.
+        self.needs_arming = self.poller.needs_arming
         self._watches: dict[int, Watch] = {}
         self._idle: list[Carrier] = []
         self._is_asleep = False
@@ -235,7 +237,7 @@ class Hub:
         self._inbox: deque[Callable[[], None]] = deque()
         self._doorbell = Doorbell()
         self.watch(self._doorbell.fd)
-        if self.poller.needs_arming:
+        if self.needs_arming:
             self.poller.arm(self._doorbell.fd, IN)
 
     # Waiting and waking.
@@ -501,7 +503,7 @@ class Hub:
 
     def _read_inbox(self) -> None:
         self._doorbell.silence()
-        if self.poller.needs_arming:
+        if self.needs_arming:
             self.poller.arm(self._doorbell.fd, IN)
         while self._inbox:
             self._inbox.popleft()()
@@ -554,8 +556,9 @@ class _Closer:
             self._hub.close()
 
 
+#: Where each thread keeps its hub; the fastest verbs look there themselves.
 # Not a subclass of it: attributes of its instances are found more slowly.
-_local: Final = cast("_Local", _thread_local())
+local: Final = cast("_Local", _thread_local())
 _forked_away: Final[list[Hub]] = []
 _hubs: Final[list[Hub]] = []
 
@@ -568,11 +571,11 @@ def all_hubs() -> list[Hub]:
 def current_hub() -> Hub:
     """Give the calling thread's hub, made on first use."""
     try:
-        return _local.hub
+        return local.hub
     except AttributeError:
-        hub = _local.hub = Hub()
+        hub = local.hub = Hub()
         _hubs.append(hub)
-        _local.closer = _Closer(hub)
+        local.closer = _Closer(hub)
         return hub
 
 
@@ -583,7 +586,7 @@ def checkpoint() -> Coroutine:
         the calling coroutine.
     """
     try:
-        hub = _local.hub
+        hub = local.hub
     except AttributeError:
         hub = current_hub()
     hub.budget -= 1
@@ -639,7 +642,7 @@ def yield_() -> None:
     """
     # Hub.yield_now in one call, for it is what a switch costs.
     try:
-        hub = _local.hub
+        hub = local.hub
     except AttributeError:
         hub = current_hub()
     me = hub.current
@@ -658,7 +661,7 @@ def yield_() -> None:
 def _after_fork_in_child() -> None:
     # The child's coroutines are copies that must never run: their hub is kept, so
     # that nothing unwinds them, and a fresh one is made on first use.
-    hub = _local.__dict__.pop("hub", None)
+    hub = local.__dict__.pop("hub", None)
     _hubs.clear()
     if hub is not None:
         _forked_away.append(hub)

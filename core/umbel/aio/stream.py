@@ -103,7 +103,10 @@ async def receive(
             if attempts.readiness.is_drained:
                 await host.wait_in(me, attempts.readiness, deadline)
             data = attempts.receive(max_bytes)
-        connection.note_received(data)
+        if data:
+            connection.bytes_in += len(data)
+        else:
+            connection.note_end()
         return data
     except ConnectionResetError:
         connection.break_inbound()
