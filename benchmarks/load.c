@@ -24,6 +24,8 @@
 #include <unistd.h>
 
 #define MAX_EVENTS 1024
+#define LEAST 100 /* operations, however short of time: fewer say nothing */
+#define REST_US 10000
 #define PATIENCE_NS 20000000000LL
 #define MOST_IN_FLIGHT (1 << 20)
 
@@ -48,14 +50,21 @@ static long long clock_of(clockid_t which) {
 
 static long long wall(void) { return clock_of(CLOCK_MONOTONIC); }
 
+/* The clock of a process that is running lags by up to a tick of the scheduler; that
+ * of one that waits is exact. So it is read only when the server has come to rest. */
+static long long server_cpu(void) {
+    usleep(REST_US);
+    return clock_of(server_clock);
+}
+
 static void start_measuring(void) {
+    cpu_before = server_cpu();
     wall_before = wall();
-    cpu_before = clock_of(server_clock);
 }
 
 static void report(long long operations) {
-    long long cpu = clock_of(server_clock) - cpu_before;
-    printf("%lld %lld %lld\n", operations, cpu, wall() - wall_before);
+    long long elapsed = wall() - wall_before;
+    printf("%lld %lld %lld\n", operations, server_cpu() - cpu_before, elapsed);
     fflush(stdout);
 }
 
@@ -135,12 +144,47 @@ static void receive_exactly(int fd, char *into, size_t length) {
     }
 }
 
-/* Each connection has one request under way; a whole answer sends the next. */
+struct load {
+    int poller, count;
+    struct connection *all;
+    const char *message;
+    size_t length;
+};
+
+/* Each connection has one request under way; a whole answer sends the next. When the
+ * time is up all answers are waited for, which leaves the server idle. */
+static long long turns(struct load *load, double seconds, long long least) {
+    static char scratch[MOST_IN_FLIGHT];
+    static struct epoll_event events[MAX_EVENTS];
+    long long operations = 0, end = wall() + (long long)(seconds * 1e9);
+
+    for (int i = 0; i < load->count; i++)
+        send_all(load->all[i].fd, load->message, load->length);
+    for (int under_way = load->count; under_way;) {
+        int ready = epoll_wait(load->poller, events, MAX_EVENTS, 10000);
+        if (ready <= 0) fail("the server answers no more");
+        int is_over = wall() >= end && operations >= least;
+        for (int i = 0; i < ready; i++) {
+            struct connection *connection = events[i].data.ptr;
+            ssize_t got = recv(connection->fd, scratch, sizeof scratch, MSG_DONTWAIT);
+            if (got <= 0) fail("the server closed a connection");
+            connection->received += (size_t)got;
+            if (connection->received < load->length) continue;
+            connection->received = 0;
+            operations++;
+            if (is_over)
+                under_way--;
+            else
+                send_all(connection->fd, load->message, load->length);
+        }
+    }
+    return operations;
+}
+
 static void echo(const char *address, int count, size_t size, double warmup,
                  double seconds, const char *preamble, size_t reply,
                  const char *prefix) {
     static char scratch[MOST_IN_FLIGHT], message[MOST_IN_FLIGHT];
-    static struct epoll_event events[MAX_EVENTS];
     char greeting[512];
     struct connection *all = calloc((size_t)count, sizeof *all);
     size_t greets = unhex(preamble, greeting);
@@ -156,31 +200,10 @@ static void echo(const char *address, int count, size_t size, double warmup,
         receive_exactly(all[i].fd, scratch, reply);
         epoll_ctl(poller, EPOLL_CTL_ADD, all[i].fd, &event);
     }
-    for (int i = 0; i < count; i++) send_all(all[i].fd, message, length);
-
-    long long operations = 0, least = count, end = wall() + (long long)(warmup * 1e9);
-    for (int measuring = 0;;) {
-        int ready = epoll_wait(poller, events, MAX_EVENTS, 10000);
-        if (ready <= 0) fail("the server answers no more");
-        for (int i = 0; i < ready; i++) {
-            struct connection *connection = events[i].data.ptr;
-            ssize_t got = recv(connection->fd, scratch, sizeof scratch, MSG_DONTWAIT);
-            if (got <= 0) fail("the server closed a connection");
-            connection->received += (size_t)got;
-            if (connection->received < length) continue;
-            connection->received = 0;
-            operations++;
-            send_all(connection->fd, message, length);
-        }
-        /* Warm means: each connection was answered once, too. */
-        if (wall() < end || operations < least) continue;
-        if (measuring) break;
-        measuring = 1;
-        operations = 0;
-        end = wall() + (long long)(seconds * 1e9);
-        start_measuring();
-    }
-    report(operations);
+    struct load load = {poller, count, all, message, length};
+    turns(&load, warmup, count);
+    start_measuring();
+    report(turns(&load, seconds, count + LEAST));
 }
 
 static void set_buffer(int fd, int which) {
@@ -208,6 +231,7 @@ static void source(const char *address, size_t size) {
     int fd = connected(address);
     set_buffer(fd, SO_RCVBUF);
     start_measuring();
+    send_all(fd, "x", 1); /* the server waits for it */
     for (ssize_t got; (got = recv(fd, data, size, 0)) != 0; total += got)
         if (got < 0) fail("recv");
     report(total);
@@ -229,7 +253,7 @@ static void answer(const char *address, double warmup, double seconds) {
     for (end = wall() + (long long)(warmup * 1e9); wall() < end;) answer_once(address);
     start_measuring();
     end = wall() + (long long)(seconds * 1e9);
-    for (; wall() < end; operations++) answer_once(address);
+    for (; wall() < end || operations < LEAST; operations++) answer_once(address);
     report(operations);
 }
 

@@ -15,6 +15,9 @@ from collections.abc import Callable
 
 PATIENCE = 20.0
 READ = 1 << 20
+REST = 0.01
+#: Operations, however short of time: fewer say nothing.
+LEAST = 100
 BUFFER = 1 << 20
 
 
@@ -24,19 +27,26 @@ def server_clock(pid: int) -> int:
 
 
 class Meter:
-    """Reads the server's processor clock before and after."""
+    """Reads the server's processor clock before and after, when it is at rest.
+
+    The clock of a process that is running lags by up to a tick of the scheduler.
+    """
 
     def __init__(self, pid: int) -> None:
         self.clock = server_clock(pid)
         time.clock_gettime_ns(self.clock)
 
     def start(self) -> None:
+        self.cpu = self._cpu()
         self.wall = time.perf_counter_ns()
-        self.cpu = time.clock_gettime_ns(self.clock)
 
     def report(self, operations: int) -> None:
-        cpu = time.clock_gettime_ns(self.clock) - self.cpu
-        print(operations, cpu, time.perf_counter_ns() - self.wall, flush=True)
+        elapsed = time.perf_counter_ns() - self.wall
+        print(operations, self._cpu() - self.cpu, elapsed, flush=True)
+
+    def _cpu(self) -> int:
+        time.sleep(REST)
+        return time.clock_gettime_ns(self.clock)
 
 
 def connected(address: str) -> socket.socket:
@@ -70,43 +80,55 @@ def receive_exactly(stream: socket.socket, count: int) -> None:
         count -= len(data)
 
 
-def echo(options: dict[str, str], meter: Meter) -> None:
-    """Keep one request under way on each connection."""
-    address, count = options["address"], int(options["connections"])
-    message = bytes.fromhex(options["prefix"]) + b"x" * int(options["size"])
-    idle = [connected(address) for _ in range(int(options["idle"]))]
-    poller = select.epoll()
-    streams: dict[int, socket.socket] = {}
-    missing: dict[int, int] = {}
-    for _ in range(count):
-        stream = connected(address)
-        stream.sendall(bytes.fromhex(options["preamble"]))
-        receive_exactly(stream, int(options["reply"]))
-        streams[stream.fileno()] = stream
-        missing[stream.fileno()] = len(message)
-        poller.register(stream, select.EPOLLIN)
-    for stream in streams.values():
-        stream.sendall(message)
+class Load:
+    """Connections with one request under way on each."""
 
-    def turns(seconds: float, least: int) -> int:
+    def __init__(self, options: dict[str, str]) -> None:
+        address = options["address"]
+        self.message = bytes.fromhex(options["prefix"]) + b"x" * int(options["size"])
+        self.idle = [connected(address) for _ in range(int(options["idle"]))]
+        self.poller = select.epoll()
+        self.streams: dict[int, socket.socket] = {}
+        for _ in range(int(options["connections"])):
+            stream = connected(address)
+            stream.sendall(bytes.fromhex(options["preamble"]))
+            receive_exactly(stream, int(options["reply"]))
+            self.streams[stream.fileno()] = stream
+            self.poller.register(stream, select.EPOLLIN)
+
+    def turns(self, seconds: float, least: int) -> int:
+        """A whole answer sends the next request; at the end all are waited for."""
+        message, streams = self.message, self.streams
+        missing = dict.fromkeys(streams, len(message))
         end = time.monotonic() + seconds
-        operations = 0
-        while time.monotonic() < end or operations < least:
-            for fd, _event in poller.poll():
+        operations, under_way = 0, len(streams)
+        for stream in streams.values():
+            stream.sendall(message)
+        while under_way:
+            ready = self.poller.poll()
+            is_over = time.monotonic() >= end and operations >= least
+            for fd, _event in ready:
                 got = len(streams[fd].recv(READ))
                 if not got:
                     raise ConnectionResetError("the server closed a connection")
                 missing[fd] -= got
-                if not missing[fd]:
-                    missing[fd] = len(message)
-                    operations += 1
+                if missing[fd]:
+                    continue
+                missing[fd] = len(message)
+                operations += 1
+                if is_over:
+                    under_way -= 1
+                else:
                     streams[fd].sendall(message)
         return operations
 
-    turns(float(options["warmup"]), count)
+
+def echo(options: dict[str, str], meter: Meter) -> None:
+    load = Load(options)
+    count = len(load.streams)
+    load.turns(float(options["warmup"]), count)
     meter.start()
-    meter.report(turns(float(options["seconds"]), count))
-    del idle
+    meter.report(load.turns(float(options["seconds"]), count + LEAST))
 
 
 def sink(options: dict[str, str], meter: Meter) -> None:
@@ -128,16 +150,17 @@ def source(options: dict[str, str], meter: Meter) -> None:
     with connected(options["address"]) as stream:
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
         meter.start()
+        stream.sendall(b"x")  # the server waits for it
         while count := stream.recv_into(buffer):
             total += count
         meter.report(total)
 
 
 def answer(options: dict[str, str], meter: Meter) -> None:
-    def turns(seconds: float) -> int:
+    def turns(seconds: float, least: int) -> int:
         end = time.monotonic() + seconds
         operations = 0
-        while time.monotonic() < end:
+        while time.monotonic() < end or operations < least:
             with connected(options["address"]) as stream:
                 stream.sendall(b"x")
                 receive_exactly(stream, 1)
@@ -146,9 +169,9 @@ def answer(options: dict[str, str], meter: Meter) -> None:
             operations += 1
         return operations
 
-    turns(float(options["warmup"]))
+    turns(float(options["warmup"]), 0)
     meter.start()
-    meter.report(turns(float(options["seconds"])))
+    meter.report(turns(float(options["seconds"]), LEAST))
 
 
 def hold(options: dict[str, str], _meter: Meter) -> None:

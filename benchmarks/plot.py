@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Final
 
-from benchmarks.model import Result
+from benchmarks.model import SUBJECT, Result
 
 WIDTH: Final = 620
 HEIGHT: Final = 360
@@ -19,6 +19,16 @@ COLORS: Final = (
 )
 
 Points = list[tuple[float, float]]
+
+
+def round_out(values: Iterable[float]) -> tuple[float, float]:
+    """Widen the range of *values* to 1, 2 or 5 times powers of ten."""
+    every = list(values)
+    low, high = min(every), max(every)
+    power = math.floor(math.log10(low))
+    rounds = [step * 10.0 ** (power + up) for up in range(12) for step in (1, 2, 5)]
+    below = max(value for value in rounds if value <= low)
+    return below, min(value for value in rounds if value > high)
 
 
 class Scale:
@@ -77,7 +87,7 @@ def chart(title: str, peers: dict[str, Points]) -> list[str]:
     """Draw one set of curves, both axes logarithmic."""
     every = [point for points in peers.values() for point in points]
     x = Scale((place for place, _ in every), LEFT, WIDTH - RIGHT)
-    y = Scale((cost for _, cost in every), HEIGHT - BOTTOM, TOP)
+    y = Scale(round_out(cost for _, cost in every), HEIGHT - BOTTOM, TOP)
     drawn = [text((LEFT + WIDTH - RIGHT) / 2, TOP - 18, title)]
     for value in x.ticks():
         place = x(value)
@@ -88,7 +98,8 @@ def chart(title: str, peers: dict[str, Points]) -> list[str]:
         drawn.append(text(LEFT - 6, y(value) + 4, f"{value:,g}", "end"))
     for turn, (peer, points) in enumerate(peers.items()):
         color = COLORS[turn % len(COLORS)]
-        drawn.append(curve([(x(a), y(b)) for a, b in sorted(points)], color))
+        places = [(x(place), y(cost)) for place, cost in sorted(points)]
+        drawn.append(curve(places, color, 2.5 if peer == SUBJECT else 1))
         legend = TOP + 10 + 18 * turn
         edge = WIDTH - RIGHT + 10
         drawn.append(line((edge, legend - 4), (edge + 20, legend - 4), color))
@@ -96,12 +107,15 @@ def chart(title: str, peers: dict[str, Points]) -> list[str]:
     return drawn
 
 
-def curve(points: Sequence[tuple[float, float]], color: str) -> str:
+def curve(points: Sequence[tuple[float, float]], color: str, width: float) -> str:
     places = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     dots = "".join(
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{color}"/>' for x, y in points
     )
-    return f'<polyline points="{places}" fill="none" stroke="{color}"/>{dots}'
+    return (
+        f'<polyline points="{places}" fill="none" stroke="{color}" '
+        f'stroke-width="{width}"/>{dots}'
+    )
 
 
 def svg(results: Iterable[Result]) -> str:

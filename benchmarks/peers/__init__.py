@@ -11,7 +11,9 @@ from benchmarks.model import Peer
 
 ECHO: Final = frozenset({"echo"})
 #: Roles of a server whose clients the load generator plays.
-SERVER: Final = ECHO | {"sink", "source", "answer"}
+ANSWER: Final = frozenset({"answer"})
+STREAMS: Final = ECHO | {"sink", "source"}
+SERVER: Final = STREAMS | ANSWER
 #: Roles that hold connections on which nothing happens.
 PARKED: Final = frozenset({"parked"})
 IDLE: Final = frozenset({"idle"})
@@ -100,7 +102,7 @@ _OURS = (
     _peer("umbel-mem", "of_umbel", "mem", INSIDE),
     _peer("umbel-tcp", "of_umbel", "tcp", INSIDE),
     _peer("umbel-threads", "of_umbel", "threads", SERVER, most_connections=512),
-    _peer("umbel-unpadded", "of_umbel", "coroutines", SERVER, is_padded=False),
+    _peer("umbel-unpadded", "of_umbel", "coroutines", STREAMS, is_padded=False),
     _peer("umbel-aio-asyncio", "of_aio", "asyncio", SERVER | PARKED, AIO),
     _peer("umbel-aio-uvloop", "of_aio", "uvloop", SERVER | PARKED, AIO, "uvloop"),
     _peer("umbel-aio-trio", "of_aio", "trio", SERVER | PARKED, AIO, "trio"),
@@ -109,7 +111,7 @@ _OURS = (
 _LOOPS = SERVER | PARKED | INSIDE | TASKS
 _OTHERS = (
     _peer("c", "of_c", "", ECHO),
-    _peer("epoll", "of_sockets", "epoll", SERVER | IDLE),
+    _peer("epoll", "of_sockets", "epoll", ECHO | ANSWER | IDLE),
     _peer("blocking", "of_sockets", "blocking", SERVER | INSIDE, most_connections=512),
     _peer("asyncio-streams", "of_asyncio", "streams", _LOOPS),
     _peer("asyncio-protocol", "of_asyncio", "protocol", SERVER | IDLE),

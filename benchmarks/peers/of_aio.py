@@ -37,6 +37,7 @@ async def sink(stream: aio.AsyncStreamHandle, *, size: int) -> None:
 
 async def source(stream: aio.AsyncStreamHandle, *, size: int, total: int) -> None:
     data = bytes(size)
+    await stream.receive(1)
     for _ in range(total // size):
         await stream.send(data)
     stream.abort()

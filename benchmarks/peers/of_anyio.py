@@ -38,6 +38,7 @@ async def sink(stream: anyio.abc.SocketStream, job: Job) -> None:
 
 async def source(stream: anyio.abc.SocketStream, job: Job) -> None:
     data = bytes(job.size)
+    await stream.receive(1)
     for _ in range(job.total // job.size):
         await stream.send(data)
 

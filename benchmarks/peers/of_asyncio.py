@@ -47,10 +47,13 @@ def sink(job: Job) -> Handler:
 
 
 def source(job: Job) -> Handler:
-    async def handler(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def handler(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         bare = writer.get_extra_info("socket")
         bare.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
         data = bytes(job.size)
+        await reader.read(1)
         for _turn in range(job.total // job.size):
             writer.write(data)
             await writer.drain()
@@ -105,6 +108,8 @@ class Source(Echo):
         super().connection_made(transport)
         bare = transport.get_extra_info("socket")
         bare.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+
+    def data_received(self, _data: bytes) -> None:
         self.go_on()
 
     def pause_writing(self) -> None:

@@ -37,6 +37,7 @@ async def sink(client: curio.io.Socket, job: Job) -> None:
 
 async def source(client: curio.io.Socket, job: Job) -> None:
     data = bytes(job.size)
+    await client.recv(1)
     for _ in range(job.total // job.size):
         await client.sendall(data)
 

@@ -63,6 +63,7 @@ def stream(count: int) -> None:
     """MiB from one greenlet to another, 64 KiB at a time."""
     left, right = gevent.socket.socketpair()
     sender = gevent.spawn(source, left, READ, count << 20)
+    right.sendall(b"x")
     sink(right, READ)
     sender.join()
 

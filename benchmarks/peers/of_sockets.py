@@ -115,6 +115,7 @@ def sink(connection: socket.socket, size: int) -> None:
 
 def source(connection: socket.socket, size: int, total: int) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+    connection.recv(1)
     data = bytes(size)
     for _ in range(total // size):
         connection.sendall(data)

@@ -47,6 +47,7 @@ async def source(stream: trio.SocketStream, *, size: int, total: int) -> None:
     async with stream:
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
         data = bytes(size)
+        await stream.receive_some(1)
         for _ in range(total // size):
             await stream.send_all(data)
 
@@ -84,6 +85,7 @@ async def stream(count: int) -> None:
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(partial(source, left, size=READ, total=count << 20))
+        await right.send_all(b"x")
         await sink(right, size=READ)
 
 

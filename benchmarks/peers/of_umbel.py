@@ -46,6 +46,7 @@ def sink(job: Job) -> Handler:
 def source(job: Job) -> Handler:
     def handler(stream: umbel.StreamHandle) -> None:
         data = bytes(job.size)
+        umbel.receive(stream, 1)
         for _ in range(job.total // job.size):
             umbel.bsend(stream, data)
         umbel.hclose(stream)

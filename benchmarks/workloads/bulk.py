@@ -10,7 +10,7 @@ from benchmarks.model import MICROSECONDS, Case, Job, Peer, Sample
 
 PEERS = (
     *("umbel", "umbel-unpadded", "umbel-threads", "umbel-aio-asyncio"),
-    *("umbel-aio-uvloop", "umbel-aio-trio"),
+    *("umbel-aio-uvloop", "umbel-aio-trio", "umbel-in-asyncio"),
     *("blocking", "asyncio-protocol", "uvloop-protocol"),
     *("asyncio-streams", "uvloop-streams", "gevent", "curio", "trio"),
     *("anyio-asyncio", "anyio-trio"),

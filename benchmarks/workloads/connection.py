@@ -9,9 +9,9 @@ from benchmarks.model import Case, Job, Peer, Sample
 
 PEERS = (
     *("umbel", "umbel-threads", "umbel-aio-asyncio", "umbel-aio-uvloop"),
-    *("umbel-aio-trio", "blocking", "epoll", "asyncio-protocol", "uvloop-protocol"),
-    *("asyncio-streams", "uvloop-streams", "gevent", "curio", "trio"),
-    *("anyio-asyncio", "anyio-trio"),
+    *("umbel-aio-trio", "umbel-in-asyncio", "blocking", "epoll"),
+    *("asyncio-protocol", "uvloop-protocol", "asyncio-streams", "uvloop-streams"),
+    *("gevent", "curio", "trio", "anyio-asyncio", "anyio-trio"),
 )
 
 

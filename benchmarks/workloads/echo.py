@@ -68,6 +68,6 @@ def growth() -> Iterator[Case]:
         case = replace(_case("growth", 64, size), peers=CURVE)
         yield replace(case, curve="bytes of a request", place=size)
     for idle in (0, 100, 1000, 5000, 9000):
-        case = replace(_case("growth", 1), peers=CURVE, idle=idle)
+        case = replace(_case("growth", 1), peers=CURVE, idle=idle, is_together=True)
         label = f"{case.label}, {idle:,} idle ones beside it"
         yield replace(case, label=label, curve="idle connections", place=idle + 1)

@@ -17,6 +17,7 @@ IMPORTS = {
     "umbel": "umbel",
     "bare-imports": "socket, select, greenlet, typing",
     "asyncio-streams": "asyncio",
+    "uvloop-streams": "uvloop",
     "gevent": "gevent",
     "trio": "trio",
     "curio": "curio",
