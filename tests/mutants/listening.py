@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import select
+import threading
+import time
 from collections.abc import Callable
 from typing import cast
 
@@ -38,6 +40,20 @@ class AcceptsTheNewestFirst(ListenerProxy):
             return super().accept(deadline)
         finally:
             inner._queue.reverse()
+
+
+@mutant(61, "it left [0-9]+ descriptors and 0 threads behind", scheme="ipc")
+class LeaksAtEachAccept(ListenerProxy):
+    def accept(self, deadline: int) -> Stream:
+        os.open(os.devnull, os.O_RDONLY)
+        return super().accept(deadline)
+
+
+@mutant(61, "descriptors and [0-9]+ threads behind", scheme="ipc")
+class LeavesAThreadToEachListener(ListenerProxy):
+    def __init__(self, inner: Listener, wrap: Callable[[Stream], Stream]) -> None:
+        super().__init__(inner, wrap)
+        threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
 
 
 @mutant(62, "accept gave ECONNRESET")

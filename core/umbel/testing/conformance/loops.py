@@ -107,7 +107,9 @@ class TrioTrial(HostedTrial):
     @classmethod
     def why_not(cls) -> str:
         """As `Trial.why_not`."""
-        return "" if find_spec("trio") else "trio is not installed"
+        if find_spec("trio") is None:
+            return "trio is not installed"
+        return super().why_not()
 
     def run(self, work: Callable[[], None]) -> None:
         """As `Trial.run`."""

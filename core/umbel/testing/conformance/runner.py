@@ -265,6 +265,8 @@ def _is_clean(before: set[int], threads: int) -> bool:
 
 def _tell(error: BaseException) -> str:
     """Say what went wrong, in which line of the behaviour, and where that came from."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]  # a loop's own group says nothing
     frames = traceback.extract_tb(error.__traceback__)
     told = f"{type(error).__name__}: {error}"
     own = [frame for frame in frames if _is_behaviour(frame.filename)]
