@@ -144,7 +144,7 @@ def test_its_own_tests_pass(wheels: Path, tmp_path: Path) -> None:
     told = run(*pytest_, folder=EXAMPLE, PYTHONPATH=str(tmp_path / "there"))
 
     last = told.splitlines()[-1]
-    assert int(re.findall(r"(\d+) passed", last)[0]) > 200
+    assert int(re.findall(r"(\d+) passed", last)[0]) > 100
     assert "failed" not in last
 
 

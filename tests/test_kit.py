@@ -31,6 +31,7 @@ from umbel.testing.conformance import (
     Subject,
     Verdict,
     check,
+    runner,
 )
 from umbel_transports import mem
 
@@ -233,6 +234,15 @@ def test_a_transport_that_makes_no_two_ends_is_einval() -> None:
         pytest.raises(OSError, match="neither the hook `pair`, nor"),
     ):
         Subject("half://{name}")
+
+
+def test_what_there_is_no_time_for_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "LIMIT", 0.0)
+
+    (verdict,) = check("mem", [1], ["threads"]).verdicts
+
+    assert verdict.state == "failed"
+    assert "no time left" in verdict.reason
 
 
 def test_unknown_schemes_behaviours_and_drivers_are_refused() -> None:
