@@ -177,6 +177,8 @@ def use():
 loading = threading.Thread(target=use)
 loading.start()
 started.wait()
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12, of the other thread
 child = os.fork()
 if not child:
     import signal
