@@ -178,7 +178,7 @@ loading = threading.Thread(target=use)
 loading.start()
 started.wait()
 import warnings
-warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12, of the other thread
+warnings.simplefilter("ignore", DeprecationWarning)  # of 3.12, of the thread
 child = os.fork()
 if not child:
     import signal
