@@ -256,7 +256,10 @@ def _adopted_keeps_file(t: Trial) -> None:
     # Whoever gave it the listener may go on with it: systemd does.
     listener = t.listen()
     address = listener.address
-    fd = os.dup(umbel.query(listener, Fileno).fd)
+    try:
+        fd = os.dup(umbel.query(listener, Fileno).fd)
+    except umbel.NotSupportedError:
+        return  # nobody can give away what has no descriptor
     t.subject.transport.adopt(AdoptContext(address, fd, is_listener=True)).abort()
     require(os.path.lexists(address.location), "an adopted listener's file was removed")
     t.link(listener)
