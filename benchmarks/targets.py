@@ -78,9 +78,19 @@ def _connection(run: Run) -> Iterator[Target]:
 
 
 def _round_trip(run: Run) -> Iterator[Target]:
-    for name in sorted(run):
-        if name.startswith("round-trip:") and "tcp" not in name:
-            yield Target(f"{name}: of blocking", 1.2, _ratio(run, name, "blocking"))
+    for size in ("1", "64", "1,024", "4,096", "16,384", "65,536"):
+        case = f"round-trip: 1 connection, {size} bytes"
+        what = f"round trip, {size} bytes: of blocking"
+        yield Target(what, 1.2, _ratio(run, case, "blocking"))
+        yield Target(f"{what}, time on the wall", 1.2, _slowness(run, case))
+
+
+def _slowness(run: Run, case: str) -> float | None:
+    """Tell how many times as long the clock on the wall runs as for blocking calls."""
+    result = run.get(case)
+    if result is None or not {SUBJECT, "blocking"} <= set(result.samples):
+        return None
+    return result.rate("blocking") / result.rate(SUBJECT)
 
 
 def _memory(run: Run) -> Iterator[Target]:

@@ -22,4 +22,7 @@ def measure(case: Case, peer: Peer) -> Sample:
 def connection() -> Iterator[Case]:
     for kind in ("unix", "tcp"):
         label = "connect, a byte, orderly close" + ", tcp" * (kind == "tcp")
-        yield Case("connection", label, Job("answer", kind), PEERS, measure)
+        yield Case(
+            *("connection", label, Job("answer", kind), PEERS, measure),
+            is_together=True,
+        )
