@@ -9,6 +9,7 @@ import pytest
 
 import umbel
 from tests.support import Ends, calls
+from umbel import aio
 
 
 def waiting_calls(ends: Ends) -> tuple[Callable[[], object], ...]:
@@ -69,3 +70,14 @@ def test_a_thread_beside_a_loop_may_wait(ends: Ends) -> None:
         return await waiting
 
     assert asyncio.run(main()) == b"through a thread"
+
+
+def test_the_first_deadline_after_a_loop_has_ended_is_kept(ends: Ends) -> None:
+    async def main() -> None:
+        with pytest.raises(umbel.DeadlineError):
+            await aio.receive(ends[0], 1, umbel.within(0.001))
+
+    asyncio.run(main())
+
+    with pytest.raises(umbel.DeadlineError):
+        umbel.receive(ends[0], 1, umbel.within(0.001))

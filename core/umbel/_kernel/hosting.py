@@ -123,9 +123,11 @@ class _Timers(Timers[Coroutine]):
 
     def add(self, when: int, item: Coroutine) -> Timer[Coroutine]:
         """As `Timers.add`."""
+        timer = super().add(when, item)
+        # Last: a host whose loop has ended leaves, and the hub takes this along.
         if when < self._host.alarm_at:
             self._host.ring_at(when)
-        return super().add(when, item)
+        return timer
 
 
 class Host:
