@@ -31,7 +31,7 @@ PATIENCE = 1.5
 #: Seconds after which it hangs, which is how some are caught.
 WATCHDOG = 4.0
 #: Tries are for the most part waits: so more of them at once than there are processors.
-AT_ONCE = 4
+AT_ONCE = 6
 #: One line, which is written at once.
 LONGEST = 3000
 
