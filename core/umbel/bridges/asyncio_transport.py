@@ -16,11 +16,11 @@ from umbel.aio.handle import close
 from umbel.aio.hosts import enter
 from umbel.aio.stream import AsyncStreamHandle, bsend, done, receive
 from umbel.bridges.names import local_name, remote_name
-from umbel.connection import OutboundUse, find_connection
+from umbel.connection import find_connection
 from umbel.deadline import within
 from umbel.errors import DeadlineError
 from umbel.handle import CLOSE_GRACE, hclose, hown, open_handles, recast
-from umbel.transport import PeerIdentity
+from umbel.transport import PeerIdentity, StreamAttempts
 
 if TYPE_CHECKING:
     from umbel.aio.stream import AnyStream
@@ -85,6 +85,9 @@ class StreamTransport(asyncio.Transport):
         self._loop = asyncio.get_running_loop()
         self.connection = find_connection(handle)
         self._guest = Guest(enter().hub)
+        #: None: each send goes through the worker.
+        self._attempts = self.connection.query(StreamAttempts)
+        self._sent = 0
         self.handle = recast(hown(handle), AsyncStreamHandle)
         self._protocol = protocol
         self._grace = grace
@@ -231,17 +234,19 @@ class StreamTransport(asyncio.Transport):
             self._stir()
 
     def _send_now(self, view: memoryview) -> int:
-        attempts = self.connection.attempts
-        if attempts is None or not view.nbytes:
+        if self._attempts is None or not view.nbytes:
             return 0
         try:
-            with OutboundUse(self._guest, self.connection):
-                sent = attempts.send(view)
+            self.connection.outbound(self._guest, self._attempt, view, 0)
         except OSError as error:
             self._lose(error)
             return 0
-        self.connection.bytes_out += sent
-        return sent
+        self.connection.bytes_out += self._sent
+        return self._sent
+
+    def _attempt(self, view: memoryview, _: int) -> None:
+        assert self._attempts is not None
+        self._sent = self._attempts.send(view)
 
     def can_write_eof(self) -> bool:
         """As `WriteTransport.can_write_eof`."""

@@ -1,0 +1,887 @@
+"""Bridges, each with what it leads to: sockets, files, asyncio, anyio."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import io
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from importlib.util import find_spec
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
+
+import pytest
+
+import umbel
+from tests.mutants import opaque
+from tests.support import PATIENCE, Ends, drain, fill, pattern
+from umbel import aio
+from umbel.bridges import (
+    as_asyncio_transport,
+    as_file,
+    as_socket,
+    create_server,
+    open_connection,
+    start_server,
+)
+from umbel.bridges.files import StreamFile
+from umbel.handle import open_handles
+from umbel.testing.transports import transport_at_hand
+
+if TYPE_CHECKING:
+    from umbel.bridges.asyncio_transport import StreamTransport
+
+anyio = pytest.importorskip("anyio")
+
+HAS_UVLOOP = find_spec("uvloop") is not None
+if HAS_UVLOOP:
+    import uvloop
+
+    uvloop.new_event_loop().close()  # the first one opens what stays open for good
+
+#: More than any buffer in between can hold.
+MUCH = pattern(6 << 20)
+
+
+def soon() -> int:
+    return umbel.within(PATIENCE)
+
+
+def tcp_pair() -> Ends:
+    with umbel.listen("tcp://127.0.0.1:0") as listener:
+        client = umbel.connect(listener.address, soon())
+        return client, umbel.accept(listener, soon())
+
+
+@pytest.fixture(params=["ipc", "mem", "tcp", "opaque"])
+def any_ends(request: pytest.FixtureRequest) -> Iterator[Ends]:
+    """Give two ends, also of a transport that can do the least."""
+    with ExitStack() as stack:
+        if request.param == "opaque":
+            stack.enter_context(transport_at_hand(opaque.transport, "opaque"))
+        pair = tcp_pair() if request.param == "tcp" else umbel.pair(request.param)
+        yield pair
+        for end in pair:
+            if end in open_handles:
+                umbel.hclose(end)
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def run(
+    request: pytest.FixtureRequest,
+) -> Callable[[Callable[[], Coroutine[object, object, None]]], None]:
+    """Give what runs a test's main in asyncio's own loop, and in uvloop."""
+    if request.param == "uvloop" and not HAS_UVLOOP:
+        pytest.skip("uvloop is not installed")
+
+    def run_main(main: Callable[[], Coroutine[object, object, None]]) -> None:
+        factory = uvloop.new_event_loop if request.param == "uvloop" else None
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(main())
+
+    return run_main
+
+
+Run = Callable[[Callable[[], Coroutine[object, object, None]]], None]
+
+# Sockets.
+
+
+def test_a_socket_goes_on_where_the_stream_stopped(ends: Ends) -> None:
+    left, right = ends
+    umbel.bsend(right, b"lies unread")
+    umbel.bsend(left, b"sent before, ")
+
+    with as_socket(left) as sock:
+        assert left not in open_handles
+        assert sock.recv(100) == b"lies unread"
+        sock.sendall(b"and after")
+        assert umbel.brecv(right, 22, soon()) == b"sent before, and after"
+        assert sock.gettimeout() is None
+        assert sock.getblocking()
+    assert umbel.receive(right, 1, soon()) == b""
+
+
+def test_a_socket_may_outlive_the_loop_that_its_stream_was_used_in(ends: Ends) -> None:
+    left, right = ends
+    with pytest.raises(umbel.DeadlineError):
+        umbel.receive(left, 1, umbel.within(0.001))  # it is watched from now on
+
+    with as_socket(left) as sock:
+        umbel.bsend(right, b"x")
+        with pytest.raises(umbel.DeadlineError):
+            umbel.receive(right, 1, umbel.within(0.001))  # no event of it disturbs
+        assert sock.recv(1) == b"x"
+
+
+def test_a_socket_keeps_the_directions_that_have_ended(ends: Ends) -> None:
+    left, right = ends
+    umbel.done(left)
+
+    with as_socket(left) as sock:
+        assert umbel.receive(right, 1, soon()) == b""
+        with pytest.raises(BrokenPipeError):
+            sock.send(b"x")
+        umbel.bsend(right, b"still open")
+        assert sock.recv(100) == b"still open"
+
+
+def test_multiprocessing_speaks_over_a_socket_of_ours(
+    ends: Ends, threads: ThreadPoolExecutor
+) -> None:
+    left, right = (as_socket(end) for end in ends)
+    with Connection(left.detach()) as ours, Connection(right.detach()) as theirs:
+        sent = {"numbers": [1, 2, 3], "much": MUCH}
+        sending = threads.submit(ours.send, sent)
+
+        assert theirs.recv() == sent
+        sending.result()
+
+
+def test_a_child_process_takes_a_socket_of_ours_as_its_input_and_output() -> None:
+    left, right = umbel.ipc_pair()
+    code = "import sys; print(sys.stdin.readline().upper(), end='', flush=True)"
+    with as_socket(right) as sock:
+        command = [sys.executable, "-c", code]
+        child = subprocess.Popen(command, stdin=sock.fileno(), stdout=sock.fileno())
+    umbel.bsend(left, b"a line\n")
+
+    assert umbel.brecv(left, 7, soon()) == b"A LINE\n"
+    assert child.wait(PATIENCE) == 0
+    umbel.hclose(left)
+
+
+def test_what_is_no_idle_stream_with_a_descriptor_becomes_no_socket(
+    ends: Ends,
+) -> None:
+    left, right = ends
+    receiving = umbel.go(umbel.receive, left)
+    with pytest.raises(umbel.BusyError):
+        as_socket(left)
+    umbel.hclose(receiving)
+    fill(left)
+    with pytest.raises(umbel.BrokenStreamError):
+        as_socket(left)
+    assert left in open_handles
+    with transport_at_hand(opaque.transport, "opaque"):
+        for end in umbel.pair("opaque"):
+            with pytest.raises(umbel.NotSupportedError, match="as_file"):
+                as_socket(end)
+            umbel.hclose(end)
+    umbel.hclose(right)
+    with pytest.raises(umbel.BadHandleError):
+        as_socket(right)
+
+
+# Files.
+
+
+def test_objects_are_pickled_through_a_file(any_ends: Ends) -> None:
+    left, right = any_ends
+    objects = [{"a": 1}, "text", list(range(1000))]
+
+    def other_side() -> None:
+        with as_file(right) as file:
+            for _ in objects:
+                pickle.dump(pickle.load(file), file)
+                file.flush()
+
+    with umbel.go(other_side), as_file(left) as file:
+        for thing in objects:
+            pickle.dump(thing, file)
+            file.flush()
+            assert pickle.load(file) == thing
+
+
+def test_a_file_is_read_by_lines_and_closed_in_good_order(any_ends: Ends) -> None:
+    left, right = any_ends
+
+    def other_side() -> None:
+        with io.TextIOWrapper(as_file(right, "wb"), encoding="utf-8") as text:
+            text.write("eins\nzwei\n")
+            text.write("drei: Ω")
+
+    with umbel.go(other_side), as_file(left, "rb") as file:
+        assert left not in open_handles
+        assert [line.decode() for line in file] == ["eins\n", "zwei\n", "drei: Ω"]
+
+
+def test_much_goes_through_a_file_both_ways_at_once(any_ends: Ends) -> None:
+    left, right = any_ends
+
+    def other_side() -> None:
+        while chunk := umbel.receive(right, 1 << 20):
+            umbel.bsend(right, chunk)
+        umbel.close(right, soon())
+
+    def write() -> None:
+        file.write(MUCH)
+        file.flush()
+
+    file = as_file(left, "rwb")
+    with umbel.go(other_side), umbel.go(write):
+        assert file.read(len(MUCH)) == MUCH
+        file.close()
+
+
+def test_a_call_that_is_late_gives_etimedout_and_breaks_a_buffered_file(
+    ends: Ends,
+) -> None:
+    left, right = ends
+    file = as_file(left, "rb", seconds=0.01)
+    umbel.bsend(right, b"abc")
+
+    with pytest.raises(umbel.DeadlineError):
+        file.read(10)
+    umbel.bsend(right, b"defghijklm")
+    with pytest.raises(umbel.BrokenStreamError):
+        file.read(10)  # or three bytes would be missing in the middle
+
+    umbel.hclose(right)
+    file.close()
+
+
+def test_without_a_buffer_a_late_read_loses_nothing(ends: Ends) -> None:
+    left, right = ends
+    file = StreamFile(left, 0.01)
+
+    with pytest.raises(umbel.DeadlineError):
+        file.read(3)
+    umbel.bsend(right, b"abc")
+
+    assert file.read(10) == b"abc"
+    umbel.done(right)
+    assert file.read(10) == b""
+    file.abort()
+    assert file.closed
+    assert umbel.receive(right, 1, soon()) == b""
+
+
+@pytest.mark.parametrize("mode", ["rb", "wb", "rwb"])
+def test_a_forgotten_file_warns_and_is_closed_hard(ends: Ends, mode: str) -> None:
+    left, right = ends
+    # The peer stays: an orderly close would wait for it.
+    file = as_file(left, mode)  # type: ignore[call-overload]  # each in its turn
+    began = umbel.now()
+
+    with pytest.warns(ResourceWarning, match="never closed"):
+        del file
+
+    assert umbel.now() - began < 5000
+    assert len(open_handles) == 1
+    assert umbel.receive(right, 1, soon()) == b""
+
+
+def test_a_file_tells_what_it_can_and_what_is_wrong(ends: Ends) -> None:
+    left, right = ends
+    with pytest.raises(ValueError, match="mode is 'r'"):
+        as_file(left, "r")  # type: ignore[call-overload]  # what it is about
+    with pytest.raises(ValueError, match="-1"):
+        as_file(left, seconds=-1)
+    assert left in open_handles
+    file = as_file(left, "rb")
+    assert file.readable()
+    assert file.fileno() >= 0
+    assert not file.seekable()
+    umbel.hclose(right)
+    file.close()
+    with pytest.raises(ValueError, match="closed"):
+        file.read()
+
+
+# asyncio.
+
+
+async def close_writer(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    await asyncio.wait_for(writer.wait_closed(), PATIENCE)
+
+
+def streams_over(
+    handle: umbel.StreamHandle,
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(reader)
+    transport = as_asyncio_transport(handle, protocol)
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
+def test_asyncios_streams_carry_much_both_ways(any_ends: Ends, run: Run) -> None:
+    left, right = any_ends
+
+    async def main() -> None:
+        reader, writer = streams_over(left)
+        their_reader, their_writer = streams_over(right)
+
+        async def other_side() -> None:
+            while chunk := await their_reader.read(1 << 16):
+                their_writer.write(chunk)
+                await their_writer.drain()
+            await close_writer(their_writer)
+
+        async def send() -> None:
+            for start in range(0, len(MUCH), 100_000):
+                writer.write(MUCH[start : start + 100_000])
+                await writer.drain()
+            writer.write_eof()
+
+        echoing, sending = (asyncio.create_task(w()) for w in (other_side, send))
+        assert await reader.read() == MUCH
+        await sending
+        await close_writer(writer)
+        await echoing
+
+    run(main)
+
+
+def test_what_was_written_before_a_close_arrives(any_ends: Ends, run: Run) -> None:
+    left, right = any_ends
+
+    async def main() -> None:
+        _, writer = streams_over(left)
+        writer.write(MUCH)
+        writer.close()
+        received = await aio.run_blocking(drain, right)
+        assert received == MUCH
+        await aio.close(right, soon())
+        await writer.wait_closed()
+
+    run(main)
+
+
+def test_an_asyncio_server_and_client_over_any_address(run: Run) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write((await reader.readline()).upper())
+        await close_writer(writer)
+
+    async def main() -> None:
+        async with await start_server(aio.listen("mem://asyncio"), talk) as server:
+            assert server.is_serving()
+            reader, writer = await open_connection("mem://asyncio", soon())
+            writer.write(b"hello\n")
+            assert await reader.read() == b"HELLO\n"
+            await close_writer(writer)
+        assert not server.is_serving()
+        with pytest.raises(ConnectionRefusedError):
+            await open_connection("mem://asyncio", soon())
+
+    run(main)
+
+
+class Recorder(asyncio.Protocol):
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.events: list[object] = []
+        self.lost = asyncio.get_running_loop().create_future()
+        self.stays_open = False
+        self.came = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self.events.append("made")
+
+    def data_received(self, data: bytes) -> None:
+        self.events.append(data)
+        self.came.set()
+
+    def eof_received(self) -> bool:
+        self.events.append("end")
+        self.came.set()
+        return self.stays_open
+
+    def pause_writing(self) -> None:
+        self.events.append("pause")
+
+    def resume_writing(self) -> None:
+        self.events.append("resume")
+        self.came.set()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.events.append("lost")
+        self.lost.set_result(error)
+
+    async def wait(self) -> None:
+        await asyncio.wait_for(self.came.wait(), PATIENCE)
+        self.came.clear()
+
+    async def wait_lost(self) -> Exception | None:
+        error: Exception | None = await asyncio.wait_for(self.lost, PATIENCE)
+        return error
+
+
+def test_a_protocol_is_told_of_everything_in_order(any_ends: Ends, run: Run) -> None:
+    left, right = any_ends
+
+    async def main() -> None:
+        protocol = Recorder()
+        transport = as_asyncio_transport(left, protocol)
+        assert protocol.transport is transport
+        assert left not in open_handles
+        await aio.bsend(right, b"data")
+        await protocol.wait()
+        await aio.done(right)
+        await protocol.wait()
+        assert await aio.receive(right, 1, soon()) == b""
+        assert await protocol.wait_lost() is None
+        assert protocol.events == ["made", b"data", "end", "lost"]
+        assert transport.is_closing()
+
+    run(main)
+
+
+def test_a_protocol_may_keep_its_direction_open_after_the_peers_end(
+    any_ends: Ends, run: Run
+) -> None:
+    left, right = any_ends
+
+    async def main() -> None:
+        protocol = Recorder()
+        protocol.stays_open = True
+        transport = as_asyncio_transport(left, protocol)
+        await aio.done(right)
+        await protocol.wait()
+        transport.write(b"a word ")
+        transport.write(b"more")
+        assert transport.can_write_eof()
+        transport.write_eof()
+        transport.write_eof()
+        with pytest.raises(RuntimeError, match="write_eof"):
+            transport.write(b"too late")
+        received = await aio.run_blocking(drain, right)
+        assert received == b"a word more"
+        transport.close()
+        await aio.close(right, soon())
+        assert await protocol.wait_lost() is None
+
+    run(main)
+
+
+def test_writing_is_paused_above_the_high_mark_and_resumed_below_the_low(
+    any_ends: Ends, run: Run
+) -> None:
+    left, right = any_ends
+
+    async def main() -> None:
+        protocol = Recorder()
+        transport = as_asyncio_transport(left, protocol)
+        transport.set_write_buffer_limits(high=1000)
+        assert transport.get_write_buffer_limits() == (250, 1000)
+        transport.write(MUCH)
+        assert protocol.events == ["made", "pause"]
+        assert transport.get_write_buffer_size() > 1000
+        transport.write(b"!")
+
+        received = await aio.brecv(right, len(MUCH) + 1, soon())
+
+        assert received == MUCH + b"!"
+        await protocol.wait()
+        assert protocol.events == ["made", "pause", "resume"]
+        assert transport.get_write_buffer_size() == 0
+        with pytest.raises(ValueError, match="high=1"):
+            transport.set_write_buffer_limits(high=1, low=2)
+        transport.abort()
+
+    run(main)
+
+
+def test_while_reading_is_paused_nothing_is_told(any_ends: Ends, run: Run) -> None:
+    left, right = any_ends
+
+    async def main() -> None:
+        protocol = Recorder()
+        transport = as_asyncio_transport(left, protocol)
+        assert transport.is_reading()
+        await asyncio.sleep(0.001)  # it is receiving now
+        transport.pause_reading()
+        transport.pause_reading()
+        assert not transport.is_reading()
+        await aio.bsend(right, b"held back")
+        await asyncio.sleep(0.005)
+        assert protocol.events == ["made"]
+        transport.resume_reading()
+        await protocol.wait()
+        assert protocol.events == ["made", b"held back"]
+        transport.abort()
+
+    run(main)
+
+
+def test_an_aborted_transport_is_closed_at_once_and_tells_so_once(
+    any_ends: Ends, run: Run
+) -> None:
+    left, right = any_ends
+
+    async def main() -> None:
+        protocol = Recorder()
+        transport = as_asyncio_transport(left, protocol)
+        transport.write(MUCH)
+        transport.abort()
+        transport.abort()
+        transport.close()
+        transport.write(b"dropped")
+        assert protocol.events == ["made", "pause"]  # told in the loop's next round
+        assert await protocol.wait_lost() is None
+        assert protocol.events == ["made", "pause", "lost"]
+        with contextlib.suppress(umbel.BrokenStreamError):
+            await aio.run_blocking(drain, right)
+
+    run(main)
+
+
+def test_a_peer_that_leaves_our_bytes_unread_is_told_as_an_error(
+    ends: Ends, run: Run
+) -> None:
+    left, right = ends
+
+    async def main() -> None:
+        protocol = Recorder()
+        transport = as_asyncio_transport(left, protocol)
+        transport.write(b"never read")
+        transport.close()
+        umbel.hclose(right)
+        assert isinstance(await protocol.wait_lost(), umbel.BrokenStreamError)
+
+    run(main)
+
+
+def test_a_peer_that_has_read_everything_and_stays_is_no_error(
+    ends: Ends, run: Run
+) -> None:
+    left, right = ends
+
+    async def main() -> None:
+        protocol = Recorder()
+        transport = as_asyncio_transport(left, protocol, grace=0.01)
+        transport.write(b"read")
+        assert await aio.brecv(right, 4, soon()) == b"read"
+        transport.close()
+        assert await protocol.wait_lost() is None
+
+    run(main)
+
+
+class Buffered(asyncio.BufferedProtocol):
+    """Takes what comes into a small buffer of its own."""
+
+    def __init__(self) -> None:
+        self.buffer = bytearray(7)
+        self.taken = b""
+        self.ended = asyncio.Event()
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.taken += self.buffer[:nbytes]
+
+    def eof_received(self) -> None:
+        self.ended.set()
+
+
+def test_a_buffered_protocol_gets_all_in_its_own_buffer(
+    any_ends: Ends, run: Run
+) -> None:
+    left, right = any_ends
+
+    async def main() -> None:
+        protocol = Buffered()
+        as_asyncio_transport(left, protocol)
+        await aio.bsend(right, pattern(100))
+        await aio.close(right, soon())
+        await asyncio.wait_for(protocol.ended.wait(), PATIENCE)
+        assert protocol.taken == pattern(100)
+
+    run(main)
+
+
+def test_a_protocol_that_fails_is_reported_to_the_loop_and_closed(
+    ends: Ends, run: Run
+) -> None:
+    left, right = ends
+
+    class Failing(Recorder):
+        def data_received(self, data: bytes) -> None:
+            raise ValueError("I can't read this")
+
+    async def main() -> None:
+        told: list[dict[str, object]] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: told.append(context))
+        protocol = Failing()
+        as_asyncio_transport(left, protocol)
+        await aio.bsend(right, b"x")
+        assert isinstance(await protocol.wait_lost(), ValueError)
+        assert isinstance(told[0]["exception"], ValueError)
+
+    run(main)
+
+
+def test_a_protocol_that_fails_at_once_leaves_nothing_open(ends: Ends) -> None:
+    left, right = ends
+
+    class Failing(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            raise ValueError("not today")
+
+    async def main() -> None:
+        with pytest.raises(ValueError, match="not today"):
+            as_asyncio_transport(left, Failing())
+        assert await aio.receive(right, 1, soon()) == b""
+
+    asyncio.run(main())
+
+
+def test_a_loop_that_ends_closes_its_transports(any_ends: Ends, run: Run) -> None:
+    left, right = any_ends
+    kept: list[StreamTransport] = []
+
+    async def main() -> None:
+        kept.append(as_asyncio_transport(left, Recorder()))
+        await asyncio.sleep(0)
+
+    run(main)
+
+    assert kept[0].is_closing()
+    assert umbel.receive(right, 1, soon()) == b""
+
+
+def test_a_transport_tells_whose_it_is(ends: Ends) -> None:
+    left, right = ends
+    over_tcp = tcp_pair()
+
+    async def main() -> None:
+        transport = as_asyncio_transport(left, Recorder())
+        peer = transport.get_extra_info("umbel.peer")
+        assert isinstance(peer, umbel.PeerIdentity)
+        assert transport.get_extra_info("peername") == ""
+        assert transport.get_extra_info("socket") is None
+        assert transport.get_extra_info("nonsense", 5) == 5
+        assert transport.get_extra_info("umbel.handle") in open_handles
+        transport.abort()
+        transport = as_asyncio_transport(over_tcp[0], Recorder())
+        peer_name = transport.get_extra_info("peername")
+        assert isinstance(peer_name, tuple)
+        assert peer_name[0] == "127.0.0.1"
+        assert peer_name[1] > 0
+        assert "open" in repr(transport)
+        transport.abort()
+        umbel.hclose(over_tcp[1])
+        umbel.hclose(right)
+
+    asyncio.run(main())
+
+
+def test_a_server_of_protocols_holds_its_limit_and_its_clients(run: Run) -> None:
+    made: list[Recorder] = []
+
+    def make() -> Recorder:
+        made.append(Recorder())
+        return made[-1]
+
+    async def main() -> None:
+        listener = aio.listen("mem://protocols")
+        server = await create_server(listener, make, limit=1)
+        assert server.sockets == ()
+        assert server.get_loop() is asyncio.get_running_loop()
+        await server.start_serving()
+        first = await aio.connect("mem://protocols", soon())
+        second = await aio.connect("mem://protocols", soon())
+        await first.send(b"1")
+        await second.send(b"2")
+        while not made:
+            await asyncio.sleep(0.001)
+        await made[0].wait()
+        await asyncio.sleep(0.005)
+        assert len(made) == 1
+        server.close_clients()
+        await first.close(soon())
+        while len(made) < 2:
+            await asyncio.sleep(0.001)
+        await made[1].wait()
+        server.close()
+        assert not server.is_serving()
+        server.abort_clients()
+        await asyncio.wait_for(server.wait_closed(), PATIENCE)
+        assert await second.receive(1, soon()) == b""
+        second.abort()
+
+    run(main)
+
+
+def test_serve_forever_ends_when_it_is_canceled(run: Run) -> None:
+    async def main() -> None:
+        server = await create_server(aio.listen("mem://forever"), Recorder)
+        serving = asyncio.create_task(server.serve_forever())
+        await asyncio.sleep(0.001)
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+        assert not server.is_serving()
+        await server.wait_closed()
+
+    run(main)
+
+
+def test_a_server_on_what_is_no_listener_is_refused(ends: Ends) -> None:
+    async def main() -> None:
+        with pytest.raises(umbel.NotSupportedError):
+            await create_server(ends[0], Recorder)  # type: ignore[arg-type]  # ditto
+        listener = aio.listen("mem://refused")
+        with pytest.raises(OSError, match="limit is 0") as caught:
+            await create_server(listener, Recorder, limit=0)
+        assert caught.value.errno == errno.EINVAL
+        listener.abort()
+
+    asyncio.run(main())
+
+
+# anyio.
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def backend(request: pytest.FixtureRequest) -> str:
+    found: str = request.param
+    return found
+
+
+def test_anyios_own_streams_work_over_ours(any_ends: Ends, backend: str) -> None:
+    from anyio.streams.buffered import BufferedByteReceiveStream
+    from anyio.streams.text import TextStream
+
+    from umbel.bridges import as_anyio_stream
+
+    left, right = any_ends
+
+    async def main() -> None:
+        async with as_anyio_stream(left) as ours, as_anyio_stream(right) as theirs:
+            assert left not in open_handles
+            await ours.send(b"a line\nand ")
+            reader = BufferedByteReceiveStream(theirs)
+            assert await reader.receive_until(b"\n", 100) == b"a line"
+            assert await reader.receive_exactly(4) == b"and "
+            await TextStream(theirs).send("Ω")
+            assert await TextStream(ours).receive() == "Ω"
+            await ours.send_eof()
+            await ours.send_eof()
+            with pytest.raises(anyio.EndOfStream):
+                await theirs.receive()
+            await theirs.send_eof()  # or the first to close would wait for the other
+
+    anyio.run(main, backend=backend)
+
+
+def test_much_goes_through_an_anyio_stream(any_ends: Ends, backend: str) -> None:
+    from umbel.bridges import as_anyio_stream
+
+    left, right = any_ends
+
+    async def main() -> None:
+        ours, theirs = as_anyio_stream(left), as_anyio_stream(right)
+
+        async def send() -> None:
+            await ours.send(MUCH)
+            await ours.aclose()
+
+        received = bytearray()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(send)
+            async for chunk in theirs:
+                received += chunk
+            await theirs.aclose()
+        assert received == MUCH
+
+    anyio.run(main, backend=backend)
+
+
+def test_the_errors_of_an_anyio_stream_are_anyios(ends: Ends, backend: str) -> None:
+    from umbel.bridges import as_anyio_stream
+
+    left, right = ends
+
+    async def main() -> None:
+        ours = as_anyio_stream(left)
+
+        async def receive() -> None:
+            with pytest.raises(anyio.ClosedResourceError):
+                await ours.receive()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(receive)
+            await anyio.wait_all_tasks_blocked()
+            with pytest.raises(anyio.BusyResourceError):
+                await ours.receive()
+            tasks.start_soon(ours.aclose)
+            await anyio.wait_all_tasks_blocked()  # until the peer ends, too
+            umbel.hclose(right)
+        await ours.aclose()
+        with pytest.raises(anyio.ClosedResourceError):
+            await ours.send(b"x")
+
+        left2, right2 = umbel.ipc_pair()
+        ours = as_anyio_stream(left2)
+        umbel.hclose(right2)
+        with pytest.raises(anyio.BrokenResourceError):
+            await ours.send(b"x")
+        await ours.aclose()
+
+    anyio.run(main, backend=backend)
+
+
+def test_a_canceled_anyio_stream_loses_nothing_and_is_closed(
+    any_ends: Ends, backend: str
+) -> None:
+    from umbel.bridges import as_anyio_stream
+
+    left, right = any_ends
+
+    async def main() -> None:
+        ours = as_anyio_stream(left)
+        with anyio.move_on_after(0.005) as scope:
+            await ours.receive()
+        assert scope.cancelled_caught
+        umbel.bsend(right, b"all of it")
+        assert await ours.receive() == b"all of it"
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await ours.aclose()
+        assert umbel.receive(right, 1, 0) == b""
+
+    anyio.run(main, backend=backend)
+
+
+def test_an_anyio_stream_tells_whose_it_is(ends: Ends, backend: str) -> None:
+    from umbel.bridges import as_anyio_stream
+    from umbel.bridges.anyio_stream import UmbelAttribute
+
+    left, right = ends
+    address = left.address
+
+    async def main() -> None:
+        ours = as_anyio_stream(left)
+        assert ours.extra(UmbelAttribute.handle) in open_handles
+        assert ours.extra(UmbelAttribute.address) == address
+        assert ours.extra(UmbelAttribute.peer).uid >= 0
+        assert ours.extra(anyio.abc.SocketAttribute.remote_address) == ""
+        with pytest.raises(anyio.TypedAttributeLookupError):
+            ours.extra(anyio.abc.SocketAttribute.raw_socket)
+        umbel.hclose(right)
+        await ours.aclose()
+
+    anyio.run(main, backend=backend)
+
+
+def test_importing_the_bridges_imports_neither_asyncio_nor_anyio() -> None:
+    from tests.support import run_python
+
+    code = "import sys, umbel.bridges; print({'asyncio', 'anyio'} & set(sys.modules))"
+    assert run_python(code) == "set()\n"
