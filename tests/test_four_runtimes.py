@@ -451,3 +451,29 @@ def test_a_misfortune_is_the_same_error_in_all_four(
 
     assert set(found.values()) == {found["threads"]}, found
     assert found["threads"][1:3] == (number, bytes_done)
+
+
+# What would stop a loop.
+
+
+@pytest.mark.parametrize("verb", ["connect", "accept", "receive", "brecv", "close"])
+def test_a_refused_blocking_verb_names_its_twin_whoever_waits_in_it(
+    verb: str,
+) -> None:
+    listener = umbel.listen("tcp://127.0.0.1:0")
+
+    async def main() -> None:
+        if verb == "connect":
+            umbel.connect(listener.address)
+        elif verb == "accept":
+            umbel.accept(listener)
+        else:
+            stream = await aio.connect(listener.address, umbel.within(PATIENCE))
+            blocking = aio.as_blocking(stream)
+            try:
+                getattr(umbel, verb)(blocking, *[1] * (verb != "close"))
+            finally:
+                close_hard(blocking)
+
+    with listener, pytest.raises(RuntimeError, match=rf"await umbel\.aio\.{verb},"):
+        asyncio.run(main())

@@ -616,14 +616,18 @@ def running_loop() -> str:
 
 
 def _loop_error(loop: str) -> RuntimeError:
-    # The verb is what the program called: the outermost function of ours.
+    # The verb is what the program called: the outermost public function of ours. What
+    # it called in turn may be a transport's.
+    public = sys.modules["umbel"].__all__
     frame = sys._getframe(1)
     verb = ""
     while frame.f_back is not None:
         frame = frame.f_back
-        if not frame.f_globals.get("__name__", "").startswith("umbel."):
+        is_ours = frame.f_globals.get("__name__", "").startswith("umbel.")
+        if verb and not is_ours:
             break
-        verb = frame.f_code.co_name
+        if is_ours and frame.f_code.co_name in public:
+            verb = frame.f_code.co_name
     return RuntimeError(
         f"{verb} would have to wait, and stop the {loop} loop of this thread: "
         f"await umbel.aio.{verb}, or umbel.aio.run_blocking for all that calls it, or "
