@@ -7,7 +7,6 @@ import re
 from collections.abc import Awaitable, Callable
 
 import pytest
-import trio
 
 import umbel
 from tests.support import run_python
@@ -16,6 +15,8 @@ from umbel.testing.conformance import BEHAVIOURS, Subject, check, loops, try_beh
 from umbel.testing.conformance.behaviour import HOSTED
 from umbel.testing.conformance.loops import AsyncioTrial, TrioTrial
 from umbel.testing.conformance.runner import DRIVERS
+
+trio = pytest.importorskip("trio")
 
 #: As long as what never comes is waited for.
 PATIENCE = 1.5
@@ -111,7 +112,8 @@ async def drops(
 
 
 def in_trio() -> bool:
-    return trio.lowlevel.in_trio_run()
+    is_running: bool = trio.lowlevel.in_trio_run()
+    return is_running
 
 
 async def pass_on() -> None:

@@ -7,12 +7,13 @@ import gc
 from collections.abc import Callable
 
 import pytest
-import trio
-import trio.testing
 
 import umbel
 from tests.support import Ends
 from umbel import aio
+
+trio = pytest.importorskip("trio")
+testing = pytest.importorskip("trio.testing")
 
 
 async def nothing() -> None:
@@ -49,7 +50,7 @@ def test_what_arrives_just_as_a_wait_is_canceled_is_not_lost(ends: Ends) -> None
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(aio.run_blocking, receive)
-            await trio.testing.wait_all_tasks_blocked()
+            await testing.wait_all_tasks_blocked()
             umbel.bsend(right, b"x")
             with pytest.raises(umbel.DeadlineError):
                 umbel.receive(right, 1, 0)  # the hub looks, and wakes who receives
