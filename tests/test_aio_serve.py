@@ -510,3 +510,20 @@ def test_without_descriptors_it_backs_off_and_goes_on_when_there_are_some(
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert caplog.text.count("accepting failed") == 1
+
+
+@pytest.mark.parametrize("verb", [aio.close, aio.ipc_close])
+def test_a_close_that_is_canceled_before_it_began_closes_all_the_same(
+    verb: Callable[[aio.AsyncStreamHandle], Awaitable[object]],
+) -> None:
+    async def main() -> None:
+        left, right = aio.ipc_pair()
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await verb(left)
+        assert scope.cancelled_caught
+        assert left not in open_handles
+        assert await right.receive(1, soon()) == b""
+        right.abort()
+
+    trio.run(main)

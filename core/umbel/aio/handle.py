@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import TypeVar
 
 import umbel.handle as blocking
 from umbel.aio.hosts import run_blocking
 from umbel.deadline import FOREVER, within
-from umbel.handle import CLOSE_GRACE, AnyHandle, open_handles
+from umbel.handle import CLOSE_GRACE, AnyHandle, hclose, open_handles
 from umbel.report import CloseReport
 
 A = TypeVar("A", bound="AsyncHandle")
@@ -42,4 +44,17 @@ async def close(
     handle: int, deadline: int = FOREVER, *, drain_limit: int | None = None
 ) -> CloseReport:
     """Close in good order, as `umbel.close`; closed also when canceled."""
-    return await run_blocking(blocking.close, handle, deadline, drain_limit=drain_limit)
+    call = partial(blocking.close, handle, deadline, drain_limit=drain_limit)
+    return await run_close(call, handle)
+
+
+async def run_close(call: Callable[[], CloseReport], handle: int) -> CloseReport:
+    """Run what closes *handle*; close it hard if the task was canceled before."""
+    try:
+        return await run_blocking(call)
+    except Exception:
+        raise  # *call* has begun, or there is no loop to begin in
+    except BaseException:
+        if handle in open_handles:
+            hclose(handle)
+        raise

@@ -5,10 +5,12 @@ Those that never wait (`ipc_listen`, `ipc_pair`, `ipc_fromfd`, …) are plain fu
 
 from __future__ import annotations
 
+from functools import partial
 from typing import cast
 
 import umbel.ipc as blocking
 import umbel.tcp as blocking_tcp
+from umbel.aio.handle import run_close
 from umbel.aio.hosts import run_blocking
 from umbel.aio.listener import (
     AnyListener,
@@ -69,7 +71,8 @@ async def ipc_close(
     handle: AnyStream | AnyListener, deadline: int = FOREVER
 ) -> CloseReport:
     """Close in good order, as `umbel.ipc_close`; closed also when canceled."""
-    return await run_blocking(blocking.ipc_close, _either(handle), deadline)
+    call = partial(blocking.ipc_close, _either(handle), deadline)
+    return await run_close(call, handle)
 
 
 async def ipc_sendfd(handle: AnyStream, fd: int, deadline: int = FOREVER) -> None:
@@ -169,7 +172,8 @@ async def tcp_close(
     handle: AnyStream | AnyListener, deadline: int = FOREVER
 ) -> CloseReport:
     """Close in good order, as `umbel.tcp_close`; closed also when canceled."""
-    return await run_blocking(blocking_tcp.tcp_close, _either(handle), deadline)
+    call = partial(blocking_tcp.tcp_close, _either(handle), deadline)
+    return await run_close(call, handle)
 
 
 # The blocking verbs' types keep others from calling them with an async handle.
