@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.harness import peers_of, run_case
-from benchmarks.model import Case, Result
+from benchmarks.model import SUBJECT, Case, Result
 from benchmarks.peers import PEERS, what_is_missing
 from benchmarks.plot import svg
 from benchmarks.report import machine, table, to_json
@@ -28,7 +28,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "workloads", nargs="*", metavar="WORKLOAD", help=", ".join(WORKLOADS)
     )
-    parser.add_argument("--peers", help="only these, with commas between; and umbel's")
+    parser.add_argument("--peers", help=f"only these, as A,B,C, and {SUBJECT}")
     parser.add_argument("--rounds", type=int, default=0, help=f"{ROUNDS} if not given")
     parser.add_argument("--only", default="", help="cases with this text in their name")
     parser.add_argument("--quick", action="store_true", help="one short round")

@@ -34,9 +34,7 @@ def cores() -> tuple[int, int]:
 def peers_of(case: Case, wanted: Sequence[str] | None) -> list[Peer]:
     """Choose the peers that can do *case* here; the subject is always among them."""
     names = [
-        name
-        for name in case.peers
-        if not wanted or name in wanted or name.startswith(SUBJECT)
+        name for name in case.peers if not wanted or name in wanted or name == SUBJECT
     ]
     found = [PEERS[name] for name in names if name in PEERS]
     return [

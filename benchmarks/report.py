@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import statistics
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -28,9 +29,9 @@ def table(result: Result) -> str:
         rate = f"{result.rate(name):,.0f}" if case.rate_unit else ""
         line = f"  {name:18} {result.cost(name):9,.2f} {rate:>10}"
         if name != SUBJECT and SUBJECT in result.samples:
-            ratios = sorted(result.ratios(name))
-            middle = ratios[len(ratios) // 2]
-            line += f"  {middle:6.2f}  ({ratios[0]:.2f} - {ratios[-1]:.2f})"
+            ratios = result.ratios(name)
+            middle = statistics.median(ratios)
+            line += f"  {middle:6.2f}  ({min(ratios):.2f} - {max(ratios):.2f})"
         lines.append(line)
     return "\n".join(lines)
 

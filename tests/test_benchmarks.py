@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import xml.dom.minidom
@@ -88,6 +89,18 @@ def test_the_load_generator_works_without_a_compiler(
     assert case.measure(smallest(case), PEERS["epoll"]).cost > 0
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("strace") is None, reason="there is no strace")
+def test_system_calls_of_an_echo_are_counted() -> None:
+    case = replace(next(iter(WORKLOADS["calls"]())), seconds=0.2)
+    try:
+        sample = case.measure(case, PEERS["blocking"])
+    except harness.FailedRunError as error:
+        pytest.skip(f"strace is not allowed here: {error}")
+
+    assert 1.9 < sample.cost < 2.5
+
+
 def test_each_role_of_a_peer_is_asked_for_by_a_workload() -> None:
     asked = {(peer.name, case.job.role) for case, peer in roles()}
 
@@ -100,6 +113,12 @@ def test_a_case_has_the_subject_among_its_peers() -> None:
     for make in WORKLOADS.values():
         for case in make():
             assert case.peers[0] == SUBJECT, case.name
+
+
+def test_only_the_peers_that_are_asked_for_run_and_the_subject() -> None:
+    case = next(iter(WORKLOADS["echo"]()))
+
+    assert [peer.name for peer in peers_of(case, ["epoll"])] == [SUBJECT, "epoll"]
 
 
 def counting(costs: dict[str, float], order: list[str]) -> Case:

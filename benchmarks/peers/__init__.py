@@ -94,11 +94,9 @@ def _message_peer(
     )
 
 
-_OURS = (
-    _peer(
-        *("umbel", "of_umbel", "coroutines"),
-        SERVER | PARKED | IDLE | INSIDE | TASKS | SWITCH,
-    ),
+_LOOPS: Final = SERVER | PARKED | INSIDE | TASKS
+_OURS: Final = (
+    _peer("umbel", "of_umbel", "coroutines", _LOOPS | IDLE | SWITCH),
     _peer("umbel-mem", "of_umbel", "mem", INSIDE),
     _peer("umbel-tcp", "of_umbel", "tcp", INSIDE),
     _peer("umbel-threads", "of_umbel", "threads", SERVER, most_connections=512),
@@ -108,8 +106,7 @@ _OURS = (
     _peer("umbel-aio-trio", "of_aio", "trio", SERVER | PARKED, AIO, "trio"),
     _peer("umbel-in-asyncio", "of_aio", "guest", SERVER | PARKED, AIO),
 )
-_LOOPS = SERVER | PARKED | INSIDE | TASKS
-_OTHERS = (
+_OTHERS: Final = (
     _peer("c", "of_c", "", ECHO),
     _peer("epoll", "of_sockets", "epoll", ECHO | ANSWER | IDLE),
     _peer("blocking", "of_sockets", "blocking", SERVER | INSIDE, most_connections=512),
@@ -126,13 +123,19 @@ _OTHERS = (
     _peer("bare-imports", "", "", frozenset({"import"})),
     _message_peer("mp-connection", "mp", _before_mp, most_connections=64),
     _message_peer(
-        *("pyzmq", "zmq", _before_zmtp, "zmq"),
+        "pyzmq",
+        "zmq",
+        _before_zmtp,
+        "zmq",
         preamble=ZMTP_GREETING + ZMTP_READY,
         reply=len(ZMTP_GREETING) + ZMTP_READY_REPLY,
     ),
     # nng takes no more than some hundred connections at a time from its backlog.
     _message_peer(
-        *("pynng", "nng", _before_sp, "pynng"),
+        "pynng",
+        "nng",
+        _before_sp,
+        "pynng",
         most_connections=512,
         preamble=SP_GREETING,
         reply=len(SP_GREETING),

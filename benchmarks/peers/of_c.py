@@ -7,5 +7,5 @@ import os
 from benchmarks.model import Job
 
 
-def run(variant: str, job: Job) -> None:
-    os.execv(variant or os.environ["UMBEL_ECHO_SERVER"], ["echo_server", job.address])
+def run(_variant: str, job: Job) -> None:
+    os.execv(os.environ["UMBEL_ECHO_SERVER"], ["echo_server", job.address])

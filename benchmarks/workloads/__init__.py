@@ -7,6 +7,7 @@ from typing import Final
 
 from benchmarks.model import Case
 from benchmarks.workloads.bulk import bulk
+from benchmarks.workloads.calls import calls
 from benchmarks.workloads.connection import connection
 from benchmarks.workloads.echo import echo, growth, round_trip
 from benchmarks.workloads.memory import memory
@@ -22,5 +23,6 @@ WORKLOADS: Final[dict[str, Callable[[], Iterable[Case]]]] = {
     "pair": pair,
     "memory": memory,
     "start": start,
+    "calls": calls,
     "growth": growth,
 }

@@ -22,7 +22,5 @@ def measure(case: Case, peer: Peer) -> Sample:
 def connection() -> Iterator[Case]:
     for kind in ("unix", "tcp"):
         label = "connect, a byte, orderly close" + ", tcp" * (kind == "tcp")
-        yield Case(
-            *("connection", label, Job("answer", kind), PEERS, measure),
-            is_together=True,
-        )
+        job = Job("answer", kind)
+        yield Case("connection", label, job, PEERS, measure, is_together=True)
