@@ -268,6 +268,8 @@ def test_a_forgotten_file_warns_and_is_closed_hard(ends: Ends, mode: str) -> Non
     left, right = ends
     # The peer stays: an orderly close would wait for it.
     file = as_file(left, mode)  # type: ignore[call-overload]  # each in its turn
+    if mode != "rb":
+        file.write(b"never flushed")
     began = umbel.now()
 
     with pytest.warns(ResourceWarning, match="never closed"):

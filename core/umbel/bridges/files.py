@@ -113,7 +113,7 @@ class StreamFile(io.RawIOBase):
         self._handle = recast(hown(handle), StreamHandle)
         self._seconds = seconds
         self._is_buffered = is_buffered
-        self._was_late = False
+        self._was_late = self._is_forgotten = False
 
     def readinto(self, buffer: Buffer, /) -> int:
         """Receive what there is, 0 bytes at the end of the stream."""
@@ -136,7 +136,8 @@ class StreamFile(io.RawIOBase):
         """Send all of *data*."""
         self._require_open()
         view = memoryview(data)
-        bsend(self._handle, view, within(self._seconds))
+        if not self._is_forgotten:
+            bsend(self._handle, view, within(self._seconds))
         return view.nbytes
 
     def close(self) -> None:
@@ -174,10 +175,13 @@ class StreamFile(io.RawIOBase):
             raise ValueError(message)
 
     def _dealloc_warn(self, source: object) -> None:
-        # Called by a buffer that was forgotten while it was open, before its close.
-        if not self.closed:
+        # Called by a buffer that was forgotten while it was open. It flushes and closes
+        # us next, where an error could not be raised to anybody.
+        if not self.closed and not self._is_forgotten:
+            self._is_forgotten = True
             _warn(source)
-            self.abort()
+            if self._handle in open_handles:
+                hclose(self._handle)
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None) in open_handles:
