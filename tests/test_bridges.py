@@ -7,6 +7,7 @@ import contextlib
 import errno
 import io
 import pickle
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Coroutine, Iterator
@@ -14,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from importlib.util import find_spec
 from multiprocessing.connection import Connection
+from pathlib import Path
+from shutil import which
 from typing import TYPE_CHECKING
 
 import pytest
@@ -375,6 +378,54 @@ def test_an_asyncio_server_and_client_over_any_address(run: Run) -> None:
             await open_connection("mem://asyncio", soon())
 
     run(main)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a file with a key and a certificate for "umbel", signed by itself."""
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    command = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
+    )
+    rest = "-days 2 -subj /CN=umbel -addext subjectAltName=DNS:umbel"
+    if not which("openssl"):
+        pytest.skip("openssl is not installed")
+    key = path.with_name("key.pem")
+    subprocess.run(
+        [*command.split(), *rest.split(), "-keyout", str(key), "-out", str(path)],
+        check=True,
+        capture_output=True,
+    )
+    path.write_text(key.read_text() + path.read_text())
+    return path
+
+
+def test_asyncio_puts_tls_on_any_stream(any_ends: Ends, certificate: Path) -> None:
+    left, right = any_ends
+    ours = ssl.create_default_context(cafile=certificate)
+    theirs = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    theirs.load_cert_chain(certificate)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        reader, writer = streams_over(left)
+        protocol = Recorder()
+        plain = as_asyncio_transport(right, protocol)
+        starting = loop.start_tls(plain, protocol, theirs, server_side=True)
+        securing = asyncio.create_task(starting)
+        await asyncio.wait_for(writer.start_tls(ours, server_hostname="umbel"), 10)
+        secured = await securing
+        assert secured is not None
+        assert writer.get_extra_info("cipher")
+        secured.write(MUCH)
+        assert await reader.readexactly(len(MUCH)) == MUCH
+        writer.write(b"secret")
+        await protocol.wait()
+        assert protocol.events[-1] == b"secret"
+        writer.close()
+        await protocol.wait_lost()
+
+    asyncio.run(main())
 
 
 class Recorder(asyncio.Protocol):

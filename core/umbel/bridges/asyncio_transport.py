@@ -158,6 +158,12 @@ class StreamTransport(asyncio.Transport):
         state = "lost" if self._is_lost else "closing" if self._is_closing else "open"
         return f"<StreamTransport {self.connection.address} {state}>"
 
+    #: By these two, asyncio's `start_tls` knows a transport that it can put TLS on.
+    _start_tls_compatible = True
+
+    def _force_close(self, error: Exception | None) -> None:
+        self._lose(error)
+
     # Receiving.
 
     def is_reading(self) -> bool:
