@@ -175,6 +175,12 @@ class Connection(Resource):
         if self.inbound_error is not None:
             raise self.inbound_error
 
+    def send_as(self, me: Coroutine) -> None:
+        """Be its sender under another name; EBADF if it was closed meanwhile."""
+        self.sender = me
+        if self.outbound_error is not None:
+            raise self.outbound_error
+
     def refuse_receive(self) -> bytes:
         """Give b"" for ever at the end of the stream; raise what else is the matter."""
         if self.inbound_error is EndOfStreamError:
@@ -333,6 +339,11 @@ class InboundUse:
             self.connection.leave(self.me)
         else:
             self.connection.receiver = None
+
+    def go_on_as(self, me: Coroutine) -> None:
+        """Be the receiver under another name; EBADF if it was closed meanwhile."""
+        self.me = self.connection.receiver = me
+        self.connection.require_inbound()
 
     def require(self, count: int) -> None:
         """Take note of *count* received bytes; none is the end of the stream."""

@@ -25,14 +25,14 @@ class Readiness:
     `forget` comes before closing it.
     """
 
-    __slots__ = ("_elsewhere", "_home", "fd", "is_drained")
+    __slots__ = ("_elsewhere", "fd", "home", "is_drained")
 
     def __init__(self, fd: int) -> None:
         self.fd: int = fd
         #: Nothing can be there before the next edge. The user's, for the user's use;
         #: false again after each wait for something to receive.
         self.is_drained: bool = False
-        self._home: Watch | None = None
+        self.home: Watch | None = None
         #: Hubs of further threads that have used it; None as long as there are none.
         self._elsewhere: list[Watch] | None = None
 
@@ -48,7 +48,7 @@ class Readiness:
         """
         if hub is None:
             hub = current_hub()
-        watch = self._home
+        watch = self.home
         if watch is None or watch.hub is not hub:
             watch = self.watch_in(hub)
         watch.wait_in(deadline)
@@ -61,7 +61,7 @@ class Readiness:
             DeadlineError: ETIMEDOUT. Also BusyError, Canceled, BadHandleError.
         """
         hub = current_hub()
-        watch = self._home
+        watch = self.home
         if watch is None or watch.hub is not hub:
             watch = self.watch_in(hub)
         watch.wait_out(deadline)
@@ -69,9 +69,9 @@ class Readiness:
     def forget(self) -> None:
         """Stop watching. From any thread; again: no effect."""
         self.fd = -1
-        watches = [self._home] if self._home is not None else []
+        watches = [self.home] if self.home is not None else []
         watches += self._elsewhere or []
-        self._home = self._elsewhere = None
+        self.home = self._elsewhere = None
         for watch in watches:
             watch.hub.forget(watch)
 
@@ -79,14 +79,14 @@ class Readiness:
         """Give its watch in *hub*, made on first use; for core, not for transports."""
         if self.fd < 0:
             raise BadHandleError
-        if self._home is not None and self._home.hub is hub:
-            return self._home
+        if self.home is not None and self.home.hub is hub:
+            return self.home
         for watch in self._elsewhere or []:
             if watch.hub is hub:
                 return watch
         found = hub.watch(self.fd)
-        if self._home is None or self._home.hub.is_abandoned:
-            self._home = found
+        if self.home is None or self.home.hub.is_abandoned:
+            self.home = found
         else:
             self._elsewhere = [*(self._elsewhere or []), found]
         return found

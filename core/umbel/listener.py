@@ -128,13 +128,20 @@ class AcceptUse:
         self.me = me
         self.listening = listening
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> AcceptUse:
         listening = self.listening
         if listening.accepter is not None:
             raise BusyError
         listening.accepter = self.me
         if listening.is_closed:
             self._leave()
+            raise BadHandleError
+        return self
+
+    def go_on_as(self, me: Coroutine) -> None:
+        """Be the accepter under another name; EBADF if it was closed meanwhile."""
+        self.me = self.listening.accepter = me
+        if self.listening.is_closed:
             raise BadHandleError
 
     def __exit__(self, *_: object) -> None:

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Generator
+from typing import Final, Protocol
 
 from umbel._kernel.hub import Coroutine, Hub
 from umbel._kernel.switch import current_context
@@ -25,6 +25,19 @@ from umbel._kernel.timers import Timer, Timers
 NEVER: Final = 1 << 62
 
 
+class Sleep(Protocol):
+    """What a task of the host awaits until it is woken: a future, or much like one."""
+
+    def __await__(self) -> Generator[object, object, None]:
+        """Sleep."""
+
+    def done(self) -> bool:
+        """Tell whether it was woken, or canceled."""
+
+    def set_result(self, result: None, /) -> None:
+        """Let the task go on."""
+
+
 class Guest(Coroutine):
     """What a task of the host waits as."""
 
@@ -32,8 +45,8 @@ class Guest(Coroutine):
 
     #: Made ready while its task did not sleep: the task must not begin to.
     is_due: bool
-    #: By what its task is woken; the host's own. None while it does not sleep.
-    sleep: object
+    #: What its task awaits; None while it does not sleep.
+    sleep: Sleep | None
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
@@ -98,9 +111,13 @@ class _Queue(deque[Coroutine]):
     def append(self, coroutine: Coroutine) -> None:
         """Queue it; wake the task, if it is a guest; see to it that a turn comes."""
         if isinstance(coroutine, Guest):
-            self._host.wake(coroutine)
+            sleep = coroutine.sleep
+            if sleep is None:
+                coroutine.is_due = True
+            elif not sleep.done():  # done: its task was canceled
+                sleep.set_result(None)
             return
-        super().append(coroutine)
+        deque.append(self, coroutine)
         if not self._hub.is_turning and coroutine is not self._main:
             self._host.poke()
 
@@ -209,7 +226,3 @@ class Host:
     @abstractmethod
     def call_turn_at(self, when: int) -> None:
         """Call `turn` at *when*; replaces an earlier order."""
-
-    @abstractmethod
-    def wake(self, guest: Guest) -> None:
-        """Let *guest*'s task go on; if it does not sleep, note that it `is_due`."""

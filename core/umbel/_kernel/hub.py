@@ -142,6 +142,7 @@ class Watch:
 
     __slots__ = (
         "fd",
+        "guest",
         "has_ended",
         "hub",
         "is_lent",
@@ -161,15 +162,25 @@ class Watch:
         self.has_ended = False
         #: Made by fdin or fdout, for the time of their waiting only.
         self.is_lent = False
+        #: For `umbel.aio`: who receives in a task's name, made once.
+        self.guest: Coroutine | None = None
+
+    def require_no_reader(self) -> None:
+        """EBUSY if somebody waits; one that was interrupted has yet to leave."""
+        if self.reader is not None and self.reader.is_parked:
+            raise BusyError
+
+    def require_no_writer(self) -> None:
+        """As `require_no_reader`."""
+        if self.writer is not None and self.writer.is_parked:
+            raise BusyError
 
     def wait_in(self, deadline: int) -> None:
         """Return once there may be something to receive. Own thread only."""
         if self.readable or self.has_ended:
             self.readable = False
             return
-        # One that was interrupted and has yet to leave is no obstacle.
-        if self.reader is not None and self.reader.is_parked:
-            raise BusyError
+        self.require_no_reader()
         hub = self.hub
         self.reader = me = hub.current
         if hub.needs_arming:
@@ -189,8 +200,7 @@ class Watch:
         if self.writable:
             self.writable = False
             return
-        if self.writer is not None and self.writer.is_parked:
-            raise BusyError
+        self.require_no_writer()
         hub = self.hub
         self.writer = me = hub.current
         if hub.needs_arming:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from asyncio import _get_running_loop
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, TypeVar, cast
 
-from umbel._kernel.hosting import Guest
+from umbel._kernel.hosting import Sleep
 from umbel._kernel.hub import Hub
 from umbel.aio.host import AioHost
 
 T = TypeVar("T")
 
-Sleep = asyncio.Future[None]
+
+_Future: Final = asyncio.Future[None]
 
 
 class AsyncioHost(AioHost):
@@ -24,58 +27,55 @@ class AsyncioHost(AioHost):
     def __init__(self, hub: Hub) -> None:
         descriptor = hub.fileno()
         super().__init__(hub)
-        self._loop: Final = asyncio.get_running_loop()
-        self._make_future: Final = self._loop.create_future
+        self.loop: Final = asyncio.get_running_loop()
+        self._hook: object = None
+        #: Faster than the loop's own way, which does the same.
+        self.make_sleep = cast("Callable[[], Sleep]", partial(_Future, loop=self.loop))
         self._alarm: asyncio.TimerHandle | None = None
-        self._loop.add_reader(descriptor, self.turn)
+        self.loop.add_reader(descriptor, self.turn)
 
     def is_running(self) -> bool:
         """As `Host.is_running`."""
-        return _get_running_loop() is self._loop and self.hub.host is self
+        # The hooks are the loop's while it runs, and cheap to look at: to ask asyncio
+        # costs a system call, before Python 3.12.
+        hook = sys.get_asyncgen_hooks()[0]
+        if hook is self._hook and hook is not None:
+            return self.hub.host is self
+        if _get_running_loop() is self.loop and self.hub.host is self:
+            self._hook = hook
+            return True
+        return False
 
     def is_over(self) -> bool:
         """As `Host.is_over`."""
-        return self._loop.is_closed()
+        return self.loop.is_closed()
 
     def leave(self) -> None:
         """As `Host.leave`."""
-        if self.hub.host is self and not self._loop.is_closed():
-            self._loop.remove_reader(self.hub.fileno())
+        if self.hub.host is self and not self.loop.is_closed():
+            self.loop.remove_reader(self.hub.fileno())
         super().leave()
 
     def call_turn_soon(self) -> None:
         """As `Host.call_turn_soon`."""
-        if self._loop.is_closed():
+        if self.loop.is_closed():
             self.leave()
         else:
-            self._loop.call_soon(self.turn)
+            self.loop.call_soon(self.turn)
 
     def call_turn_at(self, when: int) -> None:
         """As `Host.call_turn_at`."""
         if self._alarm is not None:
             self._alarm.cancel()
-        if self._loop.is_closed():
+        if self.loop.is_closed():
             self.leave()
         else:
             late = (when - self.hub.clock()) / 1000
-            self._alarm = self._loop.call_later(max(0, late), self.turn)
+            self._alarm = self.loop.call_later(max(0, late), self.turn)
 
-    def suspend(self, guest: Guest) -> Sleep:
-        """As `AioHost.suspend`."""
-        guest.sleep = sleep = self._make_future()
-        return sleep
-
-    def wake(self, guest: Guest) -> None:
-        """As `Host.wake`."""
-        sleep = cast("Sleep | None", guest.sleep)
-        if sleep is None:
-            guest.is_due = True
-        elif not sleep.done():  # done: its task was canceled
-            sleep.set_result(None)
-
-    async def suspend_shielded(self, guest: Guest) -> None:
-        """As `AioHost.suspend_shielded`."""
-        sleep = self.suspend(guest)
+    async def shield(self, sleep: Sleep) -> None:
+        """As `AioHost.shield`."""
+        assert isinstance(sleep, asyncio.Future)
         while not sleep.done():
             try:
                 await asyncio.shield(sleep)
@@ -104,4 +104,4 @@ class AsyncioHost(AioHost):
             else:
                 tell(value, None)
 
-        return self._loop.create_task(wait()).cancel
+        return self.loop.create_task(wait()).cancel

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
-from umbel._kernel.hosting import Errand, Guest, Host
-from umbel._kernel.hub import BUDGET
-from umbel.errors import BusyError, Canceled, DeadlineError
+from umbel._kernel.hosting import Errand, Guest, Host, Sleep
+from umbel._kernel.hub import BUDGET, Coroutine
+from umbel._kernel.timers import Timer
+from umbel.errors import Canceled, DeadlineError
 
 if TYPE_CHECKING:
     from umbel.fd import Readiness
@@ -16,20 +17,16 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-#: Stands for a deadline that has passed: 0 tries once, too.
-LATE: Final = 0
-
 
 class AioHost(Host):
     """A loop whose tasks await umbel's verbs."""
 
-    @abstractmethod
-    def suspend(self, guest: Guest) -> Awaitable[object]:
-        """Let the calling task sleep until *guest* is woken, or the task canceled."""
+    make_sleep: Callable[[], Sleep]
+    """Make what the calling task can await until its guest is woken."""
 
     @abstractmethod
-    async def suspend_shielded(self, guest: Guest) -> None:
-        """Let it sleep until *guest* is woken, whatever happens to the task."""
+    async def shield(self, sleep: Sleep) -> None:
+        """Await *sleep*, whatever happens to the task."""
 
     @abstractmethod
     async def pass_on(self) -> None:
@@ -68,32 +65,52 @@ class AioHost(Host):
             DeadlineError: ETIMEDOUT, *deadline* came first.
             OSError: EBADF, or whatever else the guest was interrupted with.
         """
-        timers = self.hub.timers
-        timer = timers.add(deadline, guest) if deadline >= 0 else None
-        guest.outcome = None
+        guest.sleep = sleep = self.make_sleep()
         guest.is_parked = True
+        timer = None
         try:
-            await self.suspend(guest)
+            if deadline >= 0:
+                timer = self.arm(guest, deadline)
+            await sleep
         finally:
             guest.is_parked = False
             guest.sleep = None
             if timer is not None:
-                timers.cancel(timer)
+                self.hub.timers.cancel(timer)
         guest.raise_outcome()
 
-    async def wait_in(self, guest: Guest, readiness: Readiness, deadline: int) -> None:
-        """Return once there may be something to receive."""
+    def arm(self, guest: Guest, deadline: int) -> Timer[Coroutine] | None:
+        """Have *guest*, which is parked, unparked at *deadline*.
+
+        Raises:
+            DeadlineError: ETIMEDOUT, it has come, and nothing else with it.
+        """
+        hub = self.hub
+        if deadline > hub.clock():
+            return hub.timers.add(deadline, guest)
+        hub.collect(0)
+        if guest.is_parked:
+            raise DeadlineError
+        return None
+
+    async def wait_in(
+        self, readiness: Readiness, deadline: int, claim: Callable[[Guest], None]
+    ) -> None:
+        """Return once there may be something to receive.
+
+        Args:
+            readiness: of what is waited for.
+            deadline: see `umbel.deadline`.
+            claim: makes the guest known to who may interrupt it, and raises if another
+                thread has closed meanwhile what is waited for.
+        """
         watch = readiness.watch_in(self.hub)
-        if self._is_late(deadline):
-            self.hub.collect(0)
-            deadline = LATE
         if watch.readable or watch.has_ended:
             watch.readable = readiness.is_drained = False
             return
-        if deadline == LATE:
-            raise DeadlineError
-        if watch.reader is not None and watch.reader.is_parked:
-            raise BusyError
+        watch.require_no_reader()
+        guest = Guest(self.hub)
+        claim(guest)
         watch.reader = guest
         try:
             await self.park(guest, deadline)
@@ -106,19 +123,17 @@ class AioHost(Host):
                 watch.reader = None
         readiness.is_drained = False
 
-    async def wait_out(self, guest: Guest, readiness: Readiness, deadline: int) -> None:
-        """Return once there may be room to send."""
+    async def wait_out(
+        self, readiness: Readiness, deadline: int, claim: Callable[[Guest], None]
+    ) -> None:
+        """Return once there may be room to send; as `wait_in`."""
         watch = readiness.watch_in(self.hub)
-        if self._is_late(deadline):
-            self.hub.collect(0)
-            deadline = LATE
         if watch.writable:
             watch.writable = False
             return
-        if deadline == LATE:
-            raise DeadlineError
-        if watch.writer is not None and watch.writer.is_parked:
-            raise BusyError
+        watch.require_no_writer()
+        guest = Guest(self.hub)
+        claim(guest)
         watch.writer = guest
         try:
             await self.park(guest, deadline)
@@ -128,9 +143,6 @@ class AioHost(Host):
         finally:
             if watch.writer is guest:
                 watch.writer = None
-
-    def _is_late(self, deadline: int) -> bool:
-        return deadline >= 0 and deadline <= self.hub.clock()
 
     # Blocking code in a task.
 
@@ -168,10 +180,12 @@ class AioHost(Host):
     async def _sleep(self, errand: Errand, *, is_shielded: bool) -> None:
         if errand.is_due:
             await self.pass_on()
-        elif is_shielded:
-            await self.suspend_shielded(errand)
+            return
+        errand.sleep = sleep = self.make_sleep()
+        if is_shielded:
+            await self.shield(sleep)
         else:
-            await self.suspend(errand)
+            await sleep
 
 
 def _tell(canceled: BaseException, error: BaseException | None) -> None:

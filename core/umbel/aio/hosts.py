@@ -61,6 +61,15 @@ def _attach() -> AioHost:
     return host
 
 
+async def begin() -> AioHost:
+    """Begin a verb that may wait: be fair, and be canceled where each call must be."""
+    host = enter()
+    host.hub.budget -= 1
+    if host.hub.budget < 0 or host.checks_each_call:
+        await host.pause()
+    return host
+
+
 async def run_blocking(
     function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
 ) -> R:
@@ -88,10 +97,7 @@ async def run_blocking(
     Source:
         own; greenback's idea, with umbel's scheduler for its portal.
     """
-    host = enter()
-    host.hub.budget -= 1
-    if host.hub.budget < 0 or host.checks_each_call:
-        await host.pause()
+    host = await begin()
     return await host.run(partial(function, *args, **kwargs))
 
 

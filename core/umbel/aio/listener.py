@@ -8,11 +8,9 @@ from typing import TypeAlias, cast, final, overload
 
 import umbel.listener as blocking
 from umbel import verbs
-from umbel._kernel.hosting import Guest
 from umbel.address import Address
 from umbel.aio.handle import AsyncHandle
-from umbel.aio.host import AioHost
-from umbel.aio.hosts import enter, run_blocking
+from umbel.aio.hosts import begin, run_blocking
 from umbel.aio.stream import AsyncStreamHandle
 from umbel.connection import Connection
 from umbel.deadline import FOREVER
@@ -21,7 +19,7 @@ from umbel.handle import lookup, recast, register
 from umbel.listener import AcceptUse, ListenerHandle, Listening
 from umbel.plugins import is_wrapped
 from umbel.stream import StreamHandle
-from umbel.transport import ListenerAttempts, Stream
+from umbel.transport import Stream
 from umbel.verbs import BACKLOG
 
 
@@ -53,32 +51,16 @@ AnyListener: TypeAlias = ListenerHandle | AsyncListenerHandle
 
 async def accept(handle: AnyListener, deadline: int = FOREVER) -> AsyncStreamHandle:
     """Accept the next stream, as `umbel.accept`. A canceled one loses no stream."""
-    host = enter()
-    hub = host.hub
-    hub.budget -= 1
-    if hub.budget < 0 or host.checks_each_call:
-        await host.pause()
+    host = await begin()
     listening = lookup(handle, Listening)
     attempts = listening.attempts
     if attempts is None or is_wrapped("umbel_accept"):
         call = partial(blocking.accept, cast("ListenerHandle", handle), deadline)
         return recast(await host.run(call), AsyncStreamHandle)
-    me = Guest(hub)
-    with AcceptUse(me, listening):
-        stream = attempts.accept()
-        if stream is None:
-            stream = await _accept_later(host, me, attempts, deadline)
+    with AcceptUse(host.hub.main, listening) as use:
+        while (stream := attempts.accept()) is None:
+            await host.wait_in(attempts.readiness, deadline, use.go_on_as)
         return _open(stream, listening)
-
-
-async def _accept_later(
-    host: AioHost, me: Guest, attempts: ListenerAttempts, deadline: int
-) -> Stream:
-    while True:
-        await host.wait_in(me, attempts.readiness, deadline)
-        stream = attempts.accept()
-        if stream is not None:
-            return stream
 
 
 def _open(stream: Stream, listening: Listening) -> AsyncStreamHandle:

@@ -176,7 +176,7 @@ class _Server:
         me = Guest(self._host.hub)
         # As the one who accepts: so a close of the listener wakes us.
         with AcceptUse(me, self._listening), self._room.waiting(me):
-            await self._park(me, deadline)
+            await self._host.park(me, deadline)
 
     async def _attend(self, stream: AsyncStreamHandle) -> None:
         try:
@@ -224,19 +224,4 @@ class _Server:
         me = Guest(self._host.hub)
         while self._room.count:
             with self._room.waiting(me):
-                await self._park(me, until)
-
-    async def _park(self, me: Guest, deadline: int) -> None:
-        """Let the task sleep until *me* is unparked or interrupted; see `Hub.park`."""
-        hub = self._host.hub
-        timer = hub.timers.add(deadline, me) if deadline >= 0 else None
-        me.outcome = None
-        me.is_parked = True
-        try:
-            await self._host.suspend(me)
-        finally:
-            me.is_parked = False
-            me.sleep = None
-            if timer is not None:
-                hub.timers.cancel(timer)
-        me.raise_outcome()
+                await self._host.park(me, until)

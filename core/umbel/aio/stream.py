@@ -9,30 +9,36 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias, cast, final, overload
+from typing import TYPE_CHECKING, Final, TypeAlias, cast, final, overload
 
 import umbel.stream as blocking
 from umbel._kernel.hosting import Guest
+from umbel._kernel.hub import current_hub, local
 from umbel.address import Address
 from umbel.aio.handle import AsyncHandle
 from umbel.aio.host import AioHost
-from umbel.aio.hosts import enter, run_blocking
+from umbel.aio.hosts import begin, enter, run_blocking
 from umbel.connection import (
     PIECE,
+    Connection,
     InboundUse,
-    OutboundUse,
+    explain,
     find_connection,
 )
 from umbel.deadline import FOREVER
 from umbel.errors import BadHandleError, BusyError
+from umbel.handle import open_handles, refusal
 from umbel.iolist import Skip, check_count, outbound_view
 from umbel.stream import DEFAULT_SIZE, StreamHandle, descriptor_of, refuse_size
-from umbel.transport import StreamAttempts
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from umbel.iolist import Inbound, WritableBuffer
+
+
+#: What asyncio and trio raise in a task that awaits something of another loop's.
+FOREIGN: Final = (RuntimeError, TypeError)
 
 
 @final
@@ -75,34 +81,71 @@ class AsyncStreamHandle(AsyncHandle):
 AnyStream: TypeAlias = StreamHandle | AsyncStreamHandle
 
 
-async def receive(
+async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
     handle: AnyStream, max_bytes: int = DEFAULT_SIZE, deadline: int = FOREVER
 ) -> bytes:
     """Receive what there is, as `umbel.receive`. A canceled one loses nothing."""
-    host = enter()
-    hub = host.hub
+    try:
+        hub = local.hub
+    except AttributeError:
+        hub = current_hub()
     hub.budget -= 1
-    if hub.budget < 0 or host.checks_each_call:
-        await host.pause()
-    connection = find_connection(handle)
+    host: AioHost | None = hub.host  # type: ignore[assignment]  # nobody else is one
+    if host is None or hub.budget < 0 or host.checks_each_call:
+        host = await begin()
+    connection = open_handles.get(handle)
+    if type(connection) is not Connection:
+        raise refusal(handle, Connection)
     if type(max_bytes) is not int or max_bytes <= 0:
         refuse_size(max_bytes)
-    attempts = connection.attempts
-    if attempts is None:
-        return await host.run(
-            partial(blocking.receive, _same(handle), max_bytes, deadline)
-        )
+    try_receive = connection.try_receive
+    if try_receive is None:
+        call = partial(blocking.receive, _same(handle), max_bytes, deadline)
+        return await enter().run(call)
     if connection.receiver is not None:
         raise BusyError
-    connection.receiver = me = Guest(hub)
+    readiness = connection.readiness
+    watch = readiness.home
+    if watch is None or watch.hub is not hub:
+        watch = readiness.watch_in(hub)
+    me: Guest | None = watch.guest  # type: ignore[assignment]  # set here alone
+    if me is None:
+        me = watch.guest = Guest(hub)
+    connection.receiver = me
     try:
         if connection.inbound_error is not None:
             return connection.refuse_receive()
         data = None
         while data is None:
-            if attempts.readiness.is_drained:
-                await host.wait_in(me, attempts.readiness, deadline)
-            data = attempts.receive(max_bytes)
+            if readiness.is_drained and not (watch.readable or watch.has_ended):
+                # As AioHost.wait_in, whose coroutines would cost a tenth of all.
+                if watch.reader is not None:
+                    watch.require_no_reader()
+                watch.reader = me
+                me.is_parked = True
+                me.sleep = sleep = host.make_sleep()
+                timer = None
+                try:
+                    if deadline >= 0:
+                        timer = host.arm(me, deadline)
+                    await sleep
+                except BaseException as error:
+                    # Canceled just as the edge came: the next one needs it.
+                    watch.readable |= watch.reader is not me
+                    me.is_parked = False
+                    if not isinstance(error, FOREIGN) or host.is_running():
+                        raise
+                    host = enter()  # another loop runs here than last time
+                finally:
+                    me.sleep = None
+                    if watch.reader is me:
+                        watch.reader = None
+                    if timer is not None:
+                        hub.timers.cancel(timer)
+                if me.outcome is not None:
+                    me.raise_outcome()
+            watch.readable = readiness.is_drained = False
+            data = try_receive(max_bytes)
         if data:
             connection.bytes_in += len(data)
         else:
@@ -118,39 +161,58 @@ async def receive(
             connection.receiver = None
 
 
-async def bsend(handle: AnyStream, data: Buffer, deadline: int = FOREVER) -> None:
+async def bsend(  # noqa: C901 - the data path, in few calls
+    handle: AnyStream, data: Buffer, deadline: int = FOREVER
+) -> None:
     """Send all of *data*, as `umbel.bsend`. A canceled one breaks that direction."""
-    host = enter()
-    hub = host.hub
+    try:
+        hub = local.hub
+    except AttributeError:
+        hub = current_hub()
     hub.budget -= 1
-    if hub.budget < 0 or host.checks_each_call:
-        await host.pause()
-    connection = find_connection(handle)
-    attempts = connection.attempts
-    if attempts is None:
-        await host.run(partial(blocking.bsend, _same(handle), data, deadline))
+    host: AioHost | None = hub.host  # type: ignore[assignment]  # nobody else is one
+    if host is None or hub.budget < 0 or host.checks_each_call:
+        host = await begin()
+    connection = open_handles.get(handle)
+    if type(connection) is not Connection:
+        raise refusal(handle, Connection)
+    try_send = connection.try_send
+    if try_send is None:
+        await enter().run(partial(blocking.bsend, _same(handle), data, deadline))
         return
     flat = data if type(data) is bytes else outbound_view(data)
-    me = Guest(hub)
-    with OutboundUse(me, connection):
-        sent = attempts.send(flat)
-        if sent < len(flat):
-            await _send_later(host, me, attempts, memoryview(flat), sent, deadline)
-    connection.bytes_out += len(flat)
-
-
-async def _send_later(
-    host: AioHost,
-    me: Guest,
-    attempts: StreamAttempts,
-    view: memoryview,
-    sent: int,
-    deadline: int,
-) -> None:
+    if connection.sender is not None:
+        raise BusyError
+    connection.sender = hub.main
     try:
+        if connection.outbound_error is not None:
+            raise connection.outbound_error
+        sent = try_send(flat)
+        if sent < len(flat):
+            await _send_rest(host, connection, memoryview(flat), sent, deadline)
+        connection.bytes_out += len(flat)
+    except BaseException as error:
+        if connection.fail_outbound(error):
+            raise explain(error) from error
+        raise
+    finally:
+        if connection.outbound_error is BadHandleError:
+            connection.leave(connection.sender)
+        else:
+            connection.sender = None
+
+
+async def _send_rest(
+    host: AioHost, connection: Connection, view: memoryview, sent: int, deadline: int
+) -> None:
+    try_send = connection.try_send
+    assert try_send is not None
+    try:
+        if not host.is_running():
+            host = enter()
         while sent < len(view):
-            await host.wait_out(me, attempts.readiness, deadline)
-            sent += attempts.send(view[sent:])
+            await host.wait_out(connection.readiness, deadline, connection.send_as)
+            sent += try_send(view[sent:])
     except BaseException as error:
         # The loop's own cancellation carries it too.
         error.bytes_done = sent  # type: ignore[attr-defined]  # of UmbelError
@@ -174,26 +236,24 @@ async def brecv(
     if not isinstance(target, int):
         await run_blocking(blocking.brecv, _same(handle), target, deadline)
         return None
-    host = enter()
+    host = await begin()
     hub = host.hub
-    hub.budget -= 1
-    if hub.budget < 0 or host.checks_each_call:
-        await host.pause()
     connection = find_connection(handle)
     check_count(target, "the count")
-    attempts = connection.attempts
-    if attempts is None:
-        return await host.run(partial(blocking.brecv, _same(handle), target, deadline))
+    try_receive = connection.try_receive
+    if try_receive is None:
+        return await enter().run(
+            partial(blocking.brecv, _same(handle), target, deadline)
+        )
     if not target:
         return b""
-    me = Guest(hub)
-    with InboundUse(me, connection) as inbound:
+    with InboundUse(hub.main, connection) as inbound:
         pieces: list[bytes] = []
         while inbound.done < target:
             size = min(target - inbound.done, PIECE)
-            if attempts.readiness.is_drained:
-                await host.wait_in(me, attempts.readiness, deadline)
-            data = attempts.receive(size)
+            if connection.readiness.is_drained:
+                await host.wait_in(connection.readiness, deadline, inbound.go_on_as)
+            data = try_receive(size)
             if data is None:
                 continue
             inbound.require(len(data))

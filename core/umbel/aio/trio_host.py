@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from contextvars import copy_context
-from typing import Final, TypeVar, cast
+from typing import Final, TypeVar
 
 import trio
 
-from umbel._kernel.hosting import NEVER, Guest
+from umbel._kernel.hosting import NEVER, Sleep
 from umbel._kernel.hub import Hub
 from umbel.aio.host import AioHost
 from umbel.errors import Canceled
@@ -16,11 +16,39 @@ from umbel.errors import Canceled
 T = TypeVar("T")
 
 
+class _Sleep:
+    """The sleep of the task that makes it."""
+
+    __slots__ = ("_task",)
+
+    def __init__(self) -> None:
+        self._task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+
+    def __await__(self) -> Generator[object, object, None]:
+        if self._task is None:  # woken before it could fall asleep
+            yield from trio.lowlevel.checkpoint().__await__()
+        else:
+            yield from trio.lowlevel.wait_task_rescheduled(self._stop).__await__()
+
+    def _stop(self, _: object) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def done(self) -> bool:
+        return self._task is None
+
+    def set_result(self, result: None, /) -> None:
+        task, self._task = self._task, None
+        assert task is not None
+        trio.lowlevel.reschedule(task)
+
+
 class TrioHost(AioHost):
     """The trio loop that runs in this thread."""
 
     checks_each_call = True
     cancellation = trio.Cancelled
+    make_sleep = _Sleep
 
     def __init__(self, hub: Hub) -> None:
         descriptor = hub.fileno()
@@ -84,29 +112,10 @@ class TrioHost(AioHost):
             return float("inf")
         return trio.current_time() + (self.alarm_at - self.hub.clock()) / 1000
 
-    async def suspend(self, guest: Guest) -> None:
-        """As `AioHost.suspend`."""
-        guest.sleep = trio.lowlevel.current_task()
-
-        def abort(_: object) -> trio.lowlevel.Abort:
-            guest.sleep = None
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        await trio.lowlevel.wait_task_rescheduled(abort)
-
-    def wake(self, guest: Guest) -> None:
-        """As `Host.wake`."""
-        task = cast("trio.lowlevel.Task | None", guest.sleep)
-        guest.sleep = None
-        if task is None:
-            guest.is_due = True
-        else:
-            trio.lowlevel.reschedule(task)
-
-    async def suspend_shielded(self, guest: Guest) -> None:
-        """As `AioHost.suspend_shielded`."""
+    async def shield(self, sleep: Sleep) -> None:
+        """As `AioHost.shield`."""
         with trio.CancelScope(shield=True):
-            await self.suspend(guest)
+            await sleep
 
     async def pass_on(self) -> None:
         """As `AioHost.pass_on`."""
