@@ -24,14 +24,12 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from umbel.address import Address
-from umbel.deadline import now
 from umbel.errors import (
     BadHandleError,
     BrokenStreamError,
-    DeadlineError,
     system_error,
 )
-from umbel.fd import Readiness, WaitQueue
+from umbel.fd import Readiness
 from umbel.transport import (
     DescriptorPassing,
     Fileno,
@@ -84,13 +82,16 @@ class SocketStream:
 
     __slots__ = (
         "__weakref__",
+        "_is_local",
         "_pidfd",
         "_readiness",
+        "_recv",
         "_recvmsg",
         "_send",
         "_send_buffer",
         "_size",
         "_socket",
+        "_takes_descriptors",
     )
 
     def __init__(self, sock: socket.socket, send_buffer: int = SEND_BUFFER) -> None:
@@ -99,7 +100,9 @@ class SocketStream:
             sock.settimeout(None)  # or Python itself would wait before each call
         self._readiness = Readiness(sock.fileno())
         self._send = sock.send
+        self._recv = sock.recv
         self._recvmsg = sock.recvmsg
+        self._is_local = self._takes_descriptors = sock.family == socket.AF_UNIX
         self._send_buffer = send_buffer
         self._size = FIRST_SIZE
         self._pidfd = -1
@@ -192,6 +195,27 @@ class SocketStream:
             self._readiness.is_drained = True
         return data
 
+    def _try_receive_plainly(self, max_bytes: int) -> bytes | None:
+        # As try_receive, a fifth faster, where no descriptor can end a read early.
+        size = self._size
+        if size > max_bytes:
+            size = max_bytes
+        try:
+            data = self._recv(size, NOW)
+        except BlockingIOError:
+            self._readiness.is_drained = True
+            return None
+        except OSError as error:
+            raise self._explain(error) from None
+        count = len(data)
+        if count == size:
+            self._size = size * GROWTH
+            if size < max_bytes:
+                data += self._receive_more(max_bytes - size)
+        elif count:
+            self._readiness.is_drained = True
+        return data
+
     def _receive_more(self, max_bytes: int) -> bytes:
         # Only what is sure to be there: to find none might take an error away.
         raw = fcntl.ioctl(self._socket.fileno(), termios.FIONREAD, bytes(INT_SIZE))
@@ -254,6 +278,7 @@ class SocketStream:
             OSError: ENOPROTOOPT, the kernel is older than Linux 6.16.
         """
         self._socket.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)
+        self._takes_descriptors = False
 
     def send_descriptors(
         self, data: memoryview, descriptors: Sequence[int], deadline: int
@@ -314,13 +339,16 @@ class SocketStream:
         return found if isinstance(found, kind) else None
 
     def _attempts(self) -> StreamAttempts:
-        return StreamAttempts(self.try_receive, self.try_send, self._readiness)
+        receive = self.try_receive
+        if not self._takes_descriptors:
+            receive = self._try_receive_plainly
+        return StreamAttempts(receive, self.try_send, self._readiness)
 
     def _fileno(self) -> Fileno:
         return Fileno(self._socket.fileno())
 
     def _peer_identity(self) -> PeerIdentity | None:
-        if not self._is_local() or not hasattr(socket, "SO_PEERCRED"):
+        if not self._is_local or not hasattr(socket, "SO_PEERCRED"):
             return None
         raw = self._socket.getsockopt(
             socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size
@@ -350,18 +378,18 @@ class SocketStream:
             os.close(pidfd)
 
     def _transfer(self) -> Transfer | None:
-        if not self._is_local():
+        if not self._is_local:
             return None
         return Transfer(self._socket.fileno(), {}, lambda: None)
 
     def _descriptor_passing(self) -> DescriptorPassing | None:
-        if not self._is_local():
+        if not self._is_local:
             return None
         return DescriptorPassing(self.send_descriptors, self.receive_descriptors)
 
     def _unread_bytes(self) -> UnreadBytes | None:
         # Only a local socket's queue holds just what the peer has not read.
-        if not self._is_local():
+        if not self._is_local:
             return None
         return UnreadBytes(self._is_all_read, self._wait_unread)
 
@@ -392,9 +420,6 @@ class SocketStream:
         for _, events in look.poll(0):
             if events & select.POLLERR:
                 raise BrokenStreamError
-
-    def _is_local(self) -> bool:
-        return self._socket.family == socket.AF_UNIX
 
 
 def _rest(milliseconds: int, deadline: int) -> None:
