@@ -27,9 +27,10 @@ from umbel.address import Address
 from umbel.errors import (
     BadHandleError,
     BrokenStreamError,
+    DeadlineError,
     system_error,
 )
-from umbel.fd import Readiness
+from umbel.fd import Readiness, WaitQueue
 from umbel.transport import (
     DescriptorPassing,
     Fileno,
