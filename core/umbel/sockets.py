@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from umbel.address import Address
+from umbel.deadline import now
 from umbel.errors import (
     BadHandleError,
     BrokenStreamError,
