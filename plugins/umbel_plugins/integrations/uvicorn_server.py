@@ -1,0 +1,94 @@
+"""uvicorn over umbel: an ASGI application, served at any address.
+
+    server = UmbelServer(uvicorn.Config(app), umbel.listen("ipc:/run/app.sock"))
+    server.run()                # or, where a loop runs: await server.serve()
+
+Who connects is known to the application where the kernel knows it: see
+`docs/howto/integrations.md`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Final, cast
+
+import umbel
+from umbel.aio import AsyncListenerHandle
+from umbel.bridges import create_server
+
+try:
+    import uvicorn
+except ImportError as error:
+    message = f"the server needs uvicorn ({error}): pip install 'umbel[integrations]'"
+    raise ImportError(message) from error
+
+#: Seconds that a client which keeps an idle connection has to let it go at the end.
+GRACE: Final = 1.0
+
+
+class UmbelServer(uvicorn.Server):
+    """A uvicorn server that listens where umbel does.
+
+    All of its settings hold, but those of sockets (host, port, uds, fd, backlog), of
+    TLS, which is refused, and of several processes and reloads, which its command line
+    does.
+
+    Args:
+        config: uvicorn's settings, with the application.
+        handle: a listener. Owned by the server: closed when it ends.
+        limit: how many connections may be open at once; others wait in the backlog.
+        grace: seconds that the orderly close of each connection may take.
+
+    Raises:
+        ValueError: the settings ask for TLS.
+        BadHandleError: EBADF, *handle* is not open.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        handle: umbel.ListenerHandle | AsyncListenerHandle,
+        *,
+        limit: int | None = None,
+        grace: float = GRACE,
+    ) -> None:
+        if config.is_ssl:
+            message = "HTTP over umbel is spoken in the clear: leave ssl_* out"
+            raise ValueError(message)
+        super().__init__(config)
+        self._handle = umbel.hown(handle)
+        self._limit = limit
+        self._grace = grace
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until `should_exit` is set, or a signal comes."""
+        try:
+            await super().serve(sockets)
+        finally:
+            self.close()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the application, and listen."""
+        await super().startup(sockets=sockets or [])  # a list: or it opens one itself
+        server = await create_server(
+            self._handle, self._make_protocol, limit=self._limit, grace=self._grace
+        )
+        # It is closed and waited for as each of them is.
+        self.servers.append(cast("asyncio.Server", server))
+
+    def _make_protocol(self) -> asyncio.Protocol:
+        make = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)
+        return make(
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+
+    def close(self) -> None:
+        """Listen no more. Again: no effect. `serve` does it in the end."""
+        try:
+            umbel.hclose(self._handle)
+        except umbel.BadHandleError:
+            pass  # it was closed in good order
