@@ -141,15 +141,12 @@ class SocketStream:
     def try_send(self, buffer: bytes | memoryview) -> int:
         """As `StreamAttempts.send`."""
         try:
-            sent = self._send(buffer, SEND_NOW)
+            return self._send(buffer, SEND_NOW)
         except BlockingIOError:
-            sent = 0
+            # Growing the buffer makes room at once.
+            return self.try_send(buffer) if self._grow() else 0
         except OSError as error:
             raise self._explain(error) from None
-        if sent < len(buffer) and self._grow():
-            # Growing the buffer makes room at once.
-            sent += self.try_send(memoryview(buffer)[sent:])
-        return sent
 
     def _send_rest(self, view: memoryview, sent: int, deadline: int) -> None:
         try:

@@ -96,7 +96,7 @@ def descriptor_of(handle: int) -> int:
     return found.fd
 
 
-def bsend(  # noqa: C901, PLR0912 - the data path in as few calls as it can be
+def bsend(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
     handle: StreamHandle, data: Buffer, deadline: int = FOREVER
 ) -> None:
     """Send all of *data*.
@@ -130,10 +130,14 @@ def bsend(  # noqa: C901, PLR0912 - the data path in as few calls as it can be
     me = hub.current
     if me.pending is not None and not me.is_shielded:
         me.raise_pending()
-    connection = open_handles.get(handle)
+    try:
+        connection = open_handles[handle]
+    except KeyError:
+        raise refusal(handle, Connection) from None
     if type(connection) is not Connection:
         raise refusal(handle, Connection)
     flat = data if type(data) is bytes else outbound_view(data)
+    size = len(flat)
     try_send = connection.try_send
     if try_send is None:
         connection.outbound(me, connection.send_indirectly, flat, deadline)
@@ -146,9 +150,9 @@ def bsend(  # noqa: C901, PLR0912 - the data path in as few calls as it can be
         if connection.outbound_error is not None:
             raise connection.outbound_error
         sent = try_send(flat)
-        if sent < len(flat):
+        if sent != size:
             connection.send_rest(flat, sent, deadline)
-        connection.bytes_out += len(flat)
+        connection.bytes_out += size
     except BaseException as error:
         if connection.fail_outbound(error):
             raise explain(error) from error
@@ -186,7 +190,7 @@ def bsendl(
     connection.bytes_out += sum(view.nbytes for view in views)
 
 
-def receive(  # noqa: C901, PLR0912, PLR0915 - the data path in as few calls as it can be
+def receive(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
     handle: StreamHandle, max_bytes: int = DEFAULT_SIZE, deadline: int = FOREVER
 ) -> bytes:
     """Receive what there is, waiting only if there is nothing.
@@ -222,7 +226,10 @@ def receive(  # noqa: C901, PLR0912, PLR0915 - the data path in as few calls as 
     me = hub.current
     if me.pending is not None and not me.is_shielded:
         me.raise_pending()
-    connection = open_handles.get(handle)
+    try:
+        connection = open_handles[handle]
+    except KeyError:
+        raise refusal(handle, Connection) from None
     if type(connection) is not Connection:
         raise refusal(handle, Connection)
     if type(max_bytes) is not int or max_bytes <= 0:
@@ -239,7 +246,12 @@ def receive(  # noqa: C901, PLR0912, PLR0915 - the data path in as few calls as 
         else:
             readiness = connection.readiness
             if readiness.is_drained:
-                readiness.wait_in(deadline, hub)
+                # As Readiness.wait_in, whose call is saved.
+                watch = readiness.home
+                if watch is None or watch.hub is not hub:
+                    watch = readiness.watch_in(hub)
+                watch.wait_in(deadline)
+                readiness.is_drained = False
             while (found := try_receive(max_bytes)) is None:
                 readiness.wait_in(deadline, hub)
             data = found

@@ -180,7 +180,8 @@ class Watch:
         if self.readable or self.has_ended:
             self.readable = False
             return
-        self.require_no_reader()
+        if self.reader is not None:
+            self.require_no_reader()
         hub = self.hub
         self.reader = me = hub.current
         if hub.needs_arming:
@@ -190,10 +191,9 @@ class Watch:
         except BaseException:
             # Interrupted, or late, just as the edge came: the next one needs it.
             self.readable |= self.reader is not me
-            raise
-        finally:
             if self.reader is me:
                 self.reader = None
+            raise
 
     def wait_out(self, deadline: int) -> None:
         """Return once there may be room to send. Own thread only."""
@@ -272,15 +272,19 @@ class Hub:
             timer = self.timers.add(deadline, me)
         me.is_parked = True
         me.parked_at = self.polled_at
+        ready = self.ready
         try:
-            target = self.ready.popleft() if self.ready else self._next()
+            target = ready.popleft() if ready else self._next()
             if target is not me:
                 self.current = target
                 target.carrier.switch()
-        finally:
+        except BaseException:
             me.is_parked = False
             if timer is not None:
                 self.timers.cancel(timer)
+            raise
+        if timer is not None:
+            self.timers.cancel(timer)
         if me.outcome is not None:
             me.raise_outcome()
         if me.pending is not None and not me.is_shielded:
@@ -481,9 +485,9 @@ class Hub:
         watches = self._watches
         ready = self.ready
         for fd, mask in events:
-            watch = watches.get(fd)
-            if watch is None:
-                continue
+            if fd not in watches:
+                continue  # forgotten by what an earlier event brought about
+            watch = watches[fd]
             if mask & READABLE:
                 if mask & ENDED:
                     watch.has_ended = True
