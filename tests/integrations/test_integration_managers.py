@@ -115,6 +115,7 @@ def spawn() -> SpawnContext:
     return multiprocessing.get_context("spawn")
 
 
+@pytest.mark.slow
 def test_a_manager_serves_other_processes(tmp_path: Path, spawn: SpawnContext) -> None:
     address = f"ipc:{tmp_path}/manager.sock"
     manager = Manager(address, authkey=KEY, serializer=UMBEL, ctx=spawn)

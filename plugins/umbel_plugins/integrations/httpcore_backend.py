@@ -102,7 +102,7 @@ class HttpStream(httpcore.NetworkStream):
         timeout: float | None = None,
     ) -> Never:
         """Refuse TLS."""
-        _refuse_tls()
+        _refuse_tls(self._handle)
 
     def get_extra_info(self, info: str) -> object:
         """Tell "is_readable", by which a pool finds that the server has closed."""
@@ -178,7 +178,7 @@ class AsyncHttpStream(httpcore.AsyncNetworkStream):
         timeout: float | None = None,
     ) -> Never:
         """Refuse TLS."""
-        _refuse_tls()
+        _refuse_tls(self._handle)
 
     def get_extra_info(self, info: str) -> object:
         """As `HttpStream.get_extra_info`."""
@@ -219,6 +219,7 @@ def _is_readable(handle: umbel.StreamHandle | aio.AsyncStreamHandle) -> bool:
     return bool(poller.poll(0))
 
 
-def _refuse_tls() -> Never:
+def _refuse_tls(handle: umbel.StreamHandle | aio.AsyncStreamHandle) -> Never:
+    _close(handle)  # the pool has no use for it, and does not close it
     message = "HTTP over umbel is spoken in the clear: use a URL of http://"
     raise httpcore.UnsupportedProtocol(message)

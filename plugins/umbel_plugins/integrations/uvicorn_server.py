@@ -3,8 +3,7 @@
     server = UmbelServer(uvicorn.Config(app), umbel.listen("ipc:/run/app.sock"))
     server.run()                # or, where a loop runs: await server.serve()
 
-Who connects is known to the application where the kernel knows it: see
-`docs/howto/integrations.md`.
+Who may connect is the listener's to say, as by `allow=umbel.same_user`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,372 @@
+"""HTTP: httpx's and httpcore's clients, and a uvicorn server, over umbel."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+pytest.importorskip("httpx")
+pytest.importorskip("uvicorn")
+pytest.importorskip("anyio")
+
+import anyio
+import httpcore
+import httpx
+import uvicorn
+
+import umbel
+from tests.integrations.services import needs_host
+from tests.support import PATIENCE, wait_until
+from umbel import Address
+from umbel_plugins.integrations.httpcore_backend import UmbelBackend
+from umbel_plugins.integrations.httpx_transport import (
+    AsyncUmbelTransport,
+    UmbelTransport,
+)
+from umbel_plugins.integrations.uvicorn_server import UmbelServer
+
+if find_spec("uvloop"):  # uvicorn takes it
+    import uvloop
+
+    uvloop.new_event_loop().close()  # the first one opens what stays open for good
+
+HERE = "http://here"
+#: More than any buffer in between can hold.
+MUCH = bytes(range(256)) * (1 << 14)
+
+Scope: TypeAlias = dict[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[dict[str, Any]]]
+Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with what was sent, in two pieces; the path may ask for something else."""
+    if scope["type"] != "http":
+        await live(receive, send)
+        return
+    body = bytearray()
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            break
+    if scope["path"] == "/fail":
+        raise ValueError(scope["path"])
+    head: list[tuple[bytes, bytes]] = [(b"x-path", scope["raw_path"])]
+    await send({"type": "http.response.start", "status": 200, "headers": head})
+    half = len(body) // 2
+    first = {"type": "http.response.body", "body": bytes(body[:half])}
+    await send({**first, "more_body": True})
+    await send({"type": "http.response.body", "body": bytes(body[half:])})
+
+
+async def live(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
+
+
+def make_server(address: Address) -> UmbelServer:
+    config = uvicorn.Config(application, log_config=None, access_log=False)
+    return UmbelServer(config, umbel.listen(address), grace=0.05)
+
+
+@contextmanager
+def serving(address: Address) -> Iterator[UmbelServer]:
+    """Run a server in a thread of its own."""
+    server = make_server(address)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        wait_until(lambda: server.started or not thread.is_alive(), "the server")
+        yield server
+    finally:
+        server.should_exit = True
+        thread.join(PATIENCE)
+
+
+@asynccontextmanager
+async def serving_here(address: Address) -> AsyncIterator[UmbelServer]:
+    """Run a server in the loop of the caller."""
+    server = make_server(address)
+    task = asyncio.create_task(server.serve())
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while not server.started:
+                await asyncio.sleep(0)
+        yield server
+    finally:
+        server.should_exit = True
+        await task
+
+
+@pytest.fixture
+def server(address: Address) -> Iterator[UmbelServer]:
+    with serving(address) as found:
+        yield found
+
+
+# The two together.
+
+
+@needs_host
+@pytest.mark.usefixtures("server")
+def test_a_client_gets_what_the_server_sends(address: Address) -> None:
+    with httpx.Client(transport=UmbelTransport(address), base_url=HERE) as client:
+        answer = client.post("/a%20path?and=query", content=MUCH)
+
+    assert answer.status_code == 200
+    assert answer.headers["x-path"] == "/a%20path"
+    assert answer.content == MUCH
+
+
+@needs_host
+@pytest.mark.usefixtures("server")
+def test_a_client_in_any_loop_gets_it_too(address: Address, backend: str) -> None:
+    async def main() -> None:
+        transport = AsyncUmbelTransport(address)
+        async with httpx.AsyncClient(transport=transport, base_url=HERE) as client:
+            answers: list[bytes] = []
+
+            async def ask(body: bytes) -> None:
+                answers.append((await client.post("/", content=body)).content)
+
+            async with anyio.create_task_group() as tasks:
+                for number in range(20):
+                    tasks.start_soon(ask, bytes([number]) * 100_000)
+
+            assert sorted(answers) == [bytes([n]) * 100_000 for n in range(20)]
+
+    anyio.run(main, backend=backend)
+
+
+@needs_host
+def test_a_client_and_a_server_share_a_loop(address: Address) -> None:
+    async def main() -> None:
+        transport = AsyncUmbelTransport(address)
+        async with (
+            serving_here(address),
+            httpx.AsyncClient(transport=transport) as client,
+        ):
+            assert (await client.post(HERE, content=b"hello")).content == b"hello"
+
+    asyncio.run(main())
+
+
+@needs_host
+def test_a_connection_is_kept_for_the_next_request(address: Address) -> None:
+    with (
+        serving(address) as server,
+        httpx.Client(transport=UmbelTransport(address), base_url=HERE) as client,
+    ):
+        for _ in range(3):
+            client.get("/")
+
+        assert len(server.server_state.connections) == 1
+        assert server.server_state.total_requests == 3
+
+
+@needs_host
+def test_a_stream_of_a_response_may_be_left_early(address: Address) -> None:
+    with (
+        serving(address),
+        httpx.Client(transport=UmbelTransport(address), base_url=HERE) as client,
+    ):
+        with client.stream("POST", "/", content=MUCH) as answer:
+            assert next(answer.iter_raw(16)) == MUCH[:16]
+
+        assert client.post("/", content=b"again").content == b"again"
+
+
+@needs_host
+@pytest.mark.usefixtures("server")
+def test_an_application_that_fails_is_status_500(address: Address) -> None:
+    with httpx.Client(transport=UmbelTransport(address), base_url=HERE) as client:
+        assert client.get("/fail").status_code == 500
+        assert client.post("/", content=b"still there").content == b"still there"
+
+
+@needs_host
+@pytest.mark.slow
+def test_a_server_that_was_replaced_is_found_anew(address: Address) -> None:
+    with httpx.Client(transport=UmbelTransport(address), base_url=HERE) as client:
+        for body in (b"first", b"second"):
+            with serving(address):
+                assert client.post("/", content=body).content == body
+
+
+@needs_host
+def test_a_server_ends_though_a_client_keeps_its_connection(address: Address) -> None:
+    with httpx.Client(transport=UmbelTransport(address)) as client:
+        with serving(address) as server:
+            client.get(HERE)
+        assert not server.server_state.connections
+
+
+# Each of them alone.
+
+
+def test_a_blocking_client_lets_other_coroutines_run(address: Address) -> None:
+    def answer(stream: umbel.StreamHandle) -> None:
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += umbel.receive(stream)
+        umbel.bsend(stream, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+
+    with (
+        umbel.listen(address) as listener,
+        umbel.go(umbel.serve, listener, answer),
+        httpcore.ConnectionPool(network_backend=UmbelBackend(address)) as pool,
+    ):
+        assert pool.request("GET", HERE).content == b"hello"
+        umbel.close(listener)
+
+
+def test_a_pool_made_for_a_socket_file_connects_to_it(tmp_path: Path) -> None:
+    place = str(tmp_path / "x.sock")
+    with (
+        umbel.listen(Address("ipc", place)),
+        httpcore.ConnectionPool(
+            uds=place, network_backend=UmbelBackend("mem://elsewhere")
+        ) as pool,
+        pytest.raises(httpcore.ReadTimeout),
+    ):
+        pool.request("GET", HERE, extensions={"timeout": {"read": 0.01}})
+
+
+def test_nobody_there_is_a_connect_error(address: Address) -> None:
+    with (
+        httpx.Client(transport=UmbelTransport(address)) as client,
+        pytest.raises(httpx.ConnectError) as caught,
+    ):
+        client.get(HERE)
+
+    assert caught.value.request.url == HERE
+
+
+@needs_host
+def test_nobody_there_is_a_connect_error_in_any_loop(
+    address: Address, backend: str
+) -> None:
+    async def main() -> None:
+        transport = AsyncUmbelTransport(address)
+        async with httpx.AsyncClient(transport=transport) as client:
+            with pytest.raises(httpx.ConnectError):
+                await client.get(HERE)
+
+    anyio.run(main, backend=backend)
+
+
+def test_a_server_that_says_nothing_is_a_read_timeout(address: Address) -> None:
+    timeout = httpx.Timeout(PATIENCE, read=0.01)
+    transport = UmbelTransport(address)
+    with (
+        umbel.listen(address),
+        httpx.Client(transport=transport, timeout=timeout) as client,
+        pytest.raises(httpx.ReadTimeout),
+    ):
+        client.get(HERE)
+
+
+@needs_host
+def test_a_server_that_says_nothing_is_a_read_timeout_in_any_loop(
+    address: Address, backend: str
+) -> None:
+    async def main() -> None:
+        timeout = httpx.Timeout(PATIENCE, read=0.01)
+        transport = AsyncUmbelTransport(address)
+        async with httpx.AsyncClient(transport=transport, timeout=timeout) as client:
+            with pytest.raises(httpx.ReadTimeout):
+                await client.get(HERE)
+
+    with umbel.listen(address):
+        anyio.run(main, backend=backend)
+
+
+def test_a_server_that_reads_nothing_is_a_write_timeout(address: Address) -> None:
+    timeout = httpx.Timeout(PATIENCE, write=0.01)
+    transport = UmbelTransport(address)
+    with (
+        umbel.listen(address),
+        httpx.Client(transport=transport, timeout=timeout) as client,
+        pytest.raises(httpx.WriteTimeout),
+    ):
+        client.post(HERE, content=MUCH)
+
+
+def test_a_full_backlog_is_a_connect_timeout(address: Address) -> None:
+    timeout = httpx.Timeout(PATIENCE, connect=0.01)
+    transport = UmbelTransport(address)
+    with umbel.listen(address, backlog=1), ExitStack() as waiting:
+
+        def fill_the_backlog() -> None:
+            while True:
+                stream = umbel.connect(address, umbel.within(0.01))
+                waiting.callback(umbel.hclose, stream)
+
+        with pytest.raises(umbel.DeadlineError):
+            fill_the_backlog()
+
+        with (
+            httpx.Client(transport=transport, timeout=timeout) as client,
+            pytest.raises(httpx.ConnectTimeout),
+        ):
+            client.get(HERE)
+
+
+def test_a_server_that_hangs_up_is_a_protocol_error(address: Address) -> None:
+    def hang_up(stream: umbel.StreamHandle) -> None:
+        umbel.receive(stream)
+
+    with umbel.listen(address) as listener, umbel.go(umbel.serve, listener, hang_up):
+        with (
+            httpx.Client(transport=UmbelTransport(address)) as client,
+            pytest.raises(httpx.RemoteProtocolError),
+        ):
+            client.get(HERE)
+        umbel.close(listener)
+
+
+@needs_host
+def test_tls_is_refused(address: Address) -> None:
+    async def main() -> None:
+        async with httpx.AsyncClient(transport=AsyncUmbelTransport(address)) as client:
+            with pytest.raises(httpx.UnsupportedProtocol, match="http://"):
+                await client.get("https://here")
+
+    with umbel.listen(address) as listener:
+        config = uvicorn.Config(application, ssl_certfile="x", log_config=None)
+        with pytest.raises(ValueError, match="ssl"):
+            UmbelServer(config, listener)
+        with (
+            httpx.Client(transport=UmbelTransport(address)) as client,
+            pytest.raises(httpx.UnsupportedProtocol, match="http://"),
+        ):
+            client.get("https://here")
+        asyncio.run(main())
+
+
+@needs_host
+def test_a_server_whose_application_does_not_start_listens_no_more(
+    address: Address,
+) -> None:
+    async def fail(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "not today"})
+
+    config = uvicorn.Config(fail, log_config=None)
+    server = UmbelServer(config, umbel.listen(address))
+
+    with pytest.raises(SystemExit):
+        server.run()
+    with pytest.raises((FileNotFoundError, ConnectionRefusedError)):
+        umbel.connect(address)
