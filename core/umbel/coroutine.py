@@ -110,19 +110,22 @@ class Bundle(Resource):
     def tell(self) -> None:
         """Wake who waits, if there is news."""
         if not self.running or self.failures:
-            for waiter in self.waiting:
+            for waiter in tuple(self.waiting):  # one of another thread leaves at once
                 unpark(waiter)
 
     def wait(self, deadline: int, *, until_failure: bool = False) -> None:
         """Return when nothing runs in it, or (*until_failure*) something failed."""
+        if not self.running:
+            return
         me = current_hub().current
-        while self.running and not (until_failure and self.failures):
-            self._require_outside(me)
-            self.waiting.append(me)
-            try:
+        # Before the look: what runs in another thread may end just after it.
+        self.waiting.append(me)
+        try:
+            while self.running and not (until_failure and self.failures):
+                self._require_outside(me)
                 me.hub.park(deadline)
-            finally:
-                self.waiting.remove(me)
+        finally:
+            self.waiting.remove(me)
 
     def _require_outside(self, me: Coroutine) -> None:
         if me in self.running:
