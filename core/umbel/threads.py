@@ -54,10 +54,10 @@ def bundle_go_threadsafe(
         message = f"the thread that made bundle {int(handle)} has ended"
         raise system_error(errno.ESRCH, message)
     context = copy_context()
-    number = int(handle)
 
     def start() -> None:
-        if open_handles.get(number) is bundle:
+        # By its present number: hown may have given it a new one.
+        if open_handles.get(bundle.number) is bundle:
             task = Task(bundle, function, args, kwargs, None)
             bundle.running[task] = None
             hub.start_soon(task, context)
