@@ -1,22 +1,47 @@
-"""How other threads wake a hub that sleeps in its poller."""
+"""How other threads, and signals, wake a hub that sleeps in its poller."""
 
 from __future__ import annotations
 
 import os
-from _thread import allocate_lock
+from _thread import RLock
 
 
 class Doorbell:
-    """A descriptor by which other threads wake a hub that sleeps in poll."""
+    """A descriptor by which other threads wake a hub that sleeps in poll.
 
-    def __init__(self) -> None:
-        self._lock = allocate_lock()
-        if hasattr(os, "eventfd"):
+    Attributes:
+        fd: readable while it rings; -1 once closed.
+        hears_signals: each signal rings it.
+    """
+
+    def __init__(self, *, hears_signals: bool = False) -> None:
+        """Make one.
+
+        Args:
+            hears_signals: each signal rings it, whichever thread it comes to, and also
+                just before the sleep begins. Only in the main thread.
+        """
+        # A signal's handler may ring while its thread is ringing.
+        self._lock = RLock()
+        self._process = os.getpid()
+        self.hears_signals = False
+        if hasattr(os, "eventfd") and not hears_signals:
             self.fd = self._button = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        else:  # pragma: no cover - macOS has no eventfd
+        else:  # an eventfd takes no single bytes, and macOS has none
             self.fd, self._button = os.pipe()
             os.set_blocking(self.fd, False)
             os.set_blocking(self._button, False)
+        if hears_signals:
+            self._hear_signals()
+
+    def _hear_signals(self) -> None:
+        from signal import set_wakeup_fd
+
+        other = set_wakeup_fd(self._button, warn_on_full_buffer=False)
+        if other < 0:
+            self.hears_signals = True
+        else:
+            set_wakeup_fd(other)  # that of a loop which runs here: it does the same
 
     def ring(self) -> None:
         """Make `fd` readable. From any thread, also after `close`."""
@@ -36,8 +61,27 @@ class Doorbell:
 
     def close(self) -> None:
         """Free the descriptors."""
+        if os.getpid() != self._process:
+            self._free()  # who held the lock when we were forked away is not here
+            return
         with self._lock:
-            fds = {self.fd, self._button}
-            self.fd = self._button = -1
+            self._free()
+
+    def _free(self) -> None:
+        if self.hears_signals:
+            self._hear_no_more()
+        fds = {self.fd, self._button}
+        self.fd = self._button = -1
         for fd in fds - {-1}:
             os.close(fd)
+
+    def _hear_no_more(self) -> None:
+        from signal import set_wakeup_fd
+
+        self.hears_signals = False
+        try:
+            other = set_wakeup_fd(-1)
+        except ValueError:
+            return  # not the main thread: it was forked away
+        if other != self._button:
+            set_wakeup_fd(other)  # a loop's, which took it over

@@ -76,6 +76,8 @@ class EpollPoller:
             self._epoll.unregister(fd)
         except OSError:
             pass  # ENOENT, EBADF: closed before, which made the kernel forget it
+        except ValueError:
+            pass  # the poller itself is closed: its thread ends just now
 
     def arm(self, fd: int, direction: int) -> None:
         pass
