@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from _thread import get_ident
 from types import FrameType
+from typing import Final
 
 from umbel._kernel.hub import current_hub
 
@@ -26,11 +29,43 @@ def exit_on_signal(*numbers: int) -> None:
     Source:
         own; Python's signal documentation warns of handlers that raise.
     """
+    hub = current_hub()  # now, lest a handler come in the middle of its making
+    wanted = numbers or (signal.SIGTERM, signal.SIGINT)
+    for number in wanted:
+        signal.signal(number, _leave)
+    hub.hear_signals()
+    if not _numbers:
+        os.register_at_fork(
+            before=_hold_back, after_in_parent=_let_come, after_in_child=_begin_anew
+        )
+    _numbers.update(wanted)
 
-    def leave(number: int, _frame: FrameType | None) -> None:
-        error = SystemExit(128 + number)
-        hub = current_hub()  # of the main thread, where handlers run; a child's own
-        hub.post(lambda: hub.interrupt(hub.main, error))
 
-    for number in numbers or (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, leave)
+def _leave(number: int, _frame: FrameType | None) -> None:
+    error = SystemExit(128 + number)
+    hub = current_hub()  # of the main thread, where handlers run; a child's own
+    hub.post(lambda: hub.interrupt(hub.main, error))
+
+
+#: Which signals end the program; empty: none does.
+_numbers: Final[set[int]] = set()
+#: By thread that forks: which signals were held back there anyway.
+_held: Final[dict[int, set[signal.Signals | int]]] = {}
+
+
+# Fork. A child's signal that came before the child has a hub of its own would be told
+# to the parent's.
+
+
+def _hold_back() -> None:
+    _held[get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, _numbers)
+
+
+def _let_come() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _held.pop(get_ident()))
+
+
+def _begin_anew() -> None:
+    signal.set_wakeup_fd(-1)  # the parent's: it must not be told
+    current_hub().hear_signals()
+    _let_come()

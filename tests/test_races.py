@@ -1,0 +1,297 @@
+"""Races between threads, signals and forks, each brought about on purpose."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+
+import pytest
+
+import umbel
+from tests.support import Ends, python, run_python, wait_until
+from umbel import aio
+from umbel._kernel.hub import current_hub
+from umbel._kernel.poller import EpollPoller
+from umbel.coroutine import Bundle
+from umbel.handle import lookup
+
+USES_POLL = os.environ.get("UMBEL_POLLER") == "poll"
+
+# Who wakes whom.
+
+
+@pytest.mark.skipif(USES_POLL, reason="poll(2) has no descriptor to watch")
+def test_a_guest_is_told_what_is_posted_before_its_first_turn(ends: Ends) -> None:
+    with pytest.raises(umbel.DeadlineError):
+        umbel.receive(ends[0], 1, umbel.within(0.001))  # there is nothing new in it now
+
+    async def main() -> None:
+        receiving = asyncio.create_task(aio.receive(ends[0]))
+        await asyncio.sleep(0)
+        closer = threading.Thread(target=umbel.hclose, args=(ends[0],))
+        closer.start()
+        closer.join()
+        with pytest.raises(umbel.BadHandleError):
+            await asyncio.wait_for(receiving, 20)
+
+    asyncio.run(main())
+
+
+def test_a_doorbell_that_was_rung_too_late_can_be_rung_again() -> None:
+    code = """
+import time
+import umbel
+from umbel._kernel.hub import current_hub
+current_hub()._doorbell.ring()  # as who saw it asleep when it was about to wake
+umbel.yield_()
+start = umbel.now()
+umbel.to_thread(lambda: time.sleep(0.05), umbel.within(10))
+assert umbel.now() - start < 5000
+"""
+    for poller in ("", "poll"):
+        run_python(code, UMBEL_POLLER=poller)
+
+
+def test_who_waits_for_a_bundle_is_told_of_an_end_that_came_while_it_looked(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[umbel.BundleHandle] = []
+
+    def work() -> None:
+        made.append(umbel.go(umbel.brecv, ends[0], 1))
+        umbel.bundle_wait(made[0])
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    wait_until(lambda: made and lookup(made[0], Bundle).waiting)
+    bundle = lookup(made[0], Bundle)
+
+    def end(_: Bundle, __: object) -> None:
+        umbel.bsend(ends[1], b"x")
+        wait_until(lambda: not bundle.running)
+
+    monkeypatch.setattr(Bundle, "_require_outside", end)
+    umbel.bundle_wait(made[0], umbel.within(20))
+    thread.join()
+    umbel.hclose(made[0])
+
+
+def test_all_who_wait_for_a_bundle_are_told_though_the_first_leaves_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    b = umbel.bundle()
+    bundle = lookup(b, Bundle)
+    waiting = [current_hub().main, current_hub().main]
+    bundle.waiting[:] = waiting
+    told: list[object] = []
+
+    def leave(waiter: object) -> None:
+        told.append(waiter)
+        bundle.waiting.pop()
+
+    monkeypatch.setattr("umbel.coroutine.unpark", leave)
+    bundle.tell()
+    umbel.hclose(b)
+
+    assert told == waiting
+
+
+def test_what_another_thread_starts_runs_though_the_bundle_has_a_new_handle() -> None:
+    ran: list[str] = []
+    b = umbel.bundle()
+    thread = threading.Thread(
+        target=umbel.bundle_go_threadsafe, args=(b, ran.append, "yes")
+    )
+    thread.start()
+    thread.join()
+
+    b = umbel.hown(b)
+    umbel.yield_()
+    umbel.hclose(b)
+
+    assert ran == ["yes"]
+
+
+def test_a_descriptor_can_be_forgotten_by_a_poller_that_was_just_closed() -> None:
+    poller = EpollPoller()
+    poller.close()
+
+    poller.remove(0)
+
+
+# Signals.
+
+
+def _status(code: str) -> int:
+    with python(code) as process:
+        process.communicate(timeout=20)
+        return process.returncode
+
+
+def test_a_signal_that_comes_to_another_thread_ends_the_sleep_of_the_main_one() -> None:
+    # As one that comes to the main thread just before it sleeps, which none can time.
+    code = """
+import signal, threading
+import umbel
+from tests.support import wait_until
+from umbel._kernel.hub import current_hub
+umbel.exit_on_signal()
+hub = current_hub()
+def kill():
+    wait_until(lambda: hub.main.is_parked and hub._is_asleep)
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+threading.Thread(target=kill).start()
+umbel.msleep(umbel.within(30))
+"""
+    assert _status(code) == 128 + signal.SIGTERM
+
+
+def test_a_signal_while_another_ones_handler_rings_is_no_deadlock() -> None:
+    code = """
+import os, signal, threading
+import umbel
+from tests.support import wait_until
+from umbel._kernel.hub import current_hub
+umbel.exit_on_signal()
+hub = current_hub()
+write = os.write
+def interrupted(fd, data):
+    os.write = write
+    signal.raise_signal(signal.SIGINT)
+    return write(fd, data)
+def kill():
+    wait_until(lambda: hub.main.is_parked and hub._is_asleep)
+    os.write = interrupted
+    os.kill(os.getpid(), signal.SIGTERM)
+threading.Thread(target=kill).start()
+umbel.msleep(umbel.within(30))
+"""
+    assert _status(code) in (128 + signal.SIGTERM, 128 + signal.SIGINT)
+
+
+def test_a_signal_while_a_hub_is_made_is_not_lost() -> None:
+    code = """
+import signal
+from umbel._kernel import hub
+made = []
+def leave(*_):
+    made.append(hub.current_hub())
+make = hub.make_poller
+def interrupted():
+    hub.make_poller = make
+    signal.raise_signal(signal.SIGTERM)
+    return make()
+hub.make_poller = interrupted
+signal.signal(signal.SIGTERM, leave)
+assert hub.current_hub() is made[0]
+assert hub.all_hubs() == made
+"""
+    run_python(code)
+
+
+def test_a_signal_that_comes_to_a_child_while_it_is_forked_is_not_lost() -> None:
+    code = """
+import os, signal
+# Before umbel's own hooks: the child has its parent's hub still.
+os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGTERM))
+import umbel
+umbel.exit_on_signal()
+pid = os.fork()
+if not pid:
+    umbel.msleep(umbel.within(30))
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 128 + signal.SIGTERM
+"""
+    run_python(code)
+
+
+def test_a_forked_child_is_woken_by_its_own_signals_and_not_the_parent() -> None:
+    code = """
+import os, signal, threading
+import umbel
+from tests.support import wait_until
+from umbel._kernel.hub import current_hub
+umbel.exit_on_signal()
+umbel.yield_()  # all that has come is seen
+parent = current_hub()._ringing
+pid = os.fork()
+if not pid:
+    hub = current_hub()
+    def kill():
+        wait_until(lambda: hub.main.is_parked and hub._is_asleep)
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    threading.Thread(target=kill).start()
+    umbel.msleep(umbel.within(30))
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 128 + signal.SIGTERM
+assert [fd for fd, _ in current_hub().poller.poll(0)].count(parent.fd) == 0
+"""
+    run_python(code)
+
+
+def test_exiting_on_signals_may_be_asked_for_again() -> None:
+    code = """
+import signal
+import umbel
+umbel.exit_on_signal(signal.SIGTERM)
+umbel.exit_on_signal(signal.SIGUSR1)
+button = signal.set_wakeup_fd(-1)
+assert button >= 0
+signal.set_wakeup_fd(button)
+"""
+    run_python(code)
+
+
+def test_a_loop_that_hears_signals_itself_is_not_robbed_of_them() -> None:
+    code = """
+import os, signal
+import umbel
+theirs, button = os.pipe()
+os.set_blocking(button, False)
+signal.set_wakeup_fd(button)
+umbel.exit_on_signal()
+assert signal.set_wakeup_fd(-1) == button
+"""
+    run_python(code)
+
+
+# Forks.
+
+
+def test_a_process_can_fork_while_a_doorbell_is_being_rung() -> None:
+    code = """
+import os, threading, time
+import umbel
+from umbel._kernel.hub import current_hub
+hubs = [current_hub()]
+taken, over = threading.Event(), threading.Event()
+def sleep():
+    hubs.append(current_hub())
+    taken.set()
+    over.wait()
+def hold():
+    with hubs[0]._doorbell._lock, hubs[1]._doorbell._lock:
+        taken.set()
+        over.wait()
+threads = []
+for target in (sleep, hold):
+    threads.append(threading.Thread(target=target))
+    threads[-1].start()
+    taken.wait()
+    taken.clear()
+pid = os.fork()
+if not pid:
+    os._exit(0)
+give_up = time.monotonic() + 10
+while os.waitpid(pid, os.WNOHANG) == (0, 0):
+    if time.monotonic() > give_up:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+        over.set()
+        raise SystemExit("the child hangs")
+    time.sleep(0.001)
+over.set()
+"""
+    run_python(code, PYTHONWARNINGS="ignore::DeprecationWarning")
