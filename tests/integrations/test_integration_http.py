@@ -23,8 +23,10 @@ import uvicorn
 
 import umbel
 from tests.integrations.services import needs_host
+from tests.mutants import opaque
 from tests.support import PATIENCE, wait_until
-from umbel import Address
+from umbel import Address, aio
+from umbel.testing.transports import transport_at_hand
 from umbel_plugins.integrations.httpcore_backend import UmbelBackend
 from umbel_plugins.integrations.httpx_transport import (
     AsyncUmbelTransport,
@@ -41,6 +43,7 @@ HERE = "http://here"
 #: More than any buffer in between can hold.
 MUCH = bytes(range(256)) * (1 << 14)
 
+AnyListener: TypeAlias = umbel.ListenerHandle | aio.AsyncListenerHandle
 Scope: TypeAlias = dict[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[dict[str, Any]]]
 Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
@@ -75,15 +78,15 @@ async def live(receive: Receive, send: Send) -> None:
             return
 
 
-def make_server(address: Address) -> UmbelServer:
+def make_server(listener: AnyListener) -> UmbelServer:
     config = uvicorn.Config(application, log_config=None, access_log=False)
-    return UmbelServer(config, umbel.listen(address), grace=0.05)
+    return UmbelServer(config, listener, grace=0.05)
 
 
 @contextmanager
 def serving(address: Address) -> Iterator[UmbelServer]:
     """Run a server in a thread of its own."""
-    server = make_server(address)
+    server = make_server(umbel.listen(address))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -95,9 +98,9 @@ def serving(address: Address) -> Iterator[UmbelServer]:
 
 
 @asynccontextmanager
-async def serving_here(address: Address) -> AsyncIterator[UmbelServer]:
+async def serving_here(listener: AnyListener) -> AsyncIterator[UmbelServer]:
     """Run a server in the loop of the caller."""
-    server = make_server(address)
+    server = make_server(listener)
     task = asyncio.create_task(server.serve())
     try:
         async with asyncio.timeout(PATIENCE):
@@ -150,11 +153,28 @@ def test_a_client_in_any_loop_gets_it_too(address: Address, backend: str) -> Non
 
 
 @needs_host
+@pytest.mark.parametrize("where", ["tcp://127.0.0.1:0", "opaque://here"])
+def test_any_transport_carries_it(where: str) -> None:
+    async def main() -> None:
+        listener = aio.listen(where)
+        transport = AsyncUmbelTransport(listener.address)
+        async with (
+            serving_here(listener),
+            httpx.AsyncClient(transport=transport, base_url=HERE) as client,
+        ):
+            assert (await client.post("/", content=MUCH)).content == MUCH
+            assert (await client.post("/", content=b"again")).content == b"again"
+
+    with transport_at_hand(opaque.transport, "opaque"):
+        asyncio.run(main())
+
+
+@needs_host
 def test_a_client_and_a_server_share_a_loop(address: Address) -> None:
     async def main() -> None:
         transport = AsyncUmbelTransport(address)
         async with (
-            serving_here(address),
+            serving_here(aio.listen(address)),
             httpx.AsyncClient(transport=transport) as client,
         ):
             assert (await client.post(HERE, content=b"hello")).content == b"hello"

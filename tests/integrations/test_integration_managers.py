@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from multiprocessing import AuthenticationError, resource_tracker
@@ -155,3 +156,15 @@ print(server.address, proxy.get("answer"))
 """
 
     assert run_python(code).split() == ["mem://managed", "42"]
+
+
+def test_a_proxy_brings_its_kind_of_connections_along() -> None:
+    code = """
+import pickle, sys
+from multiprocessing import managers
+
+assert "umbel" not in managers.listener_client
+print(pickle.loads(bytes.fromhex(sys.argv[1])) in managers.listener_client)
+"""
+
+    assert run_python(code, pickle.dumps(UMBEL).hex()) == "True\n"
