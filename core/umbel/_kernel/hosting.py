@@ -191,12 +191,17 @@ class Host:
     def turn(self) -> None:
         """Let the hub run what it can; then see when it must again."""
         self._is_poked = False
-        self.alarm_at = NEVER
-        until = self.hub.turn()
-        if until == 0:
+        if self.hub.turn() == 0:
             self.poke()
-        elif until > 0:
-            self.ring_at(until)
+
+    def ring(self) -> None:
+        """Let the hub do what is due, and set the next alarm."""
+        self.alarm_at = NEVER
+        self.turn()
+        soonest = self.hub.timers.soonest()
+        # One that is canceled rings all the same, once: that costs less than to look.
+        if 0 <= soonest < self.alarm_at:
+            self.ring_at(soonest)
 
     def poke(self) -> None:
         """Have a turn come soon."""
@@ -207,7 +212,7 @@ class Host:
     def ring_at(self, when: int) -> None:
         """Have a turn come at *when*, in ms, at the latest."""
         self.alarm_at = when
-        self.call_turn_at(when)
+        self.call_ring_at(when)
 
     # What the loop must be able to do.
 
@@ -224,5 +229,5 @@ class Host:
         """Call `turn` in the loop's next round."""
 
     @abstractmethod
-    def call_turn_at(self, when: int) -> None:
-        """Call `turn` at *when*; replaces an earlier order."""
+    def call_ring_at(self, when: int) -> None:
+        """Call `ring` at *when*; replaces an earlier order."""

@@ -63,15 +63,15 @@ class AsyncioHost(AioHost):
         else:
             self.loop.call_soon(self.turn)
 
-    def call_turn_at(self, when: int) -> None:
-        """As `Host.call_turn_at`."""
+    def call_ring_at(self, when: int) -> None:
+        """As `Host.call_ring_at`."""
         if self._alarm is not None:
             self._alarm.cancel()
         if self.loop.is_closed():
             self.leave()
         else:
             late = (when - self.hub.clock()) / 1000
-            self._alarm = self.loop.call_later(max(0, late), self.turn)
+            self._alarm = self.loop.call_later(max(0, late), self.ring)
 
     async def shield(self, sleep: Sleep) -> None:
         """As `AioHost.shield`."""

@@ -93,7 +93,10 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
     host: AioHost | None = hub.host  # type: ignore[assignment]  # nobody else is one
     if host is None or hub.budget < 0 or host.checks_each_call:
         host = await begin()
-    connection = open_handles.get(handle)
+    try:
+        connection = open_handles[handle]
+    except KeyError:
+        raise refusal(handle, Connection) from None
     if type(connection) is not Connection:
         raise refusal(handle, Connection)
     if type(max_bytes) is not int or max_bytes <= 0:
@@ -161,7 +164,7 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
             connection.receiver = None
 
 
-async def bsend(  # noqa: C901 - the data path, in few calls
+async def bsend(  # noqa: C901, PLR0912 - the data path, in few calls
     handle: AnyStream, data: Buffer, deadline: int = FOREVER
 ) -> None:
     """Send all of *data*, as `umbel.bsend`. A canceled one breaks that direction."""
@@ -173,7 +176,10 @@ async def bsend(  # noqa: C901 - the data path, in few calls
     host: AioHost | None = hub.host  # type: ignore[assignment]  # nobody else is one
     if host is None or hub.budget < 0 or host.checks_each_call:
         host = await begin()
-    connection = open_handles.get(handle)
+    try:
+        connection = open_handles[handle]
+    except KeyError:
+        raise refusal(handle, Connection) from None
     if type(connection) is not Connection:
         raise refusal(handle, Connection)
     try_send = connection.try_send
@@ -181,6 +187,7 @@ async def bsend(  # noqa: C901 - the data path, in few calls
         await enter().run(partial(blocking.bsend, _same(handle), data, deadline))
         return
     flat = data if type(data) is bytes else outbound_view(data)
+    size = len(flat)
     if connection.sender is not None:
         raise BusyError
     connection.sender = hub.main
@@ -188,9 +195,9 @@ async def bsend(  # noqa: C901 - the data path, in few calls
         if connection.outbound_error is not None:
             raise connection.outbound_error
         sent = try_send(flat)
-        if sent < len(flat):
+        if sent != size:
             await _send_rest(host, connection, memoryview(flat), sent, deadline)
-        connection.bytes_out += len(flat)
+        connection.bytes_out += size
     except BaseException as error:
         if connection.fail_outbound(error):
             raise explain(error) from error

@@ -56,9 +56,10 @@ class TrioHost(AioHost):
         self._token: Final = trio.lowlevel.current_trio_token()
         self._sleeper: trio.lowlevel.Task | None = None
         self._must_turn = False
-        self._waiting = trio.CancelScope()
+        self._alarm = trio.CancelScope()
         trio.lowlevel.spawn_system_task(self._turn_when_readable, descriptor)
         trio.lowlevel.spawn_system_task(self._turn_when_poked)
+        trio.lowlevel.spawn_system_task(self._ring_when_due)
 
     def is_running(self) -> bool:
         """As `Host.is_running`."""
@@ -73,13 +74,18 @@ class TrioHost(AioHost):
     async def _turn_when_readable(self, descriptor: int) -> None:
         try:
             while True:
-                with trio.CancelScope(deadline=self._due()) as self._waiting:
-                    await trio.lowlevel.wait_readable(descriptor)
+                await trio.lowlevel.wait_readable(descriptor)
                 if self.hub.host is not self:
                     return
                 self.turn()
         finally:
             self.leave()
+
+    async def _ring_when_due(self) -> None:
+        while self.hub.host is self:
+            with trio.CancelScope(deadline=self._due()) as self._alarm:
+                await trio.sleep_forever()
+            self.ring()
 
     async def _turn_when_poked(self) -> None:
         while True:
@@ -103,9 +109,9 @@ class TrioHost(AioHost):
         if sleeper is not None:
             trio.lowlevel.reschedule(sleeper)
 
-    def call_turn_at(self, when: int) -> None:
-        """As `Host.call_turn_at`."""
-        self._waiting.deadline = self._due()
+    def call_ring_at(self, when: int) -> None:
+        """As `Host.call_ring_at`."""
+        self._alarm.deadline = self._due()
 
     def _due(self) -> float:
         if self.alarm_at == NEVER:
