@@ -246,9 +246,7 @@ class Hub:
         self.is_abandoned = False
         self._inbox: deque[Callable[[], None]] = deque()
         self._doorbell = Doorbell()
-        self.watch(self._doorbell.fd)
-        if self.needs_arming:
-            self.poller.arm(self._doorbell.fd, IN)
+        self._ringing = self._watch_doorbell()
 
     # Waiting and waking.
 
@@ -474,7 +472,8 @@ class Hub:
             self._dispatch(events)
         elif until > 0 and self.jump is not None and not self._inbox:
             self.jump(until)
-        if self._inbox:
+        # Also for who rang late: an answered doorbell is what the next one needs.
+        if self._inbox or self._ringing.readable:
             self._read_inbox()
         self.polled_at = now = self.clock()
         if self.timers:
@@ -512,10 +511,29 @@ class Hub:
     def post(self, call: Callable[[], None]) -> None:
         """Have *call* run in this hub's thread, soon. From any thread."""
         self._inbox.append(call)
-        if self._is_asleep:
+        # A guest may not have had its first turn yet, in which it falls asleep.
+        if self._is_asleep or self.host is not None:
             self._doorbell.ring()
 
+    def _watch_doorbell(self) -> Watch:
+        watch = self.watch(self._doorbell.fd)
+        if self.needs_arming:
+            self.poller.arm(watch.fd, IN)
+        return watch
+
+    def hear_signals(self) -> None:
+        """Be woken by each signal, whichever thread it comes to. In the main thread."""
+        old, was_ringing = self._doorbell, self._ringing
+        if old.hears_signals:
+            return
+        self._doorbell = Doorbell(hears_signals=True)
+        self._ringing = self._watch_doorbell()
+        self.forget(was_ringing)
+        old.close()
+        self._doorbell.ring()  # for who was about to ring the other one
+
     def _read_inbox(self) -> None:
+        self._ringing.readable = False
         self._doorbell.silence()
         if self.needs_arming:
             self.poller.arm(self._doorbell.fd, IN)
@@ -587,10 +605,19 @@ def current_hub() -> Hub:
     try:
         return local.hub
     except AttributeError:
-        hub = local.hub = Hub()
+        return _make_hub()
+
+
+def _make_hub() -> Hub:
+    made = Hub()
+    # A signal's handler may have made one meanwhile, and posted to it.
+    hub = cast("Hub", local.__dict__.setdefault("hub", made))
+    if hub is made:
         _hubs.append(hub)
         local.closer = _Closer(hub)
-        return hub
+    else:
+        made.close()
+    return hub
 
 
 def checkpoint() -> Coroutine:
