@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -15,7 +16,7 @@ import pytest
 pytest.importorskip("mcp")
 
 import anyio
-from mcp import Client
+from mcp import Client, StdioServerParameters
 from mcp.server import MCPServer
 from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCNotification
@@ -123,7 +124,7 @@ def test_many_clients_are_served_at_once(address: Address, backend: str) -> None
 def test_a_client_in_another_process_is_served(tmp_path: Path) -> None:
     code = """
 import asyncio, sys
-from mcp import Client
+from mcp import Client, StdioServerParameters
 from umbel_plugins.integrations.mcp_transport import mcp_client
 
 async def main():
@@ -139,6 +140,23 @@ asyncio.run(main())
         async with serving(address):
             printed = await anyio.to_thread.run_sync(run_python, code, str(address))
         assert printed == "hello\n"
+
+    anyio.run(main)
+
+
+@pytest.mark.slow
+def test_umbel_connect_serves_a_client_of_standard_input_and_output(
+    tmp_path: Path,
+) -> None:
+    address = Address("ipc", str(tmp_path / "mcp.sock"))
+    pipe = StdioServerParameters(
+        command=sys.executable, args=["-m", "umbel", "connect", str(address)]
+    )
+
+    async def main() -> None:
+        async with serving(address), Client(pipe) as client:
+            result = await client.call_tool("add", {"a": 40, "b": 2})
+            assert result.structured_content == {"result": 42}
 
     anyio.run(main)
 
