@@ -54,6 +54,29 @@ assert umbel.now() - start < 5000
         run_python(code, UMBEL_POLLER=poller)
 
 
+def test_who_waits_elsewhere_takes_no_edge_of_what_it_waited_for_before(
+    ends: Ends,
+) -> None:
+    left, right = ends
+    got: list[bytes] = []
+
+    def read() -> None:
+        got.append(umbel.receive(right))
+        umbel.msleep(umbel.within(0.05))
+        got.append(umbel.receive(right, 10, umbel.within(20)))
+
+    b = umbel.go(read)
+    (reader,) = lookup(b, Bundle).running
+    current_hub().unpark(reader)  # a wait may end for no reason
+    umbel.bsend(left, b"1")
+    umbel.yield_()  # it reads, and waits elsewhere; the edge is yet to be seen
+    umbel.bsend(left, b"2")
+    umbel.bundle_wait(b)
+    umbel.hclose(b)
+
+    assert got == [b"1", b"2"]
+
+
 def test_who_waits_for_a_bundle_is_told_of_an_end_that_came_while_it_looked(
     ends: Ends, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -194,6 +194,9 @@ class Watch:
             if self.reader is me:
                 self.reader = None
             raise
+        # Woken for another reason: the next edge is not for who waits elsewhere then.
+        if self.reader is me:
+            self.reader = None
 
     def wait_out(self, deadline: int) -> None:
         """Return once there may be room to send. Own thread only."""
