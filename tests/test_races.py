@@ -144,6 +144,37 @@ def test_a_descriptor_can_be_forgotten_by_a_poller_that_was_just_closed() -> Non
     poller.remove(0)
 
 
+@pytest.mark.parametrize("way", ["receive", "send", "choose"])
+def test_a_value_that_passes_as_the_program_is_interrupted_is_not_lost(
+    way: str,
+) -> None:
+    hub = current_hub()
+    ours, theirs = umbel.chmake(int)
+    got: list[object] = []
+
+    def pass_it() -> None:
+        umbel.yield_()  # now main waits
+        hub.interrupt(hub.main, KeyboardInterrupt())
+        if way == "send":
+            got.append(theirs.receive(0))
+        else:
+            theirs.send(5, 0)
+
+    passing = umbel.go(pass_it)
+    if way == "send":
+        ours.send(5)
+    elif way == "receive":
+        got.append(ours.receive())
+    else:
+        got.append(umbel.choose([umbel.Recv(ours)])[1])
+    with pytest.raises(KeyboardInterrupt):
+        umbel.bundle_wait(passing)  # the next call is interrupted instead
+    for handle in (passing, ours, theirs):
+        umbel.hclose(handle)
+
+    assert got == [5]
+
+
 # Signals.
 
 

@@ -354,7 +354,11 @@ def _has_settled(
         for queue in queues:
             queue.forget_one()
         return False
-    return isinstance(error, (DeadlineError, Canceled))
+    if isinstance(error, UmbelError):
+        return isinstance(error, DeadlineError)
+    if not isinstance(error, Canceled) and me.pending is None:
+        me.pending = error  # KeyboardInterrupt or SystemExit: the next call raises it
+    return True
 
 
 def chdone(handle: ChannelHandle[T]) -> None:
