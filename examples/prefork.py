@@ -46,7 +46,7 @@ def work(listener: umbel.ListenerHandle) -> None:
     answering.abort()
 
 
-def watch(pid: int, deaths: umbel.ChannelHandle[int]) -> None:
+def watch(pid: int, workers: set[int], deaths: umbel.ChannelHandle[int]) -> None:
     # Not a thread that waits: a process with threads can't fork safely.
     fd = os.pidfd_open(pid)
     try:
@@ -54,6 +54,7 @@ def watch(pid: int, deaths: umbel.ChannelHandle[int]) -> None:
     finally:
         os.close(fd)
     os.waitpid(pid, 0)
+    workers.discard(pid)  # at once: its number may soon be another process's
     deaths.send(pid)
 
 
@@ -69,18 +70,15 @@ def supervise(path: str) -> None:
                 while len(workers) < WORKERS:
                     pid = fork_worker(listener)
                     workers.add(pid)
-                    watching.go(watch, pid, deaths)
-                workers.discard(told.receive())
+                    watching.go(watch, pid, workers, deaths)
+                told.receive()
         except SystemExit:
             watching.abort()
         # Leaving the block removes the name; the workers have the listener still.
     for pid in workers:
         os.kill(pid, signal.SIGTERM)
     for pid in workers:
-        try:
-            os.waitpid(pid, 0)
-        except ChildProcessError:
-            pass  # it had died just before, and was seen
+        os.waitpid(pid, 0)
 
 
 def fork_worker(listener: umbel.ListenerHandle) -> int:
