@@ -690,3 +690,27 @@ def test_a_hundred_thousand_timers_mostly_canceled_are_quick() -> None:
 
     assert time.monotonic() - start < 20
     assert len(current_hub().timers) == 0
+
+
+def test_ctrl_c_at_the_end_of_a_block_stops_all_that_runs_in_it() -> None:
+    ended: list[str] = []
+
+    def work() -> None:
+        try:
+            umbel.msleep(umbel.FOREVER)
+        finally:
+            ended.append("work")
+
+    def interrupt() -> None:
+        umbel.yield_()
+        raise KeyboardInterrupt
+
+    def run() -> None:
+        with umbel.bundle() as bundle:
+            bundle.go(work)
+            bundle.go(interrupt)
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+
+    assert ended == ["work"]

@@ -62,6 +62,19 @@ def test_a_call_that_would_stop_trio_is_refused(ends: Ends) -> None:
     trio.run(main)
 
 
+def test_the_end_of_a_block_that_would_wait_is_refused_and_stops_what_runs() -> None:
+    bundle = umbel.bundle()
+
+    async def main() -> None:
+        with bundle:
+            bundle.go(umbel.msleep, umbel.FOREVER)
+
+    with pytest.raises(RuntimeError, match=r"block would .* umbel\.aio\.bundle_wait"):
+        asyncio.run(main())
+    with pytest.raises(umbel.BadHandleError):
+        umbel.hclose(bundle)
+
+
 def test_a_thread_beside_a_loop_may_wait(ends: Ends) -> None:
     async def main() -> bytes:
         waiting = asyncio.create_task(asyncio.to_thread(umbel.receive, ends[0]))

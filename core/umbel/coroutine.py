@@ -67,7 +67,7 @@ class BundleHandle(Handle):
         if kind is None:
             try:
                 bundle.wait(FOREVER, until_failure=True)
-            except Canceled:
+            except BaseException:  # Canceled, or Ctrl-C: nothing runs on all the same
                 bundle.leave(self)
                 raise
         bundle.leave(self)
