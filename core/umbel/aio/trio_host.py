@@ -17,30 +17,32 @@ T = TypeVar("T")
 
 
 class _Sleep:
-    """The sleep of the task that makes it."""
+    """The sleep of the task that awaits it; woken before, it returns at once."""
 
-    __slots__ = ("_task",)
+    __slots__ = ("_is_done", "_task")
 
     def __init__(self) -> None:
-        self._task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+        self._task: trio.lowlevel.Task | None = None
+        self._is_done = False
 
     def __await__(self) -> Generator[object, object, None]:
-        if self._task is None:  # woken before it could fall asleep
-            yield from trio.lowlevel.checkpoint().__await__()
-        else:
+        if not self._is_done:
+            self._task = trio.lowlevel.current_task()
             yield from trio.lowlevel.wait_task_rescheduled(self._stop).__await__()
 
     def _stop(self, _: object) -> trio.lowlevel.Abort:
         self._task = None
+        self._is_done = True
         return trio.lowlevel.Abort.SUCCEEDED
 
     def done(self) -> bool:
-        return self._task is None
+        return self._is_done
 
     def set_result(self, result: None, /) -> None:
+        self._is_done = True
         task, self._task = self._task, None
-        assert task is not None
-        trio.lowlevel.reschedule(task)
+        if task is not None:
+            trio.lowlevel.reschedule(task)
 
 
 class TrioHost(AioHost):
