@@ -78,15 +78,15 @@ async def live(receive: Receive, send: Send) -> None:
             return
 
 
-def make_server(listener: AnyListener) -> UmbelServer:
+def make_server(listener: AnyListener, limit: int | None = None) -> UmbelServer:
     config = uvicorn.Config(application, log_config=None, access_log=False)
-    return UmbelServer(config, listener, grace=0.05)
+    return UmbelServer(config, listener, limit=limit, grace=0.05)
 
 
 @contextmanager
-def serving(address: Address) -> Iterator[UmbelServer]:
+def serving(address: Address, limit: int | None = None) -> Iterator[UmbelServer]:
     """Run a server in a thread of its own."""
-    server = make_server(umbel.listen(address))
+    server = make_server(umbel.listen(address), limit)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -205,6 +205,39 @@ def test_a_stream_of_a_response_may_be_left_early(address: Address) -> None:
             assert next(answer.iter_raw(16)) == MUCH[:16]
 
         assert client.post("/", content=b"again").content == b"again"
+
+
+@needs_host
+@pytest.mark.usefixtures("server")
+def test_a_stream_of_a_response_may_be_left_early_in_any_loop(
+    address: Address, backend: str
+) -> None:
+    async def main() -> None:
+        limits = httpx.Limits(max_connections=1)  # or the second would go elsewhere
+        transport = AsyncUmbelTransport(address, limits=limits)
+        async with httpx.AsyncClient(transport=transport, base_url=HERE) as client:
+            async with client.stream("POST", "/", content=MUCH) as answer:
+                assert answer.status_code == 200
+
+            assert (await client.post("/", content=b"again")).content == b"again"
+
+    anyio.run(main, backend=backend)
+
+
+@needs_host
+def test_a_server_with_a_limit_lets_others_wait(address: Address) -> None:
+    timeout = httpx.Timeout(PATIENCE, read=0.05)
+    transport = UmbelTransport(address)
+    with serving(address, limit=1):
+        with httpx.Client(transport=UmbelTransport(address)) as first:
+            first.get(HERE)
+            with (
+                httpx.Client(transport=transport, timeout=timeout) as second,
+                pytest.raises(httpx.ReadTimeout),
+            ):
+                second.get(HERE)
+        with httpx.Client(transport=UmbelTransport(address)) as third:
+            assert third.post(HERE, content=b"my turn").content == b"my turn"
 
 
 @needs_host

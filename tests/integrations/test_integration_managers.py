@@ -16,7 +16,7 @@ import pytest
 
 import umbel
 from tests.mutants import opaque
-from tests.support import run_python
+from tests.support import PATIENCE, run_python
 from umbel import Address
 from umbel.testing.transports import transport_at_hand
 from umbel_plugins.integrations.managers import UMBEL, Client, Listener
@@ -70,6 +70,19 @@ def test_who_does_not_know_the_key_is_not_let_in(
             listener.accept()
         with pytest.raises(AuthenticationError):
             connecting.result()
+
+
+def test_who_is_not_let_in_is_hung_up_on(
+    address: Address, threads: ThreadPoolExecutor
+) -> None:
+    with Listener(address, authkey=KEY) as listener, umbel.connect(address) as client:
+        accepting = threads.submit(listener.accept)
+        umbel.bsend(client, b"\0\0\0\x05wrong")
+
+        # The error is kept, and by it the connection: nobody else closes it.
+        assert isinstance(accepting.exception(), AuthenticationError)
+        while umbel.receive(client, deadline=umbel.within(PATIENCE)):
+            pass  # the challenge
 
 
 def test_a_key_must_be_bytes(address: Address) -> None:

@@ -27,6 +27,7 @@ from tests.support import PATIENCE, Ends, pattern, run_python
 from umbel import Address, aio
 from umbel.handle import open_handles
 from umbel_plugins.integrations.mcp_transport import (
+    Inbound,
     mcp_client,
     mcp_streams,
     serve_mcp,
@@ -180,6 +181,42 @@ def test_a_line_that_is_no_message_is_told_and_the_next_one_read(backend: str) -
     run(main, backend)
 
 
+def test_a_reader_that_is_canceled_loses_nothing(backend: str) -> None:
+    async def main() -> None:
+        ours, theirs = aio.pair()
+        async with mcp_streams(ours) as (inbound, _):
+            await theirs.send(b"x" * 1000)
+            with anyio.move_on_after(0.01) as scope:
+                await inbound.receive()
+            assert scope.cancelled_caught
+
+            await theirs.send(b'\n{"jsonrpc": "2.0", "method": "ping"}\n')
+            assert isinstance(await inbound.receive(), ValueError)
+            assert isinstance(await inbound.receive(), SessionMessage)
+            umbel.hclose(theirs)
+
+    run(main, backend)
+
+
+def test_a_reader_finds_the_stream_closed(backend: str) -> None:
+    async def main() -> None:
+        ours, theirs = aio.pair()
+
+        async def read(inbound: Inbound) -> None:
+            with pytest.raises(anyio.ClosedResourceError):
+                await inbound.receive()
+
+        async with (
+            anyio.create_task_group() as reading,
+            mcp_streams(ours, grace=0.01) as (inbound, _),
+        ):
+            reading.start_soon(read, inbound)
+            await anyio.wait_all_tasks_blocked()
+        umbel.hclose(theirs)
+
+    run(main, backend)
+
+
 def test_what_was_written_is_sent_before_the_stream_is_closed(
     ends: Ends, backend: str
 ) -> None:
@@ -199,10 +236,10 @@ def test_what_was_written_is_sent_before_the_stream_is_closed(
             async with mcp_streams(left) as (_, outbound):
                 await outbound.send(SessionMessage(note))
 
-    run(main, backend)
+            assert received.endswith(b"\n")
+            assert json.loads(received)["params"] == {"body": body}
 
-    assert received.endswith(b"\n")
-    assert json.loads(received)["params"] == {"body": body}
+    run(main, backend)
 
 
 def test_a_writer_that_is_canceled_leaves_no_half_of_a_message(
@@ -234,8 +271,9 @@ def test_a_peer_that_goes_away_is_the_end(ends: Ends, backend: str) -> None:
 
     async def main() -> None:
         async with mcp_streams(left) as (inbound, outbound):
-            await aio.bsend(right, b'{"jsonrpc"')
-            umbel.hclose(right)
+            await outbound.send(SessionMessage(note))
+            await aio.receive(right, 1)
+            umbel.hclose(right)  # with the rest unread: the stream is reset
             with pytest.raises(anyio.EndOfStream):
                 await inbound.receive()
             with suppress(anyio.BrokenResourceError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -91,6 +93,40 @@ def test_a_redis_that_does_not_answer_is_late(address: Address) -> None:
         pytest.raises(redis.TimeoutError),
     ):
         client.ping()
+
+
+@pytest.fixture
+def full_address(address: Address) -> Iterator[Address]:
+    """Give where someone listens who has no room for more."""
+    with umbel.listen(address, backlog=1), ExitStack() as waiting:
+        try:
+            while True:
+                stream = umbel.connect(address, umbel.within(0.01))
+                waiting.callback(umbel.hclose, stream)
+        except umbel.DeadlineError:
+            yield address
+
+
+def test_a_redis_that_has_no_room_is_late(full_address: Address) -> None:
+    retry = Retry(NoBackoff(), 0)
+    with (
+        make_client(full_address, retry=retry, socket_connect_timeout=0.01) as client,
+        pytest.raises(redis.TimeoutError),
+    ):
+        client.ping()
+
+
+@needs_host
+def test_an_awaited_redis_that_has_no_room_is_late(full_address: Address) -> None:
+    async def main() -> None:
+        retry = awaited.retry.Retry(NoBackoff(), 0)
+        async with make_awaited(
+            full_address, retry=retry, socket_connect_timeout=0.01
+        ) as client:
+            with pytest.raises(redis.TimeoutError):
+                await client.ping()
+
+    asyncio.run(main())
 
 
 @needs_host

@@ -210,10 +210,8 @@ def _close(handle: umbel.StreamHandle | aio.AsyncStreamHandle) -> None:
 def _is_readable(handle: umbel.StreamHandle | aio.AsyncStreamHandle) -> bool:
     try:
         fd = handle.fileno()
-    except umbel.BadHandleError:
-        return True  # closed: of no use to the pool any more
-    except umbel.NotSupportedError:
-        return False  # nobody can tell: the next request will
+    except umbel.UmbelError:
+        return False  # it has none: the next request will tell
     poller = select.poll()
     poller.register(fd, select.POLLIN)
     return bool(poller.poll(0))
