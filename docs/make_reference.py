@@ -4,40 +4,73 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
+from types import ModuleType
 
 import umbel
-from umbel import spi
+from umbel import aio, bridges, spi, testing
+from umbel.testing import conformance, pytest_plugin
 
 PAGE = Path(__file__).with_name("reference.md")
 
+BEGINNING = """\
+# Reference
 
-def _section(name: str, found: object) -> str:
+Made from the docstrings by `docs/make_reference.py`.
+
+A deadline is an `int`: milliseconds on the clock of `now`; -1 waits for ever;
+0, or any moment that has passed, tries once.
+
+Parts: [umbel](#umbel), [umbel.aio](#umbelaio-for-asyncio-and-trio),
+[umbel.bridges](#umbelbridges-to-what-others-wrote),
+[umbel.testing](#umbeltesting-for-tests), [umbel.spi](#umbelspi-for-transports).
+"""
+
+
+def _text(name: str, found: object) -> str:
     text = inspect.getdoc(found) or ""
-    heading = f"### `{name}`"
+    twin = getattr(umbel, name, None)
+    if found is not twin and text == inspect.getdoc(twin):
+        first, *_ = text.splitlines()
+        return f"{first}\n\nAs `umbel.{name}`, awaited."
+    return text
+
+
+def _section(prefix: str, name: str, found: object) -> str:
+    heading = f"{prefix}{name}"
     if inspect.isfunction(found):
-        heading = f"### `{name}{inspect.signature(found)}`"
-    return f"{heading}\n\n```text\n{text}\n```\n"
+        heading += str(inspect.signature(found))
+    if inspect.iscoroutinefunction(found):
+        heading = f"await {heading}"
+    return f"### `{heading}`\n\n```text\n{_text(name, found)}\n```\n"
 
 
-def _own(module: object, names: list[str], known: set[str]) -> list[str]:
-    return [
-        _section(name, getattr(module, name))
-        for name in names
-        if name not in known
-        and (inspect.isfunction(f := getattr(module, name)) or inspect.isclass(f))
-    ]
+def _chapter(
+    module: ModuleType, title: str, prefix: str = "", known: ModuleType | None = None
+) -> list[str]:
+    """Give the functions and classes of a module, without those that are known."""
+    parts = [f"## {title}\n"]
+    if module is not umbel:
+        parts.append(f"```text\n{inspect.getdoc(module)}\n```\n")
+    for name in module.__all__:
+        found = getattr(module, name)
+        is_known = known is not None and name in known.__all__
+        if not is_known and (inspect.isfunction(found) or inspect.isclass(found)):
+            parts.append(_section(prefix, name, found))
+    return parts
 
 
 def make_reference() -> str:
     """Give the page as it should be."""
     parts = [
-        "# Reference\n\nMade from the docstrings by `docs/make_reference.py`.\n\n"
-        "A deadline is an `int`: milliseconds on the clock of `now`; -1 waits for ever;"
-        "\n0, or any moment that has passed, tries once.\n\n## `umbel`\n",
-        *_own(umbel, umbel.__all__, set()),
-        "## `umbel.spi`, for transports\n",
-        f"```text\n{inspect.getdoc(spi)}\n```\n",
-        *_own(spi, spi.__all__, set(umbel.__all__)),
+        BEGINNING,
+        *_chapter(umbel, "`umbel`"),
+        *_chapter(aio, "`umbel.aio`, for asyncio and trio", "aio."),
+        *_chapter(bridges, "`umbel.bridges`, to what others wrote"),
+        *_chapter(testing, "`umbel.testing`, for tests"),
+        *_chapter(conformance, "`umbel.testing.conformance`, the kit"),
+        "## `umbel.testing.pytest_plugin`, the kit under pytest\n",
+        f"```text\n{inspect.getdoc(pytest_plugin)}\n```\n",
+        *_chapter(spi, "`umbel.spi`, for transports", known=umbel),
     ]
     return "\n".join(parts)
 

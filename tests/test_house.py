@@ -10,20 +10,39 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import umbel
 from tests.support import run_python
+from umbel import aio, bridges
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
-FUNCTIONS = {
-    name: found
-    for name in umbel.__all__
-    if inspect.isfunction(found := getattr(umbel, name))
+
+def functions_of(module: object, names: list[str]) -> dict[str, Callable[..., object]]:
+    return {
+        name: found
+        for name in names
+        if inspect.isfunction(found := getattr(module, name))
+    }
+
+
+FUNCTIONS = functions_of(umbel, umbel.__all__)
+TWINS = functions_of(aio, aio.__all__)
+WAITING = [
+    name
+    for name, function in FUNCTIONS.items()
+    if "deadline" in inspect.signature(function).parameters
+]
+#: By where they are documented: each must tell what its parameters bring.
+DOCUMENTED = {f"umbel.{name}": function for name, function in FUNCTIONS.items()} | {
+    f"umbel.aio.{name}": function for name, function in TWINS.items()
 }
 
 
@@ -46,29 +65,61 @@ def test_every_public_name_exists_and_is_listed_once() -> None:
         assert getattr(umbel, name) is not None
 
 
-@pytest.mark.parametrize("name", sorted(FUNCTIONS))
+@pytest.mark.parametrize("name", sorted(DOCUMENTED))
 def test_a_function_documents_the_errors_that_its_parameters_bring(name: str) -> None:
-    text = inspect.getdoc(FUNCTIONS[name]) or ""
-    parameters = inspect.signature(FUNCTIONS[name]).parameters
-    if re.search(r"as `ipc_\w+`", text.split("Args:")[0]):
-        return  # a twin: the other one tells
+    text = inspect.getdoc(DOCUMENTED[name]) or ""
+    parameters = inspect.signature(DOCUMENTED[name]).parameters
+    twin = re.search(r"as `((?:umbel\.|ipc_)\w+)`", text.split("Args:")[0])
+    if twin:
+        assert twin[1].removeprefix("umbel.") in FUNCTIONS  # that one tells
+        return
 
     if "deadline" in parameters and "never needed here" not in text:
         assert "Canceled: ECANCELED" in text
-        if name != "msleep":
+        if not name.endswith(".msleep"):
             assert "DeadlineError: ETIMEDOUT" in text
     if "handle" in parameters:
         assert "BadHandleError: EBADF" in text
-    assert "Source:" in text or name in ("load_plugins", "allow_only")
+    assert "Source:" in text or name in ("umbel.load_plugins", "umbel.allow_only")
 
 
-@pytest.mark.parametrize("name", sorted(FUNCTIONS))
+@pytest.mark.parametrize("name", sorted(DOCUMENTED))
 def test_who_can_block_has_the_deadline_last(name: str) -> None:
-    parameters = list(inspect.signature(FUNCTIONS[name]).parameters.values())
+    parameters = list(inspect.signature(DOCUMENTED[name]).parameters.values())
     positional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
 
     if "deadline" in positional:
         assert positional[-1] == "deadline"
+
+
+@pytest.mark.parametrize("name", sorted(WAITING))
+def test_what_can_wait_has_an_awaitable_twin_of_the_same_parameters(name: str) -> None:
+    ours, twin = FUNCTIONS[name], TWINS[name]
+
+    assert inspect.iscoroutinefunction(twin)
+    assert shape(twin) == shape(ours)
+
+
+def shape(function: Callable[..., object]) -> list[tuple[str, object, object]]:
+    """Give names, kinds and defaults of the parameters: their types may differ."""
+    parameters = inspect.signature(function).parameters.values()
+    return [(p.name, p.kind, p.default) for p in parameters]
+
+
+def test_what_has_a_twin_and_never_waits_is_a_plain_function() -> None:
+    for name in set(TWINS) & set(FUNCTIONS) - set(WAITING):
+        assert not inspect.iscoroutinefunction(TWINS[name]), name
+        assert shape(TWINS[name]) == shape(FUNCTIONS[name]), name
+
+
+@pytest.mark.parametrize("part", [aio, bridges], ids=["aio", "bridges"])
+def test_every_public_name_of_a_part_exists_and_is_listed_once(
+    part: ModuleType,
+) -> None:
+    names: list[str] = part.__all__
+
+    assert names == sorted(set(names))
+    assert set(names) <= set(dir(part))
 
 
 def test_the_readme_example_runs_and_prints_what_it_says() -> None:
@@ -96,6 +147,12 @@ def run_strictly(folder: Path, *arguments: str) -> str:
     return result.stdout
 
 
+def lacks_what_it_needs(code: str) -> bool:
+    """Tell whether a package that the first line names is not installed."""
+    needs = re.match(r"# needs (.*)", code)
+    return needs is not None and not all(map(find_spec, needs[1].split(", ")))
+
+
 @pytest.mark.parametrize(
     "page",
     sorted((ROOT / "docs").rglob("*.md")),
@@ -103,7 +160,7 @@ def run_strictly(folder: Path, *arguments: str) -> str:
 )
 def test_the_examples_of_a_page_run(page: Path, tmp_path: Path) -> None:
     for code in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
-        if code.startswith("# not run"):
+        if code.startswith("# not run") or lacks_what_it_needs(code):
             continue
         promised = re.findall(r"# prints (.*)", code)
         assert run_strictly(tmp_path, "-c", code).splitlines() == promised
@@ -119,6 +176,7 @@ def test_an_example_runs(example: Path, tmp_path: Path) -> None:
 
 
 def test_the_reference_is_what_the_docstrings_say() -> None:
+    pytest.importorskip("anyio")  # a bridge of which it tells
     made = runpy.run_path(str(ROOT / "docs" / "make_reference.py"))
 
     assert (ROOT / "docs" / "reference.md").read_text() == made["make_reference"](), (
