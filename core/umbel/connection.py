@@ -229,9 +229,11 @@ class Connection(Resource):
         # First refuse, then look for users: see the rule at the top.
         before = self.outbound_error, self.inbound_error
         self.outbound_error = self.inbound_error = BadHandleError
-        for user in {self.sender, self.receiver} - {None}:
-            if user is not None:
-                self._evict(user)
+        sender, receiver = self.sender, self.receiver
+        if sender is not None:
+            self._evict(sender)
+        if receiver is not None and receiver is not sender:
+            self._evict(receiver)
         return before
 
     def _evict(self, user: Coroutine) -> None:
@@ -250,21 +252,26 @@ class Connection(Resource):
         """As `Resource.abort`; whoever uses it gets EBADF."""
         self._take_over()
         self.must_abort = True
-        hub = current_hub()
-        # A user in another thread may be in a system call: the last to leave frees
-        # the descriptor, lest its number come back under that call.
-        for user in (self.sender, self.receiver):
-            if user is not None and user.hub is not hub:
-                return
+        if self.sender is not None or self.receiver is not None:
+            # A user in another thread may be in a system call: the last to leave
+            # frees the descriptor, lest its number come back under that call.
+            hub = current_hub()
+            for user in (self.sender, self.receiver):
+                if user is not None and user.hub is not hub:
+                    return
         self.stream.abort()
 
     def close(self, deadline: int, drain_limit: int | None) -> CloseReport:
         """As `Resource.close`; whoever uses it gets EBADF and leaves first."""
         outbound_error, inbound_error = self._take_over()
         try:
-            self._wait_for_users(deadline)
+            if self.sender is not None or self.receiver is not None:
+                self._wait_for_users(deadline)
             checkpoint()
-            if BrokenStreamError in (outbound_error, inbound_error):
+            if (
+                outbound_error is BrokenStreamError
+                or inbound_error is BrokenStreamError
+            ):
                 message = (
                     "a send or receive on the stream failed before, so that the peer "
                     "can't be told of a good end; it is closed now"
@@ -289,8 +296,6 @@ class Connection(Resource):
             self.abort()
 
     def _wait_for_users(self, deadline: int) -> None:
-        if self.sender is None and self.receiver is None:
-            return
         hub = current_hub()
         self.closer = hub.current
         hub.yield_now()  # those of this thread leave now, whatever the deadline

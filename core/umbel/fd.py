@@ -69,6 +69,8 @@ class Readiness:
     def forget(self) -> None:
         """Stop watching. From any thread; again: no effect."""
         self.fd = -1
+        if self.home is None and self._elsewhere is None:
+            return
         watches = [self.home] if self.home is not None else []
         watches += self._elsewhere or []
         self.home = self._elsewhere = None

@@ -11,6 +11,7 @@ from umbel.connection import Connection
 from umbel.deadline import FOREVER
 from umbel.errors import BadHandleError, BusyError
 from umbel.handle import Handle, Resource, lookup, register
+from umbel.plugins import is_wrapped
 from umbel.registry import Transport
 from umbel.report import CloseReport
 from umbel.stream import StreamHandle
@@ -78,12 +79,35 @@ class Listening(Resource):
 
     def accept(self, me: Coroutine, deadline: int) -> StreamHandle:
         """Accept, as the one user of the listener."""
-        with AcceptUse(me, self):
-            context = AcceptContext(self.number, self.listener.address, deadline)
-            stream = self.transport.observed(
-                "umbel_accept", context, lambda c: self.listener.accept(c.deadline)
+        # As AcceptUse, whose calls would be a part of what accepting costs.
+        if self.accepter is not None:
+            raise BusyError
+        self.accepter = me
+        try:
+            if self.is_closed:
+                raise BadHandleError
+            stream = (
+                self._accept_observed(deadline)
+                if is_wrapped("umbel_accept")
+                else self.listener.accept(deadline)
             )
             return open_stream(stream, self.listener.address, self.transport)
+        finally:
+            self.accepter = None
+            if self.is_closed:
+                self.leave(me)
+
+    def _accept_observed(self, deadline: int) -> Stream:
+        context = AcceptContext(self.number, self.listener.address, deadline)
+        return self.transport.observed(
+            "umbel_accept", context, lambda c: self.listener.accept(c.deadline)
+        )
+
+    def leave(self, me: Coroutine) -> None:
+        """End of a use that a close has overtaken: free the descriptor."""
+        if isinstance(me.pending, BadHandleError):
+            me.pending = None  # it came too late for this call
+        self.listener.abort()
 
     def abort(self) -> None:
         """As `Resource.abort`; who accepts gets EBADF."""
@@ -151,9 +175,7 @@ class AcceptUse:
         listening = self.listening
         listening.accepter = None
         if listening.is_closed:
-            if isinstance(self.me.pending, BadHandleError):
-                self.me.pending = None
-            listening.listener.abort()
+            listening.leave(self.me)
 
 
 def open_stream(stream: Stream, address: Address, transport: Transport) -> StreamHandle:

@@ -23,6 +23,8 @@ class Record:
         names = self._names
         fields = self.__dict__
         fields.update(zip(names, values, strict=False))
+        if not named and len(values) == len(names):
+            return  # all of them in order: a third of what the looks below take
         fields.update(named)
         for name in names:
             if name not in fields and not hasattr(self, name):

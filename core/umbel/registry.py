@@ -107,12 +107,11 @@ class Transport:
 
     def close(self, context: CloseContext) -> CloseReport:
         """Run `umbel_close`, or the standard shutdown if the plugin has none."""
-        function = self.functions.get("umbel_close", shut_down)
-        return run_hook(
-            "umbel_close",
-            context,
-            cast("Callable[[CloseContext], CloseReport]", function),
+        function = cast(
+            "Callable[[CloseContext], CloseReport]",
+            self.functions.get("umbel_close", shut_down),
         )
+        return run_hook("umbel_close", context, function)
 
     def observed(self, hook: str, context: C, call: Callable[[C], T]) -> T:
         """Run *call*, which core itself does, inside the wrappers of *hook*."""

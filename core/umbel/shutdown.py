@@ -15,6 +15,8 @@ from umbel.transport import CloseContext, Listener, Stream, UnreadBytes
 
 # Drain 64 KiB at a time: libdill's 512 bytes cost a system call per half page.
 DRAIN_SIZE: Final = 65536
+# But first less: most peers have said all, and a new buffer is cleared, byte by byte.
+FIRST_SIZE: Final = 512
 
 
 def shut_down(context: CloseContext) -> CloseReport:
@@ -50,10 +52,12 @@ def _part(stream: Stream, context: CloseContext) -> CloseReport:
         if not context.is_done:
             stream.done(context.deadline)
         if not context.has_ended:
-            scratch = memoryview(bytearray(DRAIN_SIZE))
+            scratch = memoryview(bytearray(FIRST_SIZE))
             while count := stream.receive_into(scratch, context.deadline):
                 discarded += count
                 _check_limit(discarded, context.drain_limit)
+                if len(scratch) < DRAIN_SIZE:
+                    scratch = memoryview(bytearray(DRAIN_SIZE))
     except BaseException as error:
         # Reset: bytes of ours lay unread. Otherwise the peer may still read them.
         is_reset = isinstance(error, ConnectionError)

@@ -21,7 +21,7 @@ import struct
 import sys
 import termios
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 from umbel.address import Address
 from umbel.deadline import now
@@ -52,6 +52,9 @@ SEND_NOW: Final = NOW | int(getattr(socket, "MSG_NOSIGNAL", 0))
 CLOEXEC: Final = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
 TRUNCATED: Final = int(socket.MSG_CTRUNC)
 
+UNIX: Final = int(socket.AF_UNIX)
+STREAM: Final = int(socket.SOCK_STREAM)
+
 #: What a stream's send buffer grows to once a send did not fit: one stream in bulk
 #: is then 2-3 times as fast as with the kernel's 208 KiB, and others pay nothing.
 SEND_BUFFER: Final = 1 << 20
@@ -75,7 +78,13 @@ IOV_MAX: Final = os.sysconf("SC_IOV_MAX") if "SC_IOV_MAX" in os.sysconf_names el
 #: ETIMEDOUT comes from TCP's keep-alive: nothing answers any more.
 _GONE: Final = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ETIMEDOUT)
 
+#: `family` and `type` of a `socket.socket` make an enum's member at each look.
+family_of: Final = cast(
+    "Callable[[socket.socket], int]", socket.SocketType.family.__get__
+)
+
 INT_SIZE: Final = array.array("i").itemsize
+_ZERO: Final = bytes(INT_SIZE)
 _CREDENTIALS: Final = struct.Struct("3i")
 
 
@@ -104,7 +113,7 @@ class SocketStream:
         self._send = sock.send
         self._recv = sock.recv
         self._recvmsg = sock.recvmsg
-        self._is_local = self._takes_descriptors = sock.family == socket.AF_UNIX
+        self._is_local = self._takes_descriptors = family_of(sock) == UNIX
         self._send_buffer = send_buffer
         self._size = FIRST_SIZE
         self._pidfd = -1
@@ -256,7 +265,8 @@ class SocketStream:
             self._socket.close()
         except OSError:
             pass  # ECONNRESET, which close reports, and has closed all the same
-        self._close_pidfd()
+        if self._pidfd >= 0:
+            self._close_pidfd()
 
     def _explain(self, error: OSError) -> OSError:
         if error.errno in _GONE:
@@ -393,11 +403,11 @@ class SocketStream:
         return UnreadBytes(self._is_all_read, self._wait_unread)
 
     def _is_all_read(self) -> bool:
-        return not self._count_unread()
+        return fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, _ZERO) == _ZERO
 
     def _count_unread(self) -> int:
         # Of local sockets only 0 means something: the rest is the kernel's own sizes.
-        raw = fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
+        raw = fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, _ZERO)
         return int.from_bytes(raw, sys.byteorder)
 
     def _wait_unread(self, deadline: int) -> None:
@@ -480,7 +490,16 @@ def _add_done(error: BaseException, count: int) -> None:
 class SocketListener:
     """A `Listener` over a listening stream socket, which it owns."""
 
-    __slots__ = ("__weakref__", "_readiness", "_send_buffer", "_socket", "address")
+    __slots__ = (
+        "__weakref__",
+        "_accept",
+        "_family",
+        "_protocol",
+        "_readiness",
+        "_send_buffer",
+        "_socket",
+        "address",
+    )
 
     def __init__(
         self, sock: socket.socket, address: Address, send_buffer: int = SEND_BUFFER
@@ -489,6 +508,9 @@ class SocketListener:
         sock.setblocking(False)
         self.address: Address = address
         self._socket = sock
+        self._accept: Callable[[], tuple[int, object]] = sock._accept  # type: ignore[attr-defined]  # typeshed lacks it
+        self._family = family_of(sock)
+        self._protocol = sock.proto
         self._send_buffer = send_buffer
         self._readiness = Readiness(sock.fileno())
 
@@ -502,7 +524,9 @@ class SocketListener:
         """As `ListenerAttempts.accept`."""
         while True:
             try:
-                accepted, _ = self._socket.accept()
+                # As socket.accept, which takes as long as the system call to find out
+                # family and type, the same each time.
+                fd, _ = self._accept()
             except BlockingIOError:
                 return None
             except ConnectionAbortedError:
@@ -511,16 +535,14 @@ class SocketListener:
                 if error.errno in (errno.EBADF, errno.EINVAL):
                     raise BadHandleError from None
                 raise
-            stream = self._welcome(accepted)
+            sock = socket.socket(self._family, STREAM, self._protocol, fd)
+            try:
+                stream = self.make_stream(sock)
+            except BaseException:
+                sock.close()
+                raise
             if stream is not None:
                 return stream
-
-    def _welcome(self, sock: socket.socket) -> SocketStream | None:
-        try:
-            return self.make_stream(sock)
-        except BaseException:
-            sock.close()
-            raise
 
     def make_stream(self, sock: socket.socket) -> SocketStream | None:
         """Make the stream of an accepted socket; None if it was sent away."""

@@ -143,13 +143,16 @@ class IpcTransport:
         return shut_down(context)
 
 
+# Ints, as in `umbel.sockets`: an operation on flags costs as much as a system call.
+_NONBLOCK: Final = int(getattr(socket, "SOCK_NONBLOCK", 0))
+_KIND: Final = int(socket.SOCK_STREAM) | _NONBLOCK
 _STREAM_OPTIONS: Final = {"buffer_size": int, "descriptors": bool}
 
 
 def _open_socket() -> socket.socket:
-    kind = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)
-    sock = socket.socket(socket.AF_UNIX, kind)
-    sock.setblocking(False)
+    sock = socket.socket(socket.AF_UNIX, _KIND)
+    if not _NONBLOCK:
+        sock.setblocking(False)
     return sock
 
 
@@ -218,7 +221,7 @@ def _check_length(name: bytes, address: Address) -> None:
 class IpcListener(SocketListener):
     """A listener that removes its file when it is closed, and may refuse peers."""
 
-    __slots__ = ("_allow", "_file", "_options", "_owner_pid")
+    __slots__ = ("_allow", "_file", "_is_plain", "_options", "_owner_pid")
 
     def __init__(
         self,
@@ -227,16 +230,20 @@ class IpcListener(SocketListener):
         options: Options,
         file: os.stat_result | None,
     ) -> None:
-        super().__init__(sock, address)
+        super().__init__(sock, address, _buffer_size(options))
         self._options = options
         self._allow = cast(
             "Callable[[PeerIdentity], object] | None", options.get("allow")
         )
+        #: Nothing is to be done with a stream but to make it.
+        self._is_plain = self._allow is None and options.get("descriptors", True)
         self._file = file
         self._owner_pid = os.getpid()
 
     def make_stream(self, sock: socket.socket) -> SocketStream | None:
         """As `SocketListener.make_stream`: None for who is not allowed."""
+        if self._is_plain:
+            return SocketStream(sock, self._send_buffer)
         stream = _make_stream(sock, self._options)
         if self._allow is None:
             return stream
