@@ -259,3 +259,15 @@ def test_a_wheel_holds_the_three_packages_and_no_more(tmp_path: Path) -> None:
         "umbel-0.1.0.dist-info",
     }
     assert sum(name.endswith("py.typed") for name in names) == 3
+
+
+def test_every_decision_is_in_the_index_by_its_title() -> None:
+    folder = ROOT / "docs" / "decisions"
+    index = (folder / "README.md").read_text()
+
+    for page in folder.glob("0*.md"):
+        number, title = (
+            page.read_text().split("\n")[0].removeprefix("# ").split(". ", 1)
+        )
+        assert page.name.startswith(f"{int(number):04}-")
+        assert f"{number}. [{title}]({page.name})" in index
