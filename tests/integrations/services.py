@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -88,6 +89,8 @@ def _running(
     command: Sequence[str], folder: Path, user: str | None, is_ready: Callable[[], bool]
 ) -> Iterator[None]:
     log = folder / "log"
+    if shutil.which("setpriv"):  # tests that are killed leave no server behind
+        command = ["setpriv", "--pdeathsig", "INT", "--", *command]
     with (
         open(log, "wb") as output,
         subprocess.Popen(
@@ -100,8 +103,12 @@ def _running(
             return is_ready()
 
         try:
-            wait_until(has_begun, f"the start of {command[0]}")
+            wait_until(has_begun, f"the start of {command}")
             yield
         finally:
-            server.terminate()
-            server.wait(PATIENCE)
+            server.send_signal(signal.SIGINT)  # PostgreSQL: at once, in good order
+            try:
+                server.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                raise

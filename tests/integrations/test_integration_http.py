@@ -190,9 +190,10 @@ def test_a_connection_is_kept_for_the_next_request(address: Address) -> None:
     ):
         for _ in range(3):
             client.get("/")
+        state = server.server_state
+        wait_until(lambda: state.total_requests == 3, "the end of all requests")
 
-        assert len(server.server_state.connections) == 1
-        assert server.server_state.total_requests == 3
+        assert len(state.connections) == 1
 
 
 @needs_host
