@@ -271,3 +271,14 @@ def test_every_decision_is_in_the_index_by_its_title() -> None:
         )
         assert page.name.startswith(f"{int(number):04}-")
         assert f"{number}. [{title}]({page.name})" in index
+
+
+def test_the_code_map_has_every_module_of_core() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    code_map = page.split("```")[1]
+    core = ROOT / "core" / "umbel"
+    modules = [*core.glob("*.py"), *core.glob("*/__init__.py")]
+    names = {m.parent.name if m.stem == "__init__" else m.stem for m in modules}
+
+    for name in names - {"umbel", "__main__"}:
+        assert re.search(rf"\b{name}\b", code_map), name
