@@ -127,6 +127,26 @@ class CloseContext(Record):
     has_ended: bool = False
     drain_limit: int | None = None
 
+    def __init__(
+        self,
+        handle: int,
+        endpoint: Stream | Listener,
+        deadline: int,
+        address: Address,
+        is_done: bool = False,
+        has_ended: bool = False,
+        drain_limit: int | None = None,
+    ) -> None:
+        # As in Record: half the time, for what each connection needs.
+        fields = self.__dict__
+        fields["handle"] = handle
+        fields["endpoint"] = endpoint
+        fields["deadline"] = deadline
+        fields["address"] = address
+        fields["is_done"] = is_done
+        fields["has_ended"] = has_ended
+        fields["drain_limit"] = drain_limit
+
 
 class AcceptContext(Record):
     """What wrappers of `umbel_accept` see."""
@@ -208,6 +228,18 @@ class StreamAttempts(Record):
     send: Callable[[bytes | memoryview], int]
     readiness: Readiness
 
+    def __init__(
+        self,
+        receive: Callable[[int], bytes | None],
+        send: Callable[[bytes | memoryview], int],
+        readiness: Readiness,
+    ) -> None:
+        # As in CloseContext.
+        fields = self.__dict__
+        fields["receive"] = receive
+        fields["send"] = send
+        fields["readiness"] = readiness
+
 
 @final
 class ListenerAttempts(Record):
@@ -233,6 +265,14 @@ class UnreadBytes(Record):
 
     is_zero: Callable[[], bool]
     wait: Callable[[int], None]
+
+    def __init__(
+        self, is_zero: Callable[[], bool], wait: Callable[[int], None]
+    ) -> None:
+        # As in CloseContext.
+        fields = self.__dict__
+        fields["is_zero"] = is_zero
+        fields["wait"] = wait
 
 
 @final
