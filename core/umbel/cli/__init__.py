@@ -90,7 +90,10 @@ def _make_parser() -> argparse.ArgumentParser:
         help="these behaviours alone",
     )
     check.add_argument(
-        "--driver", action="append", default=[], help="such as threads, coroutines"
+        "--driver",
+        action="append",
+        default=[],
+        help="threads, coroutines, asyncio or trio; may be repeated",
     )
     check.add_argument("--json", action="store_true", help="print one JSON object")
 

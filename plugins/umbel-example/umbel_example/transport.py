@@ -5,7 +5,8 @@
 It has no use but to be read, and copied: all that it imports is `umbel.spi`. A stream
 is two pipes of bytes, one for each direction. Whoever finds a pipe empty or full waits
 in its queue, and is woken when the other side has changed something. As everywhere,
-waiting is written as a blocking call: umbel runs it in threads and coroutines alike.
+waiting is written as a blocking call: umbel runs it in threads, coroutines, asyncio and
+trio.
 
 Chapters, as in every transport: the plugin, streams, listening and connecting.
 """
