@@ -22,7 +22,6 @@ import httpx
 import uvicorn
 
 import umbel
-from tests.integrations.services import needs_host
 from tests.mutants import opaque
 from tests.support import PATIENCE, wait_until
 from umbel import Address, aio
@@ -121,7 +120,6 @@ def server(address: Address) -> Iterator[UmbelServer]:
 # The two together.
 
 
-@needs_host
 @pytest.mark.usefixtures("server")
 def test_a_client_gets_what_the_server_sends(address: Address) -> None:
     with httpx.Client(transport=UmbelTransport(address), base_url=HERE) as client:
@@ -132,7 +130,6 @@ def test_a_client_gets_what_the_server_sends(address: Address) -> None:
     assert answer.content == MUCH
 
 
-@needs_host
 @pytest.mark.usefixtures("server")
 def test_a_client_in_any_loop_gets_it_too(address: Address, backend: str) -> None:
     async def main() -> None:
@@ -152,7 +149,6 @@ def test_a_client_in_any_loop_gets_it_too(address: Address, backend: str) -> Non
     anyio.run(main, backend=backend)
 
 
-@needs_host
 @pytest.mark.parametrize("where", ["tcp://127.0.0.1:0", "opaque://here"])
 def test_any_transport_carries_it(where: str) -> None:
     async def main() -> None:
@@ -169,7 +165,6 @@ def test_any_transport_carries_it(where: str) -> None:
         asyncio.run(main())
 
 
-@needs_host
 def test_a_client_and_a_server_share_a_loop(address: Address) -> None:
     async def main() -> None:
         transport = AsyncUmbelTransport(address)
@@ -182,7 +177,6 @@ def test_a_client_and_a_server_share_a_loop(address: Address) -> None:
     asyncio.run(main())
 
 
-@needs_host
 def test_a_connection_is_kept_for_the_next_request(address: Address) -> None:
     with (
         serving(address) as server,
@@ -196,7 +190,6 @@ def test_a_connection_is_kept_for_the_next_request(address: Address) -> None:
         assert len(state.connections) == 1
 
 
-@needs_host
 def test_a_stream_of_a_response_may_be_left_early(address: Address) -> None:
     with (
         serving(address),
@@ -208,7 +201,6 @@ def test_a_stream_of_a_response_may_be_left_early(address: Address) -> None:
         assert client.post("/", content=b"again").content == b"again"
 
 
-@needs_host
 @pytest.mark.usefixtures("server")
 def test_a_stream_of_a_response_may_be_left_early_in_any_loop(
     address: Address, backend: str
@@ -225,7 +217,6 @@ def test_a_stream_of_a_response_may_be_left_early_in_any_loop(
     anyio.run(main, backend=backend)
 
 
-@needs_host
 def test_a_server_with_a_limit_lets_others_wait(address: Address) -> None:
     timeout = httpx.Timeout(PATIENCE, read=0.05)
     transport = UmbelTransport(address)
@@ -241,7 +232,6 @@ def test_a_server_with_a_limit_lets_others_wait(address: Address) -> None:
             assert third.post(HERE, content=b"my turn").content == b"my turn"
 
 
-@needs_host
 @pytest.mark.usefixtures("server")
 def test_an_application_that_fails_is_status_500(address: Address) -> None:
     with httpx.Client(transport=UmbelTransport(address), base_url=HERE) as client:
@@ -249,7 +239,6 @@ def test_an_application_that_fails_is_status_500(address: Address) -> None:
         assert client.post("/", content=b"still there").content == b"still there"
 
 
-@needs_host
 @pytest.mark.slow
 def test_a_server_that_was_replaced_is_found_anew(address: Address) -> None:
     with httpx.Client(transport=UmbelTransport(address), base_url=HERE) as client:
@@ -258,7 +247,6 @@ def test_a_server_that_was_replaced_is_found_anew(address: Address) -> None:
                 assert client.post("/", content=body).content == body
 
 
-@needs_host
 def test_a_server_ends_though_a_client_keeps_its_connection(address: Address) -> None:
     with httpx.Client(transport=UmbelTransport(address)) as client:
         with serving(address) as server:
@@ -307,7 +295,6 @@ def test_nobody_there_is_a_connect_error(address: Address) -> None:
     assert caught.value.request.url == HERE
 
 
-@needs_host
 def test_nobody_there_is_a_connect_error_in_any_loop(
     address: Address, backend: str
 ) -> None:
@@ -331,7 +318,6 @@ def test_a_server_that_says_nothing_is_a_read_timeout(address: Address) -> None:
         client.get(HERE)
 
 
-@needs_host
 def test_a_server_that_says_nothing_is_a_read_timeout_in_any_loop(
     address: Address, backend: str
 ) -> None:
@@ -390,7 +376,6 @@ def test_a_server_that_hangs_up_is_a_protocol_error(address: Address) -> None:
         umbel.close(listener)
 
 
-@needs_host
 def test_tls_is_refused(address: Address) -> None:
     async def main() -> None:
         async with httpx.AsyncClient(transport=AsyncUmbelTransport(address)) as client:
@@ -409,7 +394,6 @@ def test_tls_is_refused(address: Address) -> None:
         asyncio.run(main())
 
 
-@needs_host
 def test_a_server_whose_application_does_not_start_listens_no_more(
     address: Address,
 ) -> None:

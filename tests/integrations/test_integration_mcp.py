@@ -22,7 +22,6 @@ from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCNotification
 
 import umbel
-from tests.integrations.services import needs_host
 from tests.support import PATIENCE, Ends, pattern, run_python
 from umbel import Address, aio
 from umbel.handle import open_handles
@@ -35,8 +34,6 @@ from umbel_plugins.integrations.mcp_transport import (
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-
-pytestmark = needs_host
 
 
 def make_server() -> MCPServer:

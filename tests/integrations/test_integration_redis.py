@@ -17,7 +17,6 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 import umbel
-from tests.integrations.services import needs_host
 from umbel import Address
 from umbel_plugins.integrations.redis_connection import (
     AsyncUmbelConnection,
@@ -116,7 +115,6 @@ def test_a_redis_that_has_no_room_is_late(full_address: Address) -> None:
         client.ping()
 
 
-@needs_host
 def test_an_awaited_redis_that_has_no_room_is_late(full_address: Address) -> None:
     async def main() -> None:
         retry = awaited.retry.Retry(NoBackoff(), 0)
@@ -129,7 +127,6 @@ def test_an_awaited_redis_that_has_no_room_is_late(full_address: Address) -> Non
     asyncio.run(main())
 
 
-@needs_host
 def test_many_tasks_share_a_pool_of_awaited_connections(redis_address: Address) -> None:
     async def main() -> None:
         async with make_awaited(redis_address, decode_responses=True) as client:
@@ -144,7 +141,6 @@ def test_many_tasks_share_a_pool_of_awaited_connections(redis_address: Address) 
     asyncio.run(main())
 
 
-@needs_host
 def test_an_awaited_redis_that_is_not_there_is_an_error_of_redis_py(
     tmp_path: Path,
 ) -> None:
