@@ -279,3 +279,15 @@ def test_the_code_map_has_every_module_of_core() -> None:
 
     for name in names - {"umbel", "__main__"}:
         assert re.search(rf"\b{name}\b", code_map), name
+
+
+def test_each_promise_names_a_test_that_exists() -> None:
+    page = (ROOT / "docs" / "promises.md").read_text()
+    tests = {path.stem: path.read_text() for path in (ROOT / "tests").glob("test_*.py")}
+
+    found = re.findall(r"(test_\w+): ((?:`\w+`(?:, )?)+)", page)
+
+    assert len(found) > 20
+    for module, names in found:
+        for name in re.findall(r"`(\w+)`", names):
+            assert f"def test_{name}(" in tests[module], name
