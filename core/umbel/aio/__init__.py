@@ -14,10 +14,10 @@
 Each verb that can wait is `async def` here, with the parameters, results and errors of
 its twin in `umbel`; those that never wait (`listen`, `pair`, `ipc_listen`, …) are plain
 functions. Deadlines are as everywhere; the loop's own timeouts and cancel scopes work
-too, and what they raise is the loop's own. Canceled, `receive` and `accept` lose nothing;
-`bsend` and `brecv` break their direction, as when they are late; `close` closes all the
-same. Handles are of one table: a stream that one task of asyncio's receives from may be
-sent on by a thread.
+too, and what they raise is the loop's own. Canceled, `receive` and `accept` lose
+nothing; `bsend` and `brecv` break their direction, as when they are late; `close`
+closes all the same. Handles are of one table: a stream that one task of asyncio's
+receives from may be sent on by a thread.
 
 The thread's hub is a guest of the loop from the first call on, so that coroutines of
 umbel's (`umbel.go`) run beside its tasks, and `run_blocking` runs any blocking code of
