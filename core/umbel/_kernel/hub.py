@@ -484,6 +484,8 @@ class Hub:
                 self.unpark(sleeper, DeadlineError())
 
     def _dispatch(self, events: list[tuple[int, int]]) -> None:
+        if self.host is not None and not self.is_turning:
+            self.host.leave_if_over()  # now, not in the middle, with its queue
         watches = self._watches
         ready = self.ready
         for fd, mask in events:
@@ -564,6 +566,9 @@ class Hub:
         finally:
             self.is_turning = False
         self._is_asleep = True
+        if self.main.pending is not None:
+            # KeyboardInterrupt or SystemExit: it ends the loop, as a task's would.
+            self.main.raise_pending()
         if self.ready or self._inbox:
             return 0
         return self.timers.soonest()
@@ -672,10 +677,8 @@ def _loop_error(loop: str) -> RuntimeError:
             break
         if is_ours and frame.f_code.co_name in public:
             verb = frame.f_code.co_name
-    # No function of ours: only at the end of a bundle's `with` block.
-    what, verb = verb or "the end of a bundle's block", verb or "bundle_wait"
     return RuntimeError(
-        f"{what} would have to wait, and stop the {loop} loop of this thread: "
+        f"{verb} would have to wait, and stop the {loop} loop of this thread: "
         f"await umbel.aio.{verb}, or umbel.aio.run_blocking for all that calls it, or "
         "make the call in a thread of its own"
     )
@@ -702,7 +705,8 @@ def yield_() -> None:
         hub.yield_now()
         return
     ready.append(me)
-    hub.current = target = ready.popleft()
+    # Not of `ready`: a host whose loop has ended may have left just now.
+    hub.current = target = hub.ready.popleft()
     target.carrier.switch()
     if me.pending is not None and not me.is_shielded:
         me.raise_pending()
