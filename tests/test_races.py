@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -37,6 +39,65 @@ def test_a_guest_is_told_what_is_posted_before_its_first_turn(ends: Ends) -> Non
             await asyncio.wait_for(receiving, 20)
 
     asyncio.run(main())
+
+
+@pytest.mark.skipif(USES_POLL, reason="poll(2) has no descriptor to watch")
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+@pytest.mark.parametrize("way", ["sleeps", "is ready"])
+def test_what_began_before_a_loop_goes_on_in_it(loop: str, way: str) -> None:
+    hosted = pytest.importorskip(loop)
+    told: list[Callable[[], object]] = []
+
+    def work() -> None:
+        if way == "sleeps":
+            umbel.msleep(umbel.within(0.02))
+        else:
+            umbel.yield_()
+        told[0]()
+
+    async def main() -> None:
+        over = hosted.Event()
+        told.append(over.set)
+        left, right = umbel.pair("mem")
+        await aio.bsend(left, b"")  # from now on umbel is the loop's guest
+        umbel.hclose(left)
+        umbel.hclose(right)
+        with suppress(TimeoutError):
+            if loop == "asyncio":
+                await asyncio.wait_for(over.wait(), 20)
+            else:
+                with hosted.fail_after(20):
+                    await over.wait()
+        assert over.is_set()
+
+    b = umbel.go(work)
+    hosted.run(main()) if loop == "asyncio" else hosted.run(main)
+    umbel.hclose(b)
+
+
+@pytest.mark.skipif(USES_POLL, reason="poll(2) has no descriptor to watch")
+@pytest.mark.parametrize("way", ["yields", "receives"])
+def test_a_loop_that_has_ended_takes_nobody_along(ends: Ends, way: str) -> None:
+    async def main() -> None:
+        await aio.bsend(ends[0], b"x")
+
+    def work(stream: umbel.StreamHandle) -> None:
+        if way == "yields":
+            umbel.yield_()
+        else:
+            umbel.receive(stream)
+
+    asyncio.run(main())
+    umbel.receive(ends[1])
+    with umbel.bundle() as b:
+        b.go(work, ends[0])
+        b.go(work, ends[1])
+        umbel.bsend(ends[0], b"x")
+        umbel.bsend(ends[1], b"x")
+        umbel.yield_()
+        umbel.bundle_wait(b, umbel.within(20))
+
+    assert not current_hub().ready
 
 
 def test_a_doorbell_that_was_rung_too_late_can_be_rung_again() -> None:
@@ -283,6 +344,35 @@ assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 128 + signal.SIGTERM
 assert [fd for fd, _ in current_hub().poller.poll(0)].count(parent.fd) == 0
 """
     run_python(code)
+
+
+@pytest.mark.skipif(USES_POLL, reason="poll(2) has no descriptor to watch")
+@pytest.mark.parametrize("way", ["a coroutine", "a signal"])
+def test_what_ends_the_program_ends_a_loop_too(way: str) -> None:
+    code = """
+import asyncio, os, signal, sys
+import umbel
+from umbel import aio
+def leave():
+    umbel.msleep(umbel.within(0.01))
+    if sys.argv[1] == "a signal":
+        os.kill(os.getpid(), signal.SIGTERM)
+    else:
+        sys.exit(128 + signal.SIGTERM)
+async def main():
+    umbel.exit_on_signal()
+    b = umbel.go(leave)
+    try:
+        await asyncio.sleep(30)
+    finally:
+        print("cleaned up", flush=True)
+        umbel.hclose(b)
+asyncio.run(main())
+"""
+    with python(code, way) as process:
+        out, _ = process.communicate(timeout=20)
+
+    assert (process.returncode, out) == (128 + signal.SIGTERM, "cleaned up\n")
 
 
 def test_exiting_on_signals_may_be_asked_for_again() -> None:

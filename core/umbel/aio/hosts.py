@@ -57,6 +57,11 @@ def _attach() -> AioHost:
         from umbel.aio.asyncio_host import AsyncioHost
 
         host = AsyncioHost(hub)
+    # What began before the loop goes on in it.
+    host.poke()
+    soonest = hub.timers.soonest()
+    if soonest >= 0:
+        host.ring_at(soonest)
     _here.host = host
     return host
 
