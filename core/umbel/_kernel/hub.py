@@ -677,8 +677,10 @@ def _loop_error(loop: str) -> RuntimeError:
             break
         if is_ours and frame.f_code.co_name in public:
             verb = frame.f_code.co_name
+    # No function of ours: only at the end of a bundle's `with` block.
+    what, verb = verb or "the end of a bundle's block", verb or "bundle_wait"
     return RuntimeError(
-        f"{verb} would have to wait, and stop the {loop} loop of this thread: "
+        f"{what} would have to wait, and stop the {loop} loop of this thread: "
         f"await umbel.aio.{verb}, or umbel.aio.run_blocking for all that calls it, or "
         "make the call in a thread of its own"
     )
