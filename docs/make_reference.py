@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import re
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -35,10 +37,15 @@ def _text(name: str, found: object) -> str:
     return text
 
 
+def _signature(function: Callable[..., object]) -> str:
+    # Annotations are strings, which Python shows with quotes.
+    return re.sub(r"(: |-> )'([^']*)'", r"\1\2", str(inspect.signature(function)))
+
+
 def _section(prefix: str, name: str, found: object) -> str:
     heading = f"{prefix}{name}"
     if inspect.isfunction(found):
-        heading += str(inspect.signature(found))
+        heading += _signature(found)
     if inspect.iscoroutinefunction(found):
         heading = f"await {heading}"
     return f"### `{heading}`\n\n```text\n{_text(name, found)}\n```\n"
