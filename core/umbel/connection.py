@@ -93,10 +93,11 @@ class Connection(Resource):
         self.try_receive: Callable[[int], bytes | None] | None = None
         self.try_send: Callable[[bytes | memoryview], int] | None = None
         self.readiness: Readiness = _NONE
-        if self.attempts is not None:
-            self.try_receive = self.attempts.receive
-            self.try_send = self.attempts.send
-            self.readiness = self.attempts.readiness
+        attempts = self.attempts
+        if attempts is not None:
+            self.try_receive = attempts.receive
+            self.try_send = attempts.send
+            self.readiness = attempts.readiness
 
     def query(self, kind: type[T]) -> T | None:
         """As `Resource.query`."""
@@ -293,7 +294,11 @@ class Connection(Resource):
                 error.report = CloseReport()  # type: ignore[attr-defined]
             raise
         finally:
-            self.abort()
+            if self.sender is None and self.receiver is None:
+                self.must_abort = True
+                self.stream.abort()
+            else:
+                self.abort()
 
     def _wait_for_users(self, deadline: int) -> None:
         hub = current_hub()

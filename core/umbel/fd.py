@@ -83,7 +83,7 @@ class Readiness:
             raise BadHandleError
         if self.home is not None and self.home.hub is hub:
             return self.home
-        for watch in self._elsewhere or []:
+        for watch in self._elsewhere or ():
             if watch.hub is hub:
                 return watch
         found = hub.watch(self.fd)

@@ -10,7 +10,14 @@ from umbel.address import Address
 from umbel.connection import Connection
 from umbel.deadline import FOREVER
 from umbel.errors import BadHandleError, BusyError
-from umbel.handle import Handle, Resource, lookup, register
+from umbel.handle import (
+    Handle,
+    Resource,
+    lookup,
+    open_handles,
+    refusal,
+    register,
+)
 from umbel.plugins import is_wrapped
 from umbel.registry import Transport
 from umbel.report import CloseReport
@@ -77,27 +84,8 @@ class Listening(Resource):
         """As `Resource.disown`."""
         self.accepter = None
 
-    def accept(self, me: Coroutine, deadline: int) -> StreamHandle:
-        """Accept, as the one user of the listener."""
-        # As AcceptUse, whose calls would be a part of what accepting costs.
-        if self.accepter is not None:
-            raise BusyError
-        self.accepter = me
-        try:
-            if self.is_closed:
-                raise BadHandleError
-            stream = (
-                self._accept_observed(deadline)
-                if is_wrapped("umbel_accept")
-                else self.listener.accept(deadline)
-            )
-            return open_stream(stream, self.listener.address, self.transport)
-        finally:
-            self.accepter = None
-            if self.is_closed:
-                self.leave(me)
-
-    def _accept_observed(self, deadline: int) -> Stream:
+    def accept(self, deadline: int) -> Stream:
+        """Accept inside the wrappers of plugins."""
         context = AcceptContext(self.number, self.listener.address, deadline)
         return self.transport.observed(
             "umbel_accept", context, lambda c: self.listener.accept(c.deadline)
@@ -210,4 +198,33 @@ def accept(handle: ListenerHandle, deadline: int = FOREVER) -> StreamHandle:
         libdill ipc_accept(3), made generic.
     """
     me = checkpoint()
-    return lookup(handle, Listening).accept(me, deadline)
+    listening = open_handles.get(handle)
+    if type(listening) is not Listening:
+        raise refusal(handle, Listening)
+    # As AcceptUse and open_stream, whose calls would be a part of what accepting costs.
+    if listening.accepter is not None:
+        raise BusyError
+    listening.accepter = me
+    try:
+        if listening.is_closed:
+            raise BadHandleError
+        attempts = listening.attempts
+        if attempts is None or is_wrapped("umbel_accept"):
+            stream = listening.accept(deadline)
+        else:
+            try_accept = attempts.accept
+            while (found := try_accept()) is None:
+                attempts.readiness.wait_in(deadline, me.hub)
+            stream = found
+        try:
+            connection = Connection(
+                stream, listening.listener.address, listening.transport
+            )
+            return register(connection, StreamHandle)
+        except BaseException:
+            stream.abort()
+            raise
+    finally:
+        listening.accepter = None
+        if listening.is_closed:
+            listening.leave(me)

@@ -57,7 +57,7 @@ OPENING: Final = {"umbel_listen", "umbel_connect", "umbel_pair"}
 class Transport:
     """A loaded transport: a scheme, and its plugin's hook functions."""
 
-    __slots__ = ("functions", "plugin", "scheme", "source")
+    __slots__ = ("_close", "functions", "plugin", "scheme", "source")
 
     def __init__(
         self, scheme: str, plugin: object, source: str, functions: dict[str, object]
@@ -66,6 +66,10 @@ class Transport:
         self.plugin = plugin
         self.source = source
         self.functions = functions
+        self._close = cast(
+            "Callable[[CloseContext], CloseReport]",
+            functions.get("umbel_close", shut_down),
+        )
 
     def listen(self, context: ListenContext) -> Listener:
         """Run `umbel_listen`."""
@@ -107,11 +111,7 @@ class Transport:
 
     def close(self, context: CloseContext) -> CloseReport:
         """Run `umbel_close`, or the standard shutdown if the plugin has none."""
-        function = cast(
-            "Callable[[CloseContext], CloseReport]",
-            self.functions.get("umbel_close", shut_down),
-        )
-        return run_hook("umbel_close", context, function)
+        return run_hook("umbel_close", context, self._close)
 
     def observed(self, hook: str, context: C, call: Callable[[C], T]) -> T:
         """Run *call*, which core itself does, inside the wrappers of *hook*."""

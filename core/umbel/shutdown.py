@@ -35,18 +35,10 @@ def shut_down(context: CloseContext) -> CloseReport:
     Source:
         libdill ipc_close(3).
     """
-    endpoint = context.endpoint
-    if _is_stream(endpoint):
-        return _part(endpoint, context)
-    endpoint.abort()
-    return CloseReport()
-
-
-def _is_stream(endpoint: Stream | Listener) -> TypeGuard[Stream]:
-    return hasattr(endpoint, "receive_into")
-
-
-def _part(stream: Stream, context: CloseContext) -> CloseReport:
+    stream = context.endpoint
+    if not _is_stream(stream):
+        stream.abort()
+        return CloseReport()
     discarded = 0
     try:
         if not context.is_done:
@@ -67,6 +59,10 @@ def _part(stream: Stream, context: CloseContext) -> CloseReport:
         )
         raise
     return CloseReport(_has_consumed(stream), discarded)
+
+
+def _is_stream(endpoint: Stream | Listener) -> TypeGuard[Stream]:
+    return hasattr(endpoint, "receive_into")
 
 
 def _check_limit(discarded: int, limit: int | None) -> None:
