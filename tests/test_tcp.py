@@ -352,6 +352,50 @@ def test_those_that_lose_a_race_are_closed_at_once(
         sock.close()
 
 
+def test_a_connection_whose_options_can_not_be_set_is_closed(
+    monkeypatch: pytest.MonkeyPatch, listener: umbel.ListenerHandle
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EINVAL, "it was reset already")
+
+    monkeypatch.setattr(tcp, "_make_stream", fail)
+    before = open_descriptors()
+    gc.disable()  # with warnings as errors, the collector must find nothing either
+    try:
+        with pytest.raises(OSError, match="it was reset"):
+            umbel.connect(listener.address, umbel.within(20))
+        assert open_descriptors() == before
+    finally:
+        gc.enable()
+
+
+def test_a_race_in_which_another_fails_strangely_leaves_no_descriptor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with umbel.listen("tcp://127.0.0.1:0") as listener:
+        port = int(listener.address.location.rpartition(":")[2])
+        reach = tcp._reach
+
+        def strange(target: tcp.Target, deadline: int) -> socket.socket:
+            if target[1] == ("127.0.0.1", port):
+                return reach(target, deadline)
+            try:
+                umbel.msleep(-1)
+            finally:
+                raise ZeroDivisionError("strange")
+
+        monkeypatch.setattr(tcp, "_reach", strange)
+        _pretend(monkeypatch, ("127.0.0.1", 1), ("127.0.0.1", port))
+        before = open_descriptors()
+        gc.disable()
+        try:
+            with pytest.raises(ExceptionGroup):
+                umbel.connect("tcp://many.invalid:1", umbel.within(20))
+            assert open_descriptors() == before
+        finally:
+            gc.enable()
+
+
 def test_a_failed_race_leaves_no_reference_cycle(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -83,7 +83,11 @@ class TcpTransport:
             sock = _reach(targets[0], context.deadline)
         else:
             sock = _reach_first(targets, context.deadline)
-        return _make_stream(sock, options)
+        try:
+            return _make_stream(sock, options)
+        except BaseException:
+            sock.close()
+            raise
 
     @hookimpl.adopt
     def adopt(self, context: AdoptContext) -> SocketStream | SocketListener:
@@ -340,11 +344,21 @@ def _reach_first(targets: Sequence[Target], deadline: int) -> socket.socket:
                 assert isinstance(came, OSError)
                 failures.append(came)
         finally:
-            attempts.abort()
+            _give_up(attempts, came)
     try:
         raise failures[0]
     finally:
         del came, failures  # or the error's traceback would refer to the error
+
+
+def _give_up(attempts: umbel.BundleHandle, came: object) -> None:
+    """End the others; if one of them failed in an unforeseen way, ours is lost too."""
+    try:
+        attempts.abort()
+    except BaseException:
+        if isinstance(came, socket.socket):
+            came.close()
+        raise
 
 
 def _head_start(deadline: int) -> int:
