@@ -39,7 +39,8 @@ def _text(name: str, found: object) -> str:
 
 def _signature(function: Callable[..., object]) -> str:
     # Annotations are strings, which Python shows with quotes.
-    return re.sub(r"(: |-> )'([^']*)'", r"\1\2", str(inspect.signature(function)))
+    text = str(inspect.signature(function))
+    return re.sub(r"(: |-> )(['\"])(.*?)\2", r"\1\3", text)
 
 
 def _section(prefix: str, name: str, found: object) -> str:
