@@ -338,8 +338,9 @@ class InboundUse:
             if isinstance(error, EndOfStreamError):
                 connection.inbound_error = connection.inbound_error or EndOfStreamError
             connection.break_inbound()
-            if hasattr(error, "bytes_done"):
-                error.bytes_done = self.done
+            # A loop's own cancellation carries it too.
+            if hasattr(error, "bytes_done") or not isinstance(error, Exception):
+                error.bytes_done = self.done  # type: ignore[attr-defined]
         self._leave()
         if isinstance(error, OSError) and not isinstance(error, UmbelError):
             raise explain(error) from error

@@ -1,0 +1,59 @@
+"""What the loop's own cancellation tells of a call that it ended, and leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+
+import pytest
+
+import umbel
+from tests.support import Ends
+from umbel import aio
+
+
+async def canceled(call: Awaitable[object]) -> asyncio.CancelledError:
+    """Let *call* wait, cancel it, and give what it raised."""
+    task = asyncio.ensure_future(call)
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await task
+    return caught.value
+
+
+def test_a_canceled_receipt_of_so_many_bytes_tells_how_many_had_come(
+    ends: Ends,
+) -> None:
+    left, right = ends
+    umbel.bsend(right, b"abc")
+
+    error = asyncio.run(canceled(aio.brecv(left, 5)))
+
+    assert vars(error)["bytes_done"] == 3
+    with pytest.raises(umbel.BrokenStreamError):
+        umbel.receive(left)
+
+
+def test_a_canceled_send_tells_how_many_bytes_went(ends: Ends) -> None:
+    left, right = ends
+    data = bytes(100_000_000)
+
+    error = asyncio.run(canceled(aio.bsend(left, data)))
+
+    count = vars(error)["bytes_done"]
+    assert 0 < count < len(data)
+    with pytest.raises(umbel.BrokenStreamError):
+        umbel.bsend(left, b"more")
+    assert umbel.brecv(right, count) == bytes(count)
+
+
+def test_a_canceled_close_tells_what_is_known_of_the_peer(ends: Ends) -> None:
+    left, _ = ends
+    umbel.bsend(left, b"unread")
+
+    error = asyncio.run(canceled(aio.close(left)))
+
+    assert vars(error)["report"] == umbel.CloseReport(consumed=False)
+    with pytest.raises(umbel.BadHandleError):
+        umbel.bsend(left, b"more")
