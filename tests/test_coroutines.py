@@ -45,11 +45,11 @@ def test_arguments_are_passed_on() -> None:
 
 def test_coroutines_go_on_in_the_order_in_which_they_became_ready() -> None:
     order: list[int] = []
-
-    together = umbel.within(0.01)
+    gate, gated = umbel.chmake(int)
 
     def run(i: int) -> None:
-        umbel.msleep(together)
+        with pytest.raises(umbel.EndOfStreamError):
+            gated.receive()
         for _ in range(3):
             order.append(i)
             umbel.yield_()
@@ -57,6 +57,9 @@ def test_coroutines_go_on_in_the_order_in_which_they_became_ready() -> None:
     with umbel.bundle() as b:
         for i in range(4):
             b.go(run, i)
+        gate.done()  # all together, however long their starting took
+    umbel.hclose(gate)
+    umbel.hclose(gated)
 
     assert order == [0, 1, 2, 3] * 3
 
