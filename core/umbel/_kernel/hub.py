@@ -361,7 +361,8 @@ class Hub:
                 # Shielded: it closes a bundle, whose coroutines need but a moment.
                 if self.host is not None and not loop:
                     self.host.leave_if_over()
-                self.collect(self.timers.soonest() or 1)
+                timers = self.timers
+                self.collect((timers.soonest() or 1) if timers.heap else -1)
             else:
                 self.interrupt(self.main, _loop_error(loop))
         return self.ready.popleft()
@@ -370,7 +371,10 @@ class Hub:
 
     def start(self, coroutine: Coroutine) -> None:
         """Run a new *coroutine*, at once, until it first waits."""
-        if self.current is self.main:
+        modules = sys.modules
+        if self.current is self.main and (
+            "asyncio" in modules or "trio.lowlevel" in modules
+        ):
             self._become_guest()
         idle = self._idle
         carrier = idle.pop() if idle else make_carrier(self._carry, self._parent)
@@ -479,7 +483,7 @@ class Hub:
         if self._inbox or self._ringing.readable:
             self._read_inbox()
         self.polled_at = now = self.clock()
-        if self.timers:
+        if self.timers.heap:
             while (sleeper := self.timers.pop_due(now)) is not None:
                 self.unpark(sleeper, DeadlineError())
 

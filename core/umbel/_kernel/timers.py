@@ -30,27 +30,28 @@ class Timer(Generic[T]):
 class Timers(Generic[T]):
     """The timers of one hub, soonest first; of equal ones the first added."""
 
-    __slots__ = ("_canceled", "_heap", "_sequence")
+    __slots__ = ("_canceled", "_sequence", "heap")
 
     def __init__(self) -> None:
-        self._heap: list[tuple[int, int, Timer[T]]] = []
+        #: Empty only if there is no timer: to look at it costs less than `soonest`.
+        self.heap: list[tuple[int, int, Timer[T]]] = []
         self._sequence = 0
         self._canceled = 0
 
     def __len__(self) -> int:
-        return len(self._heap) - self._canceled
+        return len(self.heap) - self._canceled
 
     def add(self, when: int, item: T) -> Timer[T]:
         """Have *item* come out of `pop_due` once the clock shows *when*, in ms."""
         self._sequence = sequence = self._sequence + 1
         timer = Timer(when, sequence, item)
         # A tuple compares in C; the sequence number decides before the timer.
-        heappush(self._heap, (when, sequence, timer))
+        heappush(self.heap, (when, sequence, timer))
         return timer
 
     def take_over(self, other: Timers[T]) -> None:
         """Take all timers of *other*, whose owner goes on with this one."""
-        self._heap, other._heap = other._heap, []
+        self.heap, other.heap = other.heap, []
         self._sequence = other._sequence
         self._canceled, other._canceled = other._canceled, 0
 
@@ -60,14 +61,14 @@ class Timers(Generic[T]):
             return
         timer.item = None
         self._canceled += 1
-        if self._canceled > SLACK and self._canceled * 2 > len(self._heap):
-            self._heap = [entry for entry in self._heap if entry[2].item is not None]
-            heapify(self._heap)
+        if self._canceled > SLACK and self._canceled * 2 > len(self.heap):
+            self.heap = [entry for entry in self.heap if entry[2].item is not None]
+            heapify(self.heap)
             self._canceled = 0
 
     def soonest(self) -> int:
         """Tell when the next live timer is due, in ms; -1 if there is none."""
-        heap = self._heap
+        heap = self.heap
         while heap:
             if heap[0][2].item is not None:
                 return heap[0][0]
@@ -80,6 +81,6 @@ class Timers(Generic[T]):
         when = self.soonest()
         if when < 0 or when > now:
             return None
-        timer = heappop(self._heap)[2]
+        timer = heappop(self.heap)[2]
         item, timer.item = timer.item, None
         return item
