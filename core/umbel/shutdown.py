@@ -18,6 +18,9 @@ DRAIN_SIZE: Final = 65536
 # But first less: most peers have said all, and a new buffer is cleared, byte by byte.
 FIRST_SIZE: Final = 512
 
+#: What comes of most closes, made once.
+_GOOD: Final = CloseReport(True)
+
 
 def shut_down(context: CloseContext) -> CloseReport:
     """End our direction, then discard what comes until the peer's end.
@@ -58,7 +61,8 @@ def shut_down(context: CloseContext) -> CloseReport:
             consumed, discarded
         )
         raise
-    return CloseReport(_has_consumed(stream), discarded)
+    consumed = _has_consumed(stream)
+    return _GOOD if consumed and not discarded else CloseReport(consumed, discarded)
 
 
 def _is_stream(endpoint: Stream | Listener) -> TypeGuard[Stream]:

@@ -149,8 +149,8 @@ _KIND: Final = int(socket.SOCK_STREAM) | _NONBLOCK
 _STREAM_OPTIONS: Final = {"buffer_size": int, "descriptors": bool}
 
 
-def _open_socket() -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, _KIND)
+def _open_socket() -> socket.SocketType:
+    sock = socket.SocketType(socket.AF_UNIX, _KIND)
     if not _NONBLOCK:
         sock.setblocking(False)
     return sock
@@ -164,7 +164,7 @@ def _buffer_size(options: Options) -> int:
     return size
 
 
-def _make_stream(sock: socket.socket, options: Options) -> SocketStream:
+def _make_stream(sock: socket.SocketType, options: Options) -> SocketStream:
     stream = SocketStream(sock, _buffer_size(options))
     if not options.get("descriptors", True):
         try:
@@ -225,7 +225,7 @@ class IpcListener(SocketListener):
 
     def __init__(
         self,
-        sock: socket.socket,
+        sock: socket.SocketType,
         address: Address,
         options: Options,
         file: os.stat_result | None,
@@ -240,7 +240,7 @@ class IpcListener(SocketListener):
         self._file = file
         self._owner_pid = os.getpid()
 
-    def make_stream(self, sock: socket.socket) -> SocketStream | None:
+    def make_stream(self, sock: socket.SocketType) -> SocketStream | None:
         """As `SocketListener.make_stream`: None for who is not allowed."""
         if self._is_plain:
             return SocketStream(sock, self._send_buffer)
@@ -313,7 +313,7 @@ def _listen(address: Address, backlog: int, options: Options) -> SocketListener:
 
 
 def _make_file(
-    sock: socket.socket, name: bytes, address: Address, options: Options
+    sock: socket.SocketType, name: bytes, address: Address, options: Options
 ) -> os.stat_result:
     """Make the socket file. Nobody can connect before `listen`."""
     try:
@@ -344,7 +344,7 @@ def _group_number(group: object) -> int:
 
 
 def _replace_file(
-    sock: socket.socket, address: Address, backlog: int, options: Options
+    sock: socket.SocketType, address: Address, backlog: int, options: Options
 ) -> os.stat_result:
     """Listen under another name, then move that over the old one: no gap, no loss."""
     target = address.location
@@ -363,7 +363,7 @@ def _replace_file(
     return file
 
 
-def _bind(sock: socket.socket, name: bytes, address: Address) -> None:
+def _bind(sock: socket.SocketType, name: bytes, address: Address) -> None:
     try:
         sock.bind(name)
         return
@@ -466,7 +466,7 @@ def _explain(error: OSError, address: Address) -> OSError:
 # Connecting.
 
 
-def _connect(sock: socket.socket, name: bytes, context: ConnectContext) -> None:
+def _connect(sock: socket.SocketType, name: bytes, context: ConnectContext) -> None:
     pause = 1
     while True:
         try:

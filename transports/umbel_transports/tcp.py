@@ -129,7 +129,7 @@ class TcpStream(SocketStream):
         return cast("T", Names(*map(_address_of, self.names())))
 
 
-def _make_stream(sock: socket.socket, options: Options) -> TcpStream:
+def _make_stream(sock: socket.SocketType, options: Options) -> TcpStream:
     if options.get("nodelay", True):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if options.get("keepalive"):
@@ -225,7 +225,7 @@ class TcpListener(SocketListener):
         super().__init__(sock, address)
         self._options = options
 
-    def make_stream(self, sock: socket.socket) -> SocketStream:
+    def make_stream(self, sock: socket.SocketType) -> SocketStream:
         """As `SocketListener.make_stream`."""
         return _make_stream(sock, self._options)
 
