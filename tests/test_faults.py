@@ -30,12 +30,6 @@ T = TypeVar("T")
 DATA = pattern(10_000)
 
 
-#: Loops of others watch the descriptor of the hub, which that poller has none of.
-needs_host = pytest.mark.skipif(
-    os.environ.get("UMBEL_POLLER") == "poll", reason="poll has nothing to watch"
-)
-
-
 @pytest.fixture(autouse=True)
 def plugin() -> Iterator[None]:
     umbel.load_plugins("faults")
@@ -295,7 +289,6 @@ def test_descriptors_that_come_during_a_reset_are_closed() -> None:
         os.fstat(fd)
 
 
-@needs_host
 def test_awaited_calls_have_the_faults_too() -> None:
     async def use() -> list[int]:
         await aio.bsend(left, DATA)

@@ -22,11 +22,6 @@ from umbel.plugins import add_plugin, remove_plugin
 from umbel_plugins import faults
 from umbel_plugins.metrics import MetricsPlugin
 
-#: Loops of others watch the descriptor of the hub, which that poller has none of.
-needs_host = pytest.mark.skipif(
-    os.environ.get("UMBEL_POLLER") == "poll", reason="poll has nothing to watch"
-)
-
 
 @pytest.fixture(autouse=True)
 def registry() -> Iterator[CollectorRegistry]:
@@ -396,7 +391,6 @@ except umbel.PluginError as error:
     assert run_python(code) == "True\n"
 
 
-@needs_host
 def test_bytes_of_awaited_calls_are_counted(registry: CollectorRegistry) -> None:
     left, right = umbel.pair("ipc")
 
@@ -414,7 +408,6 @@ def test_bytes_of_awaited_calls_are_counted(registry: CollectorRegistry) -> None
     assert value(registry, "umbel_received_bytes_total", "ipc") == 5
 
 
-@needs_host
 def test_errors_of_awaited_calls_are_counted(registry: CollectorRegistry) -> None:
     left, right = umbel.pair("ipc")
 

@@ -2,7 +2,8 @@
 
 Typed byte streams over transports that are found as plugins, with a deadline on
 every call and a close that both sides know of: libdill's IPC for Python, from
-threads and from umbel's own coroutines. The README has a first example.
+threads, umbel's own coroutines, asyncio and trio (`umbel.aio`). The README has a
+first example.
 """
 
 from typing import TYPE_CHECKING, Final

@@ -29,7 +29,7 @@ from umbel.testing.conformance import (
 #: Seconds that what never comes is waited for: the whole point is that it doesn't.
 PATIENCE = 1.5
 #: Seconds after which it hangs, which is how some are caught.
-WATCHDOG = 4.0
+WATCHDOG = 10.0
 #: Tries are for the most part waits: so more of them at once than there are processors.
 AT_ONCE = 6
 #: One line, which is written at once.

@@ -20,7 +20,10 @@ from typing import Final, Protocol
 from umbel._kernel.hub import Coroutine, Hub
 from umbel._kernel.switch import current_context
 from umbel._kernel.timers import Timer, Timers
+from umbel.errors import NotSupportedError
 
+#: With a poller that has no descriptor: ms between two looks.
+LOOK: Final = 5
 #: A deadline that no timer reaches.
 NEVER: Final = 1 << 62
 
@@ -152,6 +155,8 @@ class Host:
 
     Attributes:
         hub: the guest.
+        descriptor: what the loop watches; -1: there is none, and the hub looks itself,
+            now and then.
         alarm_at: when the next alarm is due, in ms; NEVER if there is none.
         checks_each_call: a canceled task must not even make a call that needn't wait.
         cancellation: what the loop raises in a task that it cancels.
@@ -162,6 +167,10 @@ class Host:
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
+        try:
+            self.descriptor = hub.fileno()
+        except NotSupportedError:
+            self.descriptor = -1
         self.alarm_at = NEVER
         self._is_poked = False
         self._own = hub.ready, hub.timers
@@ -191,16 +200,30 @@ class Host:
     def turn(self) -> None:
         """Let the hub run what it can; then see when it must again."""
         self._is_poked = False
-        if self.hub.turn() == 0:
+        try:
+            must_go_on = self.hub.turn() == 0
+        except BaseException:
+            self.poke()  # a coroutine's Ctrl-C ends the loop; if it doesn't, go on
+            raise
+        if must_go_on:
             self.poke()
 
     def ring(self) -> None:
         """Let the hub do what is due, and set the next alarm."""
         self.alarm_at = NEVER
-        self.turn()
+        try:
+            self.turn()
+        finally:
+            self._set_alarm()
+
+    def _set_alarm(self) -> None:
         soonest = self.hub.timers.soonest()
+        if soonest < 0:
+            soonest = NEVER
+        if self.descriptor < 0:
+            soonest = min(soonest, self.hub.clock() + LOOK)
         # One that is canceled rings all the same, once: that costs less than to look.
-        if 0 <= soonest < self.alarm_at:
+        if soonest < self.alarm_at:
             self.ring_at(soonest)
 
     def poke(self) -> None:

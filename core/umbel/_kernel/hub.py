@@ -175,6 +175,14 @@ class Watch:
         if self.writer is not None and self.writer.is_parked:
             raise BusyError
 
+    def arm_in(self) -> None:
+        """Say that someone waits to receive, if the hub `needs_arming`."""
+        self.hub.poller.arm(self.fd, IN)
+
+    def arm_out(self) -> None:
+        """Say that someone waits to send, if the hub `needs_arming`."""
+        self.hub.poller.arm(self.fd, OUT)
+
     def wait_in(self, deadline: int) -> None:
         """Return once there may be something to receive. Own thread only."""
         if self.readable or self.has_ended:
@@ -185,7 +193,7 @@ class Watch:
         hub = self.hub
         self.reader = me = hub.current
         if hub.needs_arming:
-            hub.poller.arm(self.fd, IN)
+            self.arm_in()
         try:
             hub.park(deadline)
         except BaseException:
@@ -207,7 +215,7 @@ class Watch:
         hub = self.hub
         self.writer = me = hub.current
         if hub.needs_arming:
-            hub.poller.arm(self.fd, OUT)
+            self.arm_out()
         try:
             hub.park(deadline)
         except BaseException:

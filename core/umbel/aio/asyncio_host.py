@@ -25,14 +25,16 @@ class AsyncioHost(AioHost):
     cancellation = asyncio.CancelledError
 
     def __init__(self, hub: Hub) -> None:
-        descriptor = hub.fileno()
         super().__init__(hub)
         self.loop: Final = asyncio.get_running_loop()
         self._hook: object = None
         #: Faster than the loop's own way, which does the same.
         self.make_sleep = cast("Callable[[], Sleep]", partial(_Future, loop=self.loop))
         self._alarm: asyncio.TimerHandle | None = None
-        self.loop.add_reader(descriptor, self.turn)
+        if self.descriptor >= 0:
+            self.loop.add_reader(self.descriptor, self.turn)
+        else:
+            self.ring()
 
     def is_running(self) -> bool:
         """As `Host.is_running`."""
@@ -52,8 +54,8 @@ class AsyncioHost(AioHost):
 
     def leave(self) -> None:
         """As `Host.leave`."""
-        if self.hub.host is self and not self.loop.is_closed():
-            self.loop.remove_reader(self.hub.fileno())
+        if self.hub.host is self and not self.loop.is_closed() and self.descriptor >= 0:
+            self.loop.remove_reader(self.descriptor)
         super().leave()
 
     def call_turn_soon(self) -> None:

@@ -112,6 +112,8 @@ class AioHost(Host):
         guest = Guest(self.hub)
         claim(guest)
         watch.reader = guest
+        if self.hub.needs_arming:
+            watch.arm_in()
         try:
             await self.park(guest, deadline)
         except BaseException:
@@ -135,6 +137,8 @@ class AioHost(Host):
         guest = Guest(self.hub)
         claim(guest)
         watch.writer = guest
+        if self.hub.needs_arming:
+            watch.arm_out()
         try:
             await self.park(guest, deadline)
         except BaseException:

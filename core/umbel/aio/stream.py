@@ -125,6 +125,8 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
                 if watch.reader is not None:
                     watch.require_no_reader()
                 watch.reader = me
+                if hub.needs_arming:
+                    watch.arm_in()
                 me.is_parked = True
                 me.sleep = sleep = host.make_sleep()
                 timer = None

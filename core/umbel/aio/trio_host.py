@@ -53,13 +53,13 @@ class TrioHost(AioHost):
     make_sleep = _Sleep
 
     def __init__(self, hub: Hub) -> None:
-        descriptor = hub.fileno()
         super().__init__(hub)
         self._token: Final = trio.lowlevel.current_trio_token()
         self._sleeper: trio.lowlevel.Task | None = None
         self._must_turn = False
         self._alarm = trio.CancelScope()
-        trio.lowlevel.spawn_system_task(self._turn_when_readable, descriptor)
+        if self.descriptor >= 0:
+            trio.lowlevel.spawn_system_task(self._turn_when_readable)
         trio.lowlevel.spawn_system_task(self._turn_when_poked)
         trio.lowlevel.spawn_system_task(self._ring_when_due)
 
@@ -73,21 +73,21 @@ class TrioHost(AioHost):
         """As `Host.is_over`: when trio ends, its system tasks have left before."""
         return False
 
-    async def _turn_when_readable(self, descriptor: int) -> None:
-        try:
-            while True:
-                await trio.lowlevel.wait_readable(descriptor)
-                if self.hub.host is not self:
-                    return
-                self.turn()
-        finally:
-            self.leave()
+    async def _turn_when_readable(self) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(self.descriptor)
+            if self.hub.host is not self:
+                return
+            self.turn()
 
     async def _ring_when_due(self) -> None:
-        while self.hub.host is self:
-            with trio.CancelScope(deadline=self._due()) as self._alarm:
-                await trio.sleep_forever()
-            self.ring()
+        try:
+            while self.hub.host is self:
+                self.ring()
+                with trio.CancelScope(deadline=self._due()) as self._alarm:
+                    await trio.sleep_forever()
+        finally:
+            self.leave()
 
     async def _turn_when_poked(self) -> None:
         while True:

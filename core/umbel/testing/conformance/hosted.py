@@ -9,7 +9,6 @@ with `await`, run by `begin`.
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
@@ -111,13 +110,6 @@ class HostedTrial(Trial):
     cancellation: type[BaseException]
     #: A canceled task is canceled at each call, not at one.
     is_level_triggered = False
-
-    @classmethod
-    def why_not(cls) -> str:
-        """As `Trial.why_not`."""
-        if os.environ.get("UMBEL_POLLER") == "poll":
-            return "UMBEL_POLLER=poll leaves a loop nothing to watch"
-        return ""
 
     # umbel's verbs.
 
