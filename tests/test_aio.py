@@ -1,0 +1,332 @@
+"""The awaitable verbs themselves; what a loop's cancellation does is elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import os
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Protocol
+
+import anyio
+import pytest
+import trio
+import uvloop
+
+import umbel
+from tests.support import PATIENCE, Ends, open_descriptors
+from umbel import aio
+from umbel._kernel.hosting import Sleep
+from umbel._kernel.hub import current_hub
+from umbel.aio.host import AioHost
+from umbel.handle import open_handles
+
+uvloop.new_event_loop().close()  # the first one opens what stays open for good
+
+
+class Run(Protocol):
+    """Runs the main task of a loop."""
+
+    def __call__(self, main: Callable[[], Awaitable[None]]) -> None: ...
+
+
+def on_asyncio(main: Callable[[], Coroutine[object, object, None]]) -> None:
+    asyncio.run(main())
+
+
+def on_uvloop(main: Callable[[], Coroutine[object, object, None]]) -> None:
+    uvloop.run(main())
+
+
+@pytest.fixture(
+    params=[on_asyncio, on_uvloop, trio.run], ids=["asyncio", "uvloop", "trio"]
+)
+def run(request: pytest.FixtureRequest) -> Run:
+    found: Run = request.param
+    return found
+
+
+def soon() -> int:
+    return umbel.within(PATIENCE)
+
+
+def test_what_can_be_done_at_once_awaits_nothing(ends: Ends) -> None:
+    left, right = ends
+
+    async def main() -> None:
+        await aio.bsend(left, b"let the hub become a guest")
+        for call in (aio.bsend(left, b"x"), aio.receive(right), aio.done(left)):
+            with pytest.raises(StopIteration):
+                call.send(None)  # it ends at its first step
+
+    asyncio.run(main())
+
+
+def test_what_must_wait_creates_one_future(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, right = ends
+    made: list[object] = []
+
+    async def main() -> None:
+        await aio.bsend(left, b"x")
+        assert await aio.receive(right) == b"x"
+        host = current_hub().host
+        assert isinstance(host, AioHost)
+        make_sleep = host.make_sleep
+
+        def count_and_make() -> Sleep:
+            made.append(1)
+            return make_sleep()
+
+        monkeypatch.setattr(host, "make_sleep", count_and_make)
+        receiving = asyncio.create_task(aio.receive(right, 10, soon()))
+        await asyncio.sleep(0)
+        await aio.bsend(left, b"y")
+        assert await receiving == b"y"
+
+    asyncio.run(main())
+
+    assert len(made) == 1
+
+
+def test_a_task_that_is_always_ready_lets_others_run(ends: Ends, run: Run) -> None:
+    left, right = ends
+    turns = 0
+
+    async def main() -> None:
+        nonlocal turns
+
+        async def other() -> None:
+            nonlocal turns
+            for _ in range(10):
+                turns += 1
+                await anyio.sleep(0)
+
+        async def busy() -> None:
+            while turns < 10:
+                await aio.bsend(left, b"x")
+                await aio.receive(right)
+
+        await aio.bsend(left, b"x")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(busy)
+            tasks.start_soon(other)
+
+    run(main)
+
+    assert turns == 10
+
+
+def test_coroutines_of_umbel_run_beside_tasks_though_no_verb_was_awaited_before(
+    ends: Ends,
+) -> None:
+    left, right = ends
+    got: list[bytes] = []
+
+    async def main() -> None:
+        with_deadline = umbel.go(lambda: got.append(umbel.brecv(right, 3, soon())))
+        os.write(left.fileno(), b"abc")
+        while not got:
+            await asyncio.sleep(0.001)
+        umbel.hclose(with_deadline)
+
+    asyncio.run(main())
+
+    assert got == [b"abc"]
+
+
+def test_a_deadline_of_a_coroutine_is_kept_by_the_loop(ends: Ends, run: Run) -> None:
+    left, _ = ends
+
+    async def main() -> None:
+        def wait() -> None:
+            with pytest.raises(umbel.DeadlineError):
+                umbel.receive(left, 1, umbel.within(0.02))
+
+        with umbel.bundle() as bundle:
+            bundle.go(wait)
+            await aio.bundle_wait(bundle, soon())
+
+    run(main)
+
+
+def test_loops_that_take_turns_in_a_thread_are_told_apart(ends: Ends) -> None:
+    left, right = ends
+
+    async def exchange() -> bytes:
+        receiving = asyncio.ensure_future(aio.receive(right, 10, soon()))
+        await asyncio.sleep(0)
+        await aio.bsend(left, b"x")
+        return await receiving
+
+    first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
+    try:
+        for loop in (first, second, first, second):
+            assert loop.run_until_complete(exchange()) == b"x"
+        trio.run(_exchange_in_trio, left, right)
+        assert first.run_until_complete(exchange()) == b"x"
+    finally:
+        first.close()
+        second.close()
+
+
+async def _exchange_in_trio(
+    left: umbel.StreamHandle, right: umbel.StreamHandle
+) -> None:
+    async def send() -> None:
+        await trio.lowlevel.checkpoint()
+        await aio.bsend(left, b"x")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        assert await aio.receive(right, 10, soon()) == b"x"
+
+
+def test_when_a_loop_has_ended_the_blocking_verbs_wait_as_ever(ends: Ends) -> None:
+    left, right = ends
+
+    async def main() -> None:
+        with pytest.raises(umbel.DeadlineError):
+            await aio.receive(right, 10, umbel.within(0.005))
+
+    asyncio.run(main())
+
+    with umbel.go(umbel.bsend, left, b"x"):
+        assert umbel.receive(right, 10, soon()) == b"x"
+    with umbel.go(umbel.receive, right, 10, soon()):
+        umbel.msleep(umbel.now() + 5)
+        umbel.bsend(left, b"y")
+
+
+def test_blocking_code_runs_in_the_task_itself(ends: Ends) -> None:
+    left, right = ends
+    variable = contextvars.ContextVar("variable", default="unset")
+    seen: list[object] = []
+
+    def blocking() -> bytes:
+        seen.append(asyncio.current_task())
+        data = umbel.brecv(right, 3, soon())
+        seen.append(asyncio.current_task())
+        variable.set("by blocking code")
+        return data
+
+    async def main() -> None:
+        sending = asyncio.create_task(aio.bsend(left, b"abc"))
+        assert await aio.run_blocking(blocking) == b"abc"
+        assert seen == [asyncio.current_task()] * 2
+        assert variable.get() == "by blocking code"
+        await sending
+
+    asyncio.run(main())
+
+
+def test_blocking_code_may_start_coroutines_and_wait_for_them(run: Run) -> None:
+    def blocking() -> list[int]:
+        ours, theirs = umbel.chmake(int)
+        with ours, theirs, umbel.bundle() as bundle:
+            for number in range(3):
+                bundle.go(ours.send, number)
+            return [theirs.receive(soon()) for _ in range(3)]
+
+    async def main() -> None:
+        assert await aio.run_blocking(blocking) == [0, 1, 2]
+
+    run(main)
+
+
+def test_a_close_in_another_thread_is_ebadf_for_a_task_that_waits(run: Run) -> None:
+    left, right = umbel.pair("mem")
+
+    async def main() -> None:
+        closing = threading.Timer(0.02, umbel.hclose, (left,))
+        closing.start()
+        with pytest.raises(umbel.BadHandleError):
+            await aio.receive(left, 10, soon())
+        closing.join()
+
+    run(main)
+    umbel.hclose(right)
+
+
+def test_handles_of_both_kinds_name_one_stream() -> None:
+    left, right = umbel.pair("mem")
+    number = int(left)
+
+    awaited = aio.as_async(left)
+    del left  # it does not own the stream any more
+
+    assert int(awaited) == number
+    assert number in open_handles
+    blocking = aio.as_blocking(awaited)
+    del awaited
+    umbel.bsend(right, b"x")
+    assert blocking.receive(1, soon()) == b"x"
+    umbel.hclose(blocking)
+    umbel.hclose(right)
+
+
+def test_a_forgotten_handle_of_a_loop_is_told_of_and_closed() -> None:
+    async def main() -> None:
+        left, right = aio.pair("mem")
+        with pytest.warns(ResourceWarning, match="was never closed"):
+            del left
+        assert await right.receive() == b""
+        right.abort()
+
+    asyncio.run(main())
+
+
+def test_a_task_that_fails_leaves_no_cycles_that_keep_sockets_alive(run: Run) -> None:
+    async def wait_in_vain() -> None:
+        left, right = umbel.pair("ipc")
+        for call in (aio.receive, aio.brecv):
+            with pytest.raises(umbel.DeadlineError):
+                await call(left, 5, umbel.within(0.002))
+        umbel.hclose(left)
+        umbel.hclose(right)
+
+    async def main() -> None:
+        await wait_in_vain()
+        before = open_descriptors()
+        gc.disable()
+        try:
+            for _ in range(3):
+                await wait_in_vain()
+            assert open_descriptors() <= before
+        finally:
+            gc.enable()
+
+    run(main)
+
+
+def test_without_a_loop_the_verbs_say_so(ends: Ends) -> None:
+    call = aio.flush(ends[0])
+
+    with pytest.raises(RuntimeError, match="needs a running asyncio or trio loop"):
+        call.send(None)
+
+
+def test_a_loop_in_a_coroutine_of_umbel_is_refused() -> None:
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="main program"):
+            await aio.msleep(0)
+
+    with umbel.go(lambda: asyncio.run(main())):
+        pass
+
+
+def test_an_accepted_stream_and_its_peer_talk_and_part(run: Run) -> None:
+    async def main() -> None:
+        async with aio.listen("mem://aio") as listener:
+            client = await aio.connect(listener.address, soon())
+            server = await listener.accept(soon())
+            async with client, server:
+                await client.send(b"ping")
+                assert await server.receive_exactly(4) == b"ping"
+                await client.done()
+                assert [chunk async for chunk in server] == []
+
+    run(main)
