@@ -214,9 +214,10 @@ class Host:
         try:
             self.turn()
         finally:
-            self._set_alarm()
+            self.set_alarm()
 
-    def _set_alarm(self) -> None:
+    def set_alarm(self) -> None:
+        """Have it rung when the soonest timer is due, if it would not be before."""
         soonest = self.hub.timers.soonest()
         if soonest < 0:
             soonest = NEVER

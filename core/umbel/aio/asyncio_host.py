@@ -33,8 +33,6 @@ class AsyncioHost(AioHost):
         self._alarm: asyncio.TimerHandle | None = None
         if self.descriptor >= 0:
             self.loop.add_reader(self.descriptor, self.turn)
-        else:
-            self.ring()
 
     def is_running(self) -> bool:
         """As `Host.is_running`."""

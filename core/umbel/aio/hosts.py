@@ -59,9 +59,7 @@ def _attach() -> AioHost:
         host = AsyncioHost(hub)
     # What began before the loop goes on in it.
     host.poke()
-    soonest = hub.timers.soonest()
-    if soonest >= 0:
-        host.ring_at(soonest)
+    host.set_alarm()
     _here.host = host
     return host
 
