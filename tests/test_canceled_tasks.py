@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 import umbel
 from tests.support import Ends
 from umbel import aio
+from umbel._kernel.hub import current_hub
+from umbel.aio.host import AioHost
 
 
 async def canceled(call: Awaitable[object]) -> asyncio.CancelledError:
@@ -57,3 +60,26 @@ def test_a_canceled_close_tells_what_is_known_of_the_peer(ends: Ends) -> None:
     assert vars(error)["report"] == umbel.CloseReport(consumed=False)
     with pytest.raises(umbel.BadHandleError):
         umbel.bsend(left, b"more")
+
+
+def test_a_deadline_that_came_with_the_cancellation_is_not_told_to_the_next_call(
+    ends: Ends,
+) -> None:
+    left, right = ends
+
+    async def main() -> bytes:
+        receiving = asyncio.ensure_future(aio.receive(left, 1, umbel.now() + 20))
+        await asyncio.sleep(0)
+        time.sleep(0.03)  # the loop, too: both are to come in one round
+        host = current_hub().host
+        assert isinstance(host, AioHost)
+        host.turn()
+        receiving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await receiving
+        receiving = asyncio.ensure_future(aio.receive(left, 1, umbel.within(20)))
+        await asyncio.sleep(0)
+        await aio.bsend(right, b"x")
+        return await receiving
+
+    assert asyncio.run(main()) == b"x"

@@ -138,6 +138,7 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
                     # Canceled just as the edge came: the next one needs it.
                     watch.readable |= watch.reader is not me
                     me.is_parked = False
+                    me.outcome = None
                     if not isinstance(error, FOREIGN) or host.is_running():
                         raise
                     host = enter()  # another loop runs here than last time
