@@ -68,6 +68,7 @@ def test_a_deadline_that_came_with_the_cancellation_is_not_told_to_the_next_call
     left, right = ends
 
     async def main() -> bytes:
+        await aio.msleep(0)  # the hub is this loop's guest from now on
         receiving = asyncio.ensure_future(aio.receive(left, 1, umbel.now() + 20))
         await asyncio.sleep(0)
         time.sleep(0.03)  # the loop, too: both are to come in one round
