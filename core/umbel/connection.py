@@ -226,16 +226,12 @@ class Connection(Resource):
 
     # The end.
 
-    def _take_over(self) -> tuple[type[UmbelError] | None, type[UmbelError] | None]:
-        # First refuse, then look for users: see the rule at the top.
-        before = self.outbound_error, self.inbound_error
-        self.outbound_error = self.inbound_error = BadHandleError
+    def _evict_users(self) -> None:
         sender, receiver = self.sender, self.receiver
         if sender is not None:
             self._evict(sender)
         if receiver is not None and receiver is not sender:
             self._evict(receiver)
-        return before
 
     def _evict(self, user: Coroutine) -> None:
         hub = user.hub
@@ -251,9 +247,11 @@ class Connection(Resource):
 
     def abort(self) -> None:
         """As `Resource.abort`; whoever uses it gets EBADF."""
-        self._take_over()
+        # First refuse, then look for users: see the rule at the top.
+        self.outbound_error = self.inbound_error = BadHandleError
         self.must_abort = True
         if self.sender is not None or self.receiver is not None:
+            self._evict_users()
             # A user in another thread may be in a system call: the last to leave
             # frees the descriptor, lest its number come back under that call.
             hub = current_hub()
@@ -264,9 +262,12 @@ class Connection(Resource):
 
     def close(self, deadline: int, drain_limit: int | None) -> CloseReport:
         """As `Resource.close`; whoever uses it gets EBADF and leaves first."""
-        outbound_error, inbound_error = self._take_over()
+        # First refuse, then look for users: see the rule at the top.
+        outbound_error, inbound_error = self.outbound_error, self.inbound_error
+        self.outbound_error = self.inbound_error = BadHandleError
         try:
             if self.sender is not None or self.receiver is not None:
+                self._evict_users()
                 self._wait_for_users(deadline)
             checkpoint()
             if (
@@ -294,11 +295,7 @@ class Connection(Resource):
                 error.report = CloseReport()  # type: ignore[attr-defined]
             raise
         finally:
-            if self.sender is None and self.receiver is None:
-                self.must_abort = True
-                self.stream.abort()
-            else:
-                self.abort()
+            self.abort()
 
     def _wait_for_users(self, deadline: int) -> None:
         hub = current_hub()

@@ -212,9 +212,9 @@ def accept(handle: ListenerHandle, deadline: int = FOREVER) -> StreamHandle:
         if attempts is None or is_wrapped("umbel_accept"):
             stream = listening.accept(deadline)
         else:
-            try_accept = attempts.accept
+            try_accept, readiness = attempts.accept, attempts.readiness
             while (found := try_accept()) is None:
-                attempts.readiness.wait_in(deadline, me.hub)
+                readiness.wait_in(deadline, me.hub)
             stream = found
         try:
             connection = Connection(

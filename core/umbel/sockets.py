@@ -105,9 +105,11 @@ class SocketStream:
             sock.settimeout(None)  # or Python itself would wait before each call
         self._readiness = Readiness(sock.fileno())
         self._send = sock.send
-        self._recv = sock.recv
-        self._recvmsg = sock.recvmsg
         self._is_local = self._takes_descriptors = sock.family == UNIX
+        if self._is_local:
+            self._recvmsg = sock.recvmsg
+        else:
+            self._recv = sock.recv
         self._send_buffer = send_buffer
         self._size = FIRST_SIZE
         self._pidfd = -1
@@ -223,7 +225,7 @@ class SocketStream:
         there = self._ask(termios.FIONREAD)
         if not there:
             return b""
-        return self._recvmsg(min(there, max_bytes), 0, NOW)[0]
+        return self._socket.recv(min(there, max_bytes), NOW)
 
     def _ask(self, what: int) -> int:
         # A buffer that it can write to: with bytes it takes twice as long.
@@ -287,6 +289,7 @@ class SocketStream:
         """
         self._socket.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)
         self._takes_descriptors = False
+        self._recv = self._socket.recv
 
     def send_descriptors(
         self, data: memoryview, descriptors: Sequence[int], deadline: int
