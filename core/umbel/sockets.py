@@ -79,6 +79,7 @@ IOV_MAX: Final = os.sysconf("SC_IOV_MAX") if "SC_IOV_MAX" in os.sysconf_names el
 _GONE: Final = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ETIMEDOUT)
 
 INT_SIZE: Final = array.array("i").itemsize
+_ZERO: Final = bytes(INT_SIZE)
 _CREDENTIALS: Final = struct.Struct("3i")
 
 
@@ -408,7 +409,7 @@ class SocketStream:
         # As _count_unread, in one call: each orderly close asks.
         answer = bytearray(INT_SIZE)
         fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, answer)
-        return not any(answer)
+        return answer == _ZERO
 
     def _count_unread(self) -> int:
         # Of local sockets only 0 means something: the rest is the kernel's own sizes.
