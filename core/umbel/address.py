@@ -11,10 +11,13 @@ from __future__ import annotations
 import errno
 import os
 import re
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from umbel.errors import system_error
 
+#: Addresses that are kept as read: a program connects to a few, again and again.
+ADDRESSES: Final = 128
 _SCHEME: Final = r"[a-z][a-z0-9+.-]*"
 _PLAIN: Final = frozenset(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
@@ -55,11 +58,16 @@ class Address(NamedTuple):
             OSError: EINVAL, no scheme, or a broken percent escape.
             TypeError: *text* is not a string.
         """
-        scheme, colon, rest = _require_text(text).partition(":")
-        if not colon or not re.fullmatch(_SCHEME, scheme):
-            message = f"{text!r} has no scheme: write 'ipc:{text}' for a socket file"
-            raise system_error(errno.EINVAL, message)
-        return cls(scheme, _decode(rest.removeprefix("//"), text))
+        return cls(*_split(_require_text(text)))
+
+
+@lru_cache(ADDRESSES)
+def _split(text: str) -> tuple[str, str]:
+    scheme, colon, rest = text.partition(":")
+    if not colon or not re.fullmatch(_SCHEME, scheme):
+        message = f"{text!r} has no scheme: write 'ipc:{text}' for a socket file"
+        raise system_error(errno.EINVAL, message)
+    return scheme, _decode(rest.removeprefix("//"), text)
 
 
 def _require_text(text: object) -> str:

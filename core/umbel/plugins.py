@@ -28,6 +28,8 @@ lock: Final = RLock()
 _loaded: Final[dict[str, str]] = {}
 _wrappers: Final[dict[str, list[Wrapper]]] = {}
 _manager: PluginManager | None = None
+#: What UMBEL_PLUGINS names is loaded: no connection looks there again.
+_is_request_met = False
 
 
 def plugin_manager() -> PluginManager:
@@ -108,6 +110,8 @@ def load_plugins(*names: str) -> None:
         PluginError: ELIBACC, it failed to load, or does more than wrap.
         OSError: EEXIST, two distributions bring it; or what its `start` raised.
     """
+    if not names:
+        return
     from importlib.metadata import entry_points
 
     with lock:
@@ -130,9 +134,10 @@ def load_plugins(*names: str) -> None:
 
 def load_requested() -> None:
     """Load the plugins that UMBEL_PLUGINS names, once."""
-    names = sorted(schemes_in("UMBEL_PLUGINS") - _loaded.keys())
-    if names:
-        load_plugins(*names)
+    global _is_request_met  # noqa: PLW0603 - once
+    if not _is_request_met:
+        load_plugins(*sorted(schemes_in("UMBEL_PLUGINS") - _loaded.keys()))
+        _is_request_met = True
 
 
 def add_plugin(plugin: object, name: str, source: str = "this program") -> None:

@@ -127,16 +127,15 @@ class Transport:
         return f"umbel_{verb}" in self.functions
 
     def _call(self, hook: str, context: C) -> object:
-        function = self._own(hook)
-        return run_hook(hook, context, cast("Callable[[C], object]", function))
+        return run_hook(hook, context, self._own(hook))
 
-    def _own(self, hook: str) -> object:
+    def _own(self, hook: str) -> Callable[[object], object]:
         function = self.functions.get(hook)
         if function is None:
             verb = hook.removeprefix("umbel_")
             message = f"the transport {self.scheme!r} ({self.source}) can't {verb}"
             raise NotSupportedError(message)
-        return function
+        return cast("Callable[[object], object]", function)
 
 
 def is_open(fd: object) -> bool:

@@ -94,8 +94,12 @@ class IpcTransport:
         options = take_options(context.options, **_STREAM_OPTIONS)
         sock = _open_socket()
         try:
-            with _reachable(context.address) as path:
-                _connect(sock, path, context)
+            name = _short_name(context.address)
+            if name is not None:  # without a context manager, for speed
+                _connect(sock, name, context)
+            else:
+                with _reachable(context.address) as name:
+                    _connect(sock, name, context)
             return _make_stream(sock, options)
         except BaseException:
             sock.close()
@@ -165,6 +169,8 @@ def _buffer_size(options: Options) -> int:
 
 
 def _make_stream(sock: socket.SocketType, options: Options) -> SocketStream:
+    if not options:
+        return SocketStream(sock)
     stream = SocketStream(sock, _buffer_size(options))
     if not options.get("descriptors", True):
         try:
@@ -189,17 +195,23 @@ def _check_location(address: Address) -> bytes:
     return raw
 
 
-@contextmanager
-def _reachable(address: Address) -> Iterator[bytes]:
-    """Give the name by which the kernel takes *address*, also a long path."""
+def _short_name(address: Address) -> bytes | None:
+    """Give the name by which the kernel takes *address*; None for a long path."""
     raw = _check_location(address)
     if raw.startswith(b"@"):
         _check_length(raw, address)
-        yield b"\0" + raw[1:]
-    elif len(raw) <= PATH_MAX:
-        yield raw
+        return b"\0" + raw[1:]
+    return raw if len(raw) <= PATH_MAX else None
+
+
+@contextmanager
+def _reachable(address: Address) -> Iterator[bytes]:
+    """Give the name by which the kernel takes *address*, also a long path."""
+    short = _short_name(address)
+    if short is not None:
+        yield short
     else:
-        folder, name = os.path.split(raw)
+        folder, name = os.path.split(os.fsencode(address.location))
         at = os.open(folder or b".", getattr(os, "O_PATH", os.O_RDONLY))
         try:
             short = b"/proc/self/fd/%d/%s" % (at, name)
