@@ -82,6 +82,13 @@ class ConnectContext(Record):
     deadline: int
     options: Options
 
+    def __init__(self, address: Address, deadline: int, options: Options) -> None:
+        # As in Record: half the time, for what each connection needs.
+        fields = self.__dict__
+        fields["address"] = address
+        fields["deadline"] = deadline
+        fields["options"] = options
+
 
 class PairContext(Record):
     """What `umbel_pair` is asked for."""
@@ -137,7 +144,7 @@ class CloseContext(Record):
         has_ended: bool = False,
         drain_limit: int | None = None,
     ) -> None:
-        # As in Record: half the time, for what each connection needs.
+        # As in ConnectContext.
         fields = self.__dict__
         fields["handle"] = handle
         fields["endpoint"] = endpoint
@@ -234,7 +241,7 @@ class StreamAttempts(Record):
         send: Callable[[bytes | memoryview], int],
         readiness: Readiness,
     ) -> None:
-        # As in CloseContext.
+        # As in ConnectContext.
         fields = self.__dict__
         fields["receive"] = receive
         fields["send"] = send
@@ -269,7 +276,7 @@ class UnreadBytes(Record):
     def __init__(
         self, is_zero: Callable[[], bool], wait: Callable[[int], None]
     ) -> None:
-        # As in CloseContext.
+        # As in ConnectContext.
         fields = self.__dict__
         fields["is_zero"] = is_zero
         fields["wait"] = wait
