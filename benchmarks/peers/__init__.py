@@ -99,6 +99,7 @@ _OURS: Final = (
     _peer("umbel", "of_umbel", "coroutines", _LOOPS | IDLE | SWITCH),
     _peer("umbel-mem", "of_umbel", "mem", INSIDE),
     _peer("umbel-tcp", "of_umbel", "tcp", INSIDE),
+    _peer("umbel-descriptors", "of_umbel", "descriptors", ECHO),
     _peer("umbel-threads", "of_umbel", "threads", SERVER, most_connections=512),
     _peer("umbel-unpadded", "of_umbel", "coroutines", STREAMS, is_padded=False),
     _peer("umbel-aio-asyncio", "of_aio", "asyncio", SERVER | PARKED, AIO),

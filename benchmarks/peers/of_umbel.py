@@ -54,10 +54,24 @@ def source(job: Job) -> Handler:
     return handler
 
 
-def listen(address: str) -> umbel.ListenerHandle:
+def listen(address: str, *, takes_descriptors: bool = False) -> umbel.ListenerHandle:
+    """Listen at its best: as its peers, without taking descriptors."""
     scheme, _, place = address.partition(":")
-    where = f"ipc:{place}" if scheme == "unix" else f"tcp://127.0.0.1:{place}"
-    return umbel.listen(where, BACKLOG)
+    if scheme != "unix":
+        return umbel.listen(f"tcp://127.0.0.1:{place}", BACKLOG)
+    options = {} if takes_descriptors or not can_refuse() else {"descriptors": False}
+    return umbel.listen(f"ipc:{place}", BACKLOG, **options)
+
+
+def can_refuse() -> bool:
+    """Tell whether the kernel can refuse descriptors: Linux 6.16 can."""
+    try:
+        pair = umbel.pair("ipc", descriptors=False)
+    except umbel.NotSupportedError:
+        return False
+    for end in pair:
+        umbel.hclose(end)
+    return True
 
 
 def serve(variant: str, job: Job) -> None:
@@ -68,7 +82,7 @@ def serve(variant: str, job: Job) -> None:
         "sink": sink(job),
         "source": source(job),
     }
-    listener = listen(job.address)
+    listener = listen(job.address, takes_descriptors=variant == "descriptors")
     if job.role == "idle":
         idle(listener)
     handler = handlers[job.role]

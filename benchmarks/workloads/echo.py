@@ -14,7 +14,8 @@ from benchmarks.harness import measure_load
 from benchmarks.model import Case, Job, Peer, Sample
 
 PEERS = (
-    *("umbel", "umbel-unpadded", "umbel-threads", "umbel-aio-asyncio"),
+    *("umbel", "umbel-descriptors", "umbel-unpadded", "umbel-threads"),
+    "umbel-aio-asyncio",
     *("umbel-aio-uvloop", "umbel-aio-trio", "umbel-in-asyncio"),
     *("c", "epoll", "blocking", "asyncio-protocol", "uvloop-protocol"),
     *("asyncio-streams", "uvloop-streams", "gevent", "curio", "trio"),
