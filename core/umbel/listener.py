@@ -212,6 +212,7 @@ def accept(handle: ListenerHandle, deadline: int = FOREVER) -> StreamHandle:
         if attempts is None or is_wrapped("umbel_accept"):
             stream = listening.accept(deadline)
         else:
+            # As `umbel.aio` does, also where the listener's own accept is another.
             try_accept, readiness = attempts.accept, attempts.readiness
             while (found := try_accept()) is None:
                 readiness.wait_in(deadline, me.hub)
