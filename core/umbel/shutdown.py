@@ -16,7 +16,8 @@ from umbel.transport import CloseContext, Listener, Stream, UnreadBytes
 # Drain 64 KiB at a time: libdill's 512 bytes cost a system call per half page.
 DRAIN_SIZE: Final = 65536
 # But first less: most peers have said all, and a new buffer is cleared, byte by byte.
-FIRST_SIZE: Final = 512
+# It is small enough for Python's own allocator.
+FIRST_SIZE: Final = 448
 
 #: What comes of most closes, made once.
 _GOOD: Final = CloseReport(True)
