@@ -96,7 +96,7 @@ def descriptor_of(handle: int) -> int:
     return found.fd
 
 
-def bsend(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
+def bsend(  # noqa: C901, PLR0912 - the data path in few calls
     handle: StreamHandle, data: Buffer, deadline: int = FOREVER
 ) -> None:
     """Send all of *data*.
@@ -124,9 +124,6 @@ def bsend(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
         hub = local.hub
     except AttributeError:
         hub = current_hub()
-    hub.budget -= 1
-    if hub.budget < 0:
-        hub.spend_budget()
     me = hub.current
     if me.pending is not None and not me.is_shielded:
         me.raise_pending()
@@ -234,6 +231,11 @@ def receive(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
         raise refusal(handle, Connection)
     if type(max_bytes) is not int or max_bytes <= 0:
         refuse_size(max_bytes)
+    readiness = connection.readiness
+    if not readiness.is_drained:  # else it waits, most likely, which is as fair
+        hub.budget -= 1
+        if hub.budget < 0:
+            hub.spend_budget()
     if connection.receiver is not None:
         raise BusyError
     connection.receiver = me
@@ -244,7 +246,6 @@ def receive(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
         if try_receive is None:
             data = connection.receive_indirectly(max_bytes, deadline)
         else:
-            readiness = connection.readiness
             if readiness.is_drained:
                 # As Readiness.wait_in, whose call is saved.
                 watch = readiness.home
