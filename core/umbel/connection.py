@@ -364,42 +364,6 @@ class InboundUse:
         self.done += count
 
 
-class OutboundUse:
-    """The time during which a coroutine is the user of the outbound direction.
-
-    As `Connection.outbound`, around a call that can't be handed over, as it is awaited.
-    """
-
-    __slots__ = ("connection", "me")
-
-    def __init__(self, me: Coroutine, connection: Connection) -> None:
-        self.me = me
-        self.connection = connection
-
-    def __enter__(self) -> None:
-        connection = self.connection
-        if connection.sender is not None:
-            raise BusyError
-        connection.sender = self.me
-        if connection.outbound_error is not None:
-            error = connection.outbound_error
-            self._leave()
-            raise error
-
-    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
-        if error is not None:
-            self.connection.break_outbound()
-        self._leave()
-        if isinstance(error, OSError) and not isinstance(error, UmbelError):
-            raise explain(error) from error
-
-    def _leave(self) -> None:
-        if self.connection.outbound_error is BadHandleError:
-            self.connection.leave(self.me)
-        else:
-            self.connection.sender = None
-
-
 def explain(error: OSError) -> OSError:
     """Make the error of umbel's own that stands for a transport's plain one."""
     if error.errno in (errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED):

@@ -36,18 +36,13 @@ class Readiness:
         #: Hubs of further threads that have used it; None as long as there are none.
         self._elsewhere: list[Watch] | None = None
 
-    def wait_in(self, deadline: int, hub: Hub | None = None) -> None:
+    def wait_in(self, deadline: int) -> None:
         """Return once there may be something to receive.
-
-        Args:
-            deadline: see `umbel.deadline`.
-            hub: for core, which knows the calling thread's.
 
         Raises:
             DeadlineError: ETIMEDOUT. Also BusyError, Canceled, BadHandleError.
         """
-        if hub is None:
-            hub = current_hub()
+        hub = current_hub()
         watch = self.home
         if watch is None or watch.hub is not hub:
             watch = self.watch_in(hub)

@@ -68,7 +68,7 @@ class Listening(Resource):
         self.listener = listener
         self.transport = transport
         self.accepter: Coroutine | None = None
-        #: For `umbel.aio`; None: its calls run on coroutines.
+        #: None: it can only wait for who comes.
         self.attempts = listener.query(ListenerAttempts)
         self.is_closed = False
 
@@ -215,7 +215,7 @@ def accept(handle: ListenerHandle, deadline: int = FOREVER) -> StreamHandle:
             # As `umbel.aio` does, also where the listener's own accept is another.
             try_accept, readiness = attempts.accept, attempts.readiness
             while (found := try_accept()) is None:
-                readiness.wait_in(deadline, me.hub)
+                readiness.wait_in(deadline)
             stream = found
         try:
             connection = Connection(

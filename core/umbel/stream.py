@@ -254,7 +254,7 @@ def receive(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
                 watch.wait_in(deadline)
                 readiness.is_drained = False
             while (found := try_receive(max_bytes)) is None:
-                readiness.wait_in(deadline, hub)
+                readiness.wait_in(deadline)
             data = found
         if data:
             connection.bytes_in += len(data)

@@ -159,11 +159,9 @@ class Host:
             now and then.
         alarm_at: when the next alarm is due, in ms; NEVER if there is none.
         checks_each_call: a canceled task must not even make a call that needn't wait.
-        cancellation: what the loop raises in a task that it cancels.
     """
 
     checks_each_call: bool = False
-    cancellation: type[BaseException]
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub

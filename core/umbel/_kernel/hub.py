@@ -535,7 +535,7 @@ class Hub:
     def _watch_doorbell(self) -> Watch:
         watch = self.watch(self._doorbell.fd)
         if self.needs_arming:
-            self.poller.arm(watch.fd, IN)
+            watch.arm_in()
         return watch
 
     def hear_signals(self) -> None:
@@ -553,7 +553,7 @@ class Hub:
         self._ringing.readable = False
         self._doorbell.silence()
         if self.needs_arming:
-            self.poller.arm(self._doorbell.fd, IN)
+            self._ringing.arm_in()
         while self._inbox:
             self._inbox.popleft()()
 

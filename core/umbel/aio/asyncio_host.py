@@ -22,8 +22,6 @@ _Future: Final = asyncio.Future[None]
 class AsyncioHost(AioHost):
     """The asyncio loop that runs in this thread."""
 
-    cancellation = asyncio.CancelledError
-
     def __init__(self, hub: Hub) -> None:
         super().__init__(hub)
         self.loop: Final = asyncio.get_running_loop()

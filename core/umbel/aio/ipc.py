@@ -6,7 +6,6 @@ Those that never wait (`ipc_listen`, `ipc_pair`, `ipc_fromfd`, …) are plain fu
 from __future__ import annotations
 
 from functools import partial
-from typing import cast
 
 import umbel.ipc as blocking
 import umbel.tcp as blocking_tcp
@@ -16,16 +15,16 @@ from umbel.aio.listener import (
     AnyListener,
     AsyncListenerHandle,
     as_async,
+    as_either,
+    as_listener,
 )
-from umbel.aio.stream import AnyStream, AsyncStreamHandle
+from umbel.aio.stream import AnyStream, AsyncStreamHandle, as_stream
 from umbel.deadline import FOREVER
 from umbel.handle import recast
 from umbel.ipaddr import IpAddress
 from umbel.ipc import Path
-from umbel.listener import ListenerHandle
 from umbel.memory import Memory
 from umbel.report import CloseReport
-from umbel.stream import StreamHandle
 from umbel.verbs import BACKLOG
 
 
@@ -52,7 +51,7 @@ def ipc_listener_fromfd(fd: int) -> AsyncListenerHandle:
 
 async def ipc_accept(handle: AnyListener, deadline: int = FOREVER) -> AsyncStreamHandle:
     """Accept the next stream, as `umbel.ipc_accept`."""
-    found = await run_blocking(blocking.ipc_accept, _listener(handle), deadline)
+    found = await run_blocking(blocking.ipc_accept, as_listener(handle), deadline)
     return recast(found, AsyncStreamHandle)
 
 
@@ -64,25 +63,25 @@ async def ipc_connect(path: Path, deadline: int = FOREVER) -> AsyncStreamHandle:
 
 async def ipc_done(handle: AnyStream, deadline: int = FOREVER) -> None:
     """End our direction, as `umbel.ipc_done`."""
-    await run_blocking(blocking.ipc_done, _stream(handle), deadline)
+    await run_blocking(blocking.ipc_done, as_stream(handle), deadline)
 
 
 async def ipc_close(
     handle: AnyStream | AnyListener, deadline: int = FOREVER
 ) -> CloseReport:
     """Close in good order, as `umbel.ipc_close`; closed also when canceled."""
-    call = partial(blocking.ipc_close, _either(handle), deadline)
+    call = partial(blocking.ipc_close, as_either(handle), deadline)
     return await run_close(call, handle)
 
 
 async def ipc_sendfd(handle: AnyStream, fd: int, deadline: int = FOREVER) -> None:
     """Send a copy of a descriptor, as `umbel.ipc_sendfd`."""
-    await run_blocking(blocking.ipc_sendfd, _stream(handle), fd, deadline)
+    await run_blocking(blocking.ipc_sendfd, as_stream(handle), fd, deadline)
 
 
 async def ipc_recvfd(handle: AnyStream, deadline: int = FOREVER) -> int:
     """Receive a descriptor, which is yours, as `umbel.ipc_recvfd`."""
-    return await run_blocking(blocking.ipc_recvfd, _stream(handle), deadline)
+    return await run_blocking(blocking.ipc_recvfd, as_stream(handle), deadline)
 
 
 # In the memory of one process.
@@ -118,7 +117,7 @@ async def ipc_accept_mem(
 ) -> AsyncStreamHandle:
     """Accept the next stream, as `umbel.ipc_accept_mem`."""
     call = blocking.ipc_accept_mem
-    found = await run_blocking(call, _listener(handle), mem, deadline)
+    found = await run_blocking(call, as_listener(handle), mem, deadline)
     return recast(found, AsyncStreamHandle)
 
 
@@ -153,7 +152,7 @@ async def tcp_accept(
 ) -> tuple[AsyncStreamHandle, IpAddress]:
     """Accept the next stream, and tell whose it is, as `umbel.tcp_accept`."""
     call = blocking_tcp.tcp_accept
-    found, address = await run_blocking(call, _listener(handle), deadline)
+    found, address = await run_blocking(call, as_listener(handle), deadline)
     return recast(found, AsyncStreamHandle), address
 
 
@@ -165,27 +164,12 @@ async def tcp_connect(address: IpAddress, deadline: int = FOREVER) -> AsyncStrea
 
 async def tcp_done(handle: AnyStream, deadline: int = FOREVER) -> None:
     """End our direction, as `umbel.tcp_done`."""
-    await run_blocking(blocking_tcp.tcp_done, _stream(handle), deadline)
+    await run_blocking(blocking_tcp.tcp_done, as_stream(handle), deadline)
 
 
 async def tcp_close(
     handle: AnyStream | AnyListener, deadline: int = FOREVER
 ) -> CloseReport:
     """Close in good order, as `umbel.tcp_close`; closed also when canceled."""
-    call = partial(blocking_tcp.tcp_close, _either(handle), deadline)
+    call = partial(blocking_tcp.tcp_close, as_either(handle), deadline)
     return await run_close(call, handle)
-
-
-# The blocking verbs' types keep others from calling them with an async handle.
-
-
-def _stream(handle: AnyStream) -> StreamHandle:
-    return cast("StreamHandle", handle)
-
-
-def _listener(handle: AnyListener) -> ListenerHandle:
-    return cast("ListenerHandle", handle)
-
-
-def _either(handle: AnyStream | AnyListener) -> StreamHandle | ListenerHandle:
-    return cast("StreamHandle | ListenerHandle", handle)

@@ -11,7 +11,7 @@ from umbel import verbs
 from umbel.address import Address
 from umbel.aio.handle import AsyncHandle
 from umbel.aio.hosts import begin, run_blocking
-from umbel.aio.stream import AsyncStreamHandle
+from umbel.aio.stream import AnyStream, AsyncStreamHandle
 from umbel.connection import Connection
 from umbel.deadline import FOREVER
 from umbel.errors import BadHandleError
@@ -55,7 +55,7 @@ async def accept(handle: AnyListener, deadline: int = FOREVER) -> AsyncStreamHan
     listening = lookup(handle, Listening)
     attempts = listening.attempts
     if attempts is None or is_wrapped("umbel_accept"):
-        call = partial(blocking.accept, cast("ListenerHandle", handle), deadline)
+        call = partial(blocking.accept, as_listener(handle), deadline)
         return recast(await host.run(call), AsyncStreamHandle)
     with AcceptUse(host.hub.main, listening) as use:
         while (stream := attempts.accept()) is None:
@@ -151,3 +151,16 @@ def as_blocking(
     if isinstance(handle, AsyncListenerHandle):
         return recast(handle, ListenerHandle)
     return recast(handle, StreamHandle)
+
+
+# For blocking verbs; see `umbel.aio.stream.as_stream`.
+
+
+def as_listener(handle: AnyListener) -> ListenerHandle:
+    """Type *handle* for a blocking verb."""
+    return cast("ListenerHandle", handle)
+
+
+def as_either(handle: AnyStream | AnyListener) -> StreamHandle | ListenerHandle:
+    """Type *handle* for a blocking verb."""
+    return cast("StreamHandle | ListenerHandle", handle)

@@ -103,7 +103,7 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
         refuse_size(max_bytes)
     try_receive = connection.try_receive
     if try_receive is None:
-        call = partial(blocking.receive, _same(handle), max_bytes, deadline)
+        call = partial(blocking.receive, as_stream(handle), max_bytes, deadline)
         return await enter().run(call)
     if connection.receiver is not None:
         raise BusyError
@@ -187,7 +187,7 @@ async def bsend(  # noqa: C901, PLR0912 - the data path, in few calls
         raise refusal(handle, Connection)
     try_send = connection.try_send
     if try_send is None:
-        await enter().run(partial(blocking.bsend, _same(handle), data, deadline))
+        await enter().run(partial(blocking.bsend, as_stream(handle), data, deadline))
         return
     flat = data if type(data) is bytes else outbound_view(data)
     size = len(flat)
@@ -244,7 +244,7 @@ async def brecv(
 ) -> bytes | None:
     """Receive exactly as many bytes as asked for, as `umbel.brecv`."""
     if not isinstance(target, int):
-        await run_blocking(blocking.brecv, _same(handle), target, deadline)
+        await run_blocking(blocking.brecv, as_stream(handle), target, deadline)
         return None
     host = await begin()
     hub = host.hub
@@ -253,7 +253,7 @@ async def brecv(
     try_receive = connection.try_receive
     if try_receive is None:
         return await enter().run(
-            partial(blocking.brecv, _same(handle), target, deadline)
+            partial(blocking.brecv, as_stream(handle), target, deadline)
         )
     if not target:
         return b""
@@ -275,26 +275,26 @@ async def brecvl(
     handle: AnyStream, targets: Sequence[Inbound], deadline: int = FOREVER
 ) -> None:
     """Fill several buffers, as `umbel.brecvl`."""
-    await run_blocking(blocking.brecvl, _same(handle), targets, deadline)
+    await run_blocking(blocking.brecvl, as_stream(handle), targets, deadline)
 
 
 async def bsendl(
     handle: AnyStream, buffers: Sequence[Buffer], deadline: int = FOREVER
 ) -> None:
     """Send all of several buffers, as `umbel.bsendl`."""
-    await run_blocking(blocking.bsendl, _same(handle), buffers, deadline)
+    await run_blocking(blocking.bsendl, as_stream(handle), buffers, deadline)
 
 
 async def done(handle: AnyStream, deadline: int = FOREVER) -> None:
     """End our direction, as `umbel.done`."""
-    await run_blocking(blocking.done, _same(handle), deadline)
+    await run_blocking(blocking.done, as_stream(handle), deadline)
 
 
 async def flush(handle: AnyStream, deadline: int = FOREVER) -> None:
     """Wait until the peer has read everything that we sent, as `umbel.flush`."""
-    await run_blocking(blocking.flush, _same(handle), deadline)
+    await run_blocking(blocking.flush, as_stream(handle), deadline)
 
 
-def _same(handle: AnyStream) -> StreamHandle:
-    # The blocking verbs' types keep others from calling them with an async handle.
+def as_stream(handle: AnyStream) -> StreamHandle:
+    """Type *handle* for a blocking verb, whose types keep async handles from users."""
     return cast("StreamHandle", handle)

@@ -49,7 +49,6 @@ class TrioHost(AioHost):
     """The trio loop that runs in this thread."""
 
     checks_each_call = True
-    cancellation = trio.Cancelled
     make_sleep = _Sleep
 
     def __init__(self, hub: Hub) -> None:
