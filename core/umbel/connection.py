@@ -16,7 +16,7 @@ import errno
 from collections.abc import Callable
 from typing import ClassVar, Final, TypeGuard, TypeVar, final
 
-from umbel._kernel.hub import Coroutine, checkpoint, current_hub
+from umbel._kernel.hub import Coroutine, Watch, checkpoint, current_hub
 from umbel.address import Address
 from umbel.errors import (
     BadHandleError,
@@ -29,6 +29,7 @@ from umbel.errors import (
 )
 from umbel.fd import Readiness, unpark
 from umbel.handle import Resource, open_handles, refusal
+from umbel.kept import KeptStream
 from umbel.registry import Transport
 from umbel.report import CloseReport
 from umbel.transport import (
@@ -55,11 +56,11 @@ class Connection(Resource):
 
     __slots__ = (
         "address",
-        "attempts",
         "bytes_in",
         "bytes_out",
         "closer",
         "inbound_error",
+        "is_small",
         "must_abort",
         "outbound_error",
         "readiness",
@@ -88,12 +89,13 @@ class Connection(Resource):
         self.must_abort = False
         self.bytes_in = 0
         self.bytes_out = 0
+        #: The last receive gave little: the hub may do the next one (`Watch.catch`).
+        self.is_small = True
         #: None: it can only wait for all that it does.
-        self.attempts: StreamAttempts | None = stream.query(StreamAttempts)
         self.try_receive: Callable[[int], bytes | None] | None = None
         self.try_send: Callable[[bytes | memoryview], int] | None = None
         self.readiness: Readiness = _NONE
-        attempts = self.attempts
+        attempts = stream.query(StreamAttempts)
         if attempts is not None:
             self.try_receive = attempts.receive
             self.try_send = attempts.send
@@ -205,6 +207,28 @@ class Connection(Resource):
             if hasattr(error, "bytes_done"):
                 error.bytes_done += sent
             raise
+
+    def give_back(self, watch: Watch) -> None:
+        """Let the next read begin with what was caught for one that came to nothing."""
+        data, watch.caught = watch.caught, None
+        if data:
+            self.keep(data)
+
+    def keep(self, data: bytes) -> None:
+        """Let the next read, of whatever kind, begin with *data*."""
+        stream = self.stream
+        if isinstance(stream, KeptStream):
+            stream.kept += data
+        else:
+            self.stream = KeptStream(stream, data)
+            attempts = self.stream.query(StreamAttempts)
+            self.try_receive = None if attempts is None else attempts.receive
+        self.readiness.is_drained = False
+
+    @property
+    def kept(self) -> bytes:
+        """What the next read begins with, before anything from the descriptor."""
+        return self.stream.kept if isinstance(self.stream, KeptStream) else b""
 
     def receive_some(self, max_bytes: int, deadline: int) -> bytes:
         """Receive what there is, waiting if there is nothing."""

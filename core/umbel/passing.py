@@ -197,6 +197,7 @@ def _describe(resource: Connection | Listening) -> dict[str, object]:
         "is_listener": False,
         "is_done": resource.outbound_error is EndOfStreamError,
         "has_ended": resource.inbound_error is EndOfStreamError,
+        "kept": resource.kept.hex(),
     }
 
 
@@ -263,6 +264,7 @@ class _Header(NamedTuple):
     is_listener: bool
     is_done: bool
     has_ended: bool
+    kept: bytes
     state: dict[str, object]
 
 
@@ -276,6 +278,7 @@ def _read_header(text: bytes) -> _Header:
             bool(found["is_listener"]),
             bool(found.get("is_done")),
             bool(found.get("has_ended")),
+            bytes.fromhex(found.get("kept", "")),
             dict(found["state"]),
         )
     except (ValueError, KeyError, TypeError, OSError) as error:
@@ -297,4 +300,6 @@ def _adopt(header: _Header, fd: int) -> StreamHandle | ListenerHandle:
         connection.outbound_error = EndOfStreamError
     if header.has_ended:
         connection.inbound_error = EndOfStreamError
+    if header.kept:
+        connection.keep(header.kept)
     return stream

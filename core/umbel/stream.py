@@ -11,7 +11,13 @@ import errno
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final, final, overload
 
-from umbel._kernel.hub import Coroutine, checkpoint, current_hub, local
+from umbel._kernel.hub import (
+    MOST_CAUGHT,
+    Coroutine,
+    checkpoint,
+    current_hub,
+    local,
+)
 from umbel.address import Address
 from umbel.connection import (
     PIECE,
@@ -246,18 +252,30 @@ def receive(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
         if try_receive is None:
             data = connection.receive_indirectly(max_bytes, deadline)
         else:
+            found = None
             if readiness.is_drained:
                 # As Readiness.wait_in, whose call is saved.
                 watch = readiness.home
                 if watch is None or watch.hub is not hub:
                     watch = readiness.watch_in(hub)
-                watch.wait_in(deadline)
                 readiness.is_drained = False
-            while (found := try_receive(max_bytes)) is None:
+                if connection.is_small and max_bytes >= MOST_CAUGHT:
+                    watch.catch = try_receive
+                try:
+                    watch.wait_in(deadline)
+                except BaseException:
+                    watch.catch = None
+                    connection.give_back(watch)
+                    raise
+                watch.catch = None
+                found, watch.caught = watch.caught, None
+            while found is None and (found := try_receive(max_bytes)) is None:
                 readiness.wait_in(deadline)
             data = found
-        if data:
-            connection.bytes_in += len(data)
+        count = len(data)
+        connection.is_small = count < MOST_CAUGHT
+        if count:
+            connection.bytes_in += count
         else:
             connection.note_end()
         return data

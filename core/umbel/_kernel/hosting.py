@@ -176,6 +176,7 @@ class Host:
         hub.timers = _Timers(self)
         hub.timers.take_over(self._own[1])
         hub.host = self
+        hub.must_ask = self.checks_each_call
 
     def leave_if_over(self) -> None:
         """Leave, if the loop has ended for good."""
@@ -187,6 +188,7 @@ class Host:
         hub = self.hub
         if hub.host is self:
             hub.host = None
+            hub.must_ask = True
             ready, timers = self._own
             ready.clear()
             ready.extend(hub.ready)

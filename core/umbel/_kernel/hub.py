@@ -71,6 +71,8 @@ if TYPE_CHECKING:
 BUDGET: Final = 128
 #: Idle carriers kept for reuse; more are left to the garbage collector.
 IDLE_CARRIERS: Final = 1024
+#: What a hub receives at most for who waits; where more is usual, it is left to them.
+MOST_CAUGHT: Final = 4096
 
 
 def _read_clock() -> int:
@@ -141,6 +143,8 @@ class Watch:
     """
 
     __slots__ = (
+        "catch",
+        "caught",
         "fd",
         "guest",
         "has_ended",
@@ -162,6 +166,10 @@ class Watch:
         self.has_ended = False
         #: Made by fdin or fdout, for the time of their waiting only.
         self.is_lent = False
+        #: What the hub receives with for the reader that waits, who sets it; and what
+        #: that gave. So all that are ready receive first, and then all go on.
+        self.catch: Callable[[int], bytes | None] | None = None
+        self.caught: bytes | None = None
         #: For `umbel.aio`: who receives in a task's name, made once.
         self.guest: Coroutine | None = None
 
@@ -253,6 +261,8 @@ class Hub:
         self._is_asleep = False
         #: The loop that runs in main, watches `fileno` and calls `turn`; see `hosting`.
         self.host: Host | None = None
+        #: For `umbel.aio`: there is none yet, or it must be asked before each call.
+        self.must_ask = True
         self.is_turning = False
         self.is_abandoned = False
         self._inbox: deque[Callable[[], None]] = deque()
@@ -495,7 +505,9 @@ class Hub:
             while (sleeper := self.timers.pop_due(now)) is not None:
                 self.unpark(sleeper, DeadlineError())
 
-    def _dispatch(self, events: list[tuple[int, int]]) -> None:
+    def _dispatch(  # noqa: C901 - the data path, in few calls
+        self, events: list[tuple[int, int]]
+    ) -> None:
         if self.host is not None and not self.is_turning:
             self.host.leave_if_over()  # now, not in the middle, with its queue
         watches = self._watches
@@ -511,6 +523,11 @@ class Hub:
                 if waiter is not None and waiter.is_parked:
                     watch.reader = None
                     waiter.is_parked = False
+                    if watch.catch is not None:
+                        try:
+                            watch.caught = watch.catch(MOST_CAUGHT)
+                        except Exception as error:  # noqa: BLE001 - the reader's
+                            waiter.outcome = error
                     ready.append(waiter)
                 else:
                     watch.readable = True

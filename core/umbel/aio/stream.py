@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast, final, overload
 
 import umbel.stream as blocking
 from umbel._kernel.hosting import Guest
-from umbel._kernel.hub import current_hub, local
+from umbel._kernel.hub import MOST_CAUGHT, current_hub, local
 from umbel.address import Address
 from umbel.aio.handle import AsyncHandle
 from umbel.aio.host import AioHost
@@ -89,10 +89,8 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
         hub = local.hub
     except AttributeError:
         hub = current_hub()
-    hub.budget -= 1
-    host: AioHost | None = hub.host  # type: ignore[assignment]  # nobody else is one
-    if host is None or hub.budget < 0 or host.checks_each_call:
-        host = await begin()
+    if hub.must_ask or hub.budget < 0:
+        await begin()
     try:
         connection = open_handles[handle]
     except KeyError:
@@ -127,7 +125,11 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
                 watch.reader = me
                 if hub.needs_arming:
                     watch.arm_in()
+                readiness.is_drained = False
+                if connection.is_small and max_bytes >= MOST_CAUGHT:
+                    watch.catch = try_receive
                 me.is_parked = True
+                host: AioHost = hub.host  # type: ignore[assignment]  # nobody else is one
                 me.sleep = sleep = host.make_sleep()
                 timer = None
                 try:
@@ -138,22 +140,32 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
                     # Canceled just as the edge came: the next one needs it.
                     watch.readable |= watch.reader is not me
                     me.is_parked = False
+                    # What the hub has received for it meanwhile, or failed to.
+                    connection.give_back(watch)
+                    if isinstance(me.outcome, ConnectionResetError):
+                        connection.break_inbound()
                     me.outcome = None
                     if not isinstance(error, FOREIGN) or host.is_running():
                         raise
-                    host = enter()  # another loop runs here than last time
+                    enter()  # another loop runs here than last time
                 finally:
-                    me.sleep = None
+                    me.sleep = watch.catch = None
                     if watch.reader is me:
                         watch.reader = None
                     if timer is not None:
                         hub.timers.cancel(timer)
                 if me.outcome is not None:
                     me.raise_outcome()
+                data, watch.caught = watch.caught, None
+                if data is not None:
+                    break
+            hub.budget -= 1
             watch.readable = readiness.is_drained = False
             data = try_receive(max_bytes)
-        if data:
-            connection.bytes_in += len(data)
+        count = len(data)
+        connection.is_small = count < MOST_CAUGHT
+        if count:
+            connection.bytes_in += count
         else:
             connection.note_end()
         return data
@@ -175,10 +187,9 @@ async def bsend(  # noqa: C901, PLR0912 - the data path, in few calls
         hub = local.hub
     except AttributeError:
         hub = current_hub()
+    if hub.must_ask or hub.budget < 0:
+        await begin()
     hub.budget -= 1
-    host: AioHost | None = hub.host  # type: ignore[assignment]  # nobody else is one
-    if host is None or hub.budget < 0 or host.checks_each_call:
-        host = await begin()
     try:
         connection = open_handles[handle]
     except KeyError:
@@ -199,7 +210,7 @@ async def bsend(  # noqa: C901, PLR0912 - the data path, in few calls
             raise connection.outbound_error
         sent = try_send(flat)
         if sent != size:
-            await _send_rest(host, connection, memoryview(flat), sent, deadline)
+            await _send_rest(connection, memoryview(flat), sent, deadline)
         connection.bytes_out += size
     except BaseException as error:
         if connection.fail_outbound(error):
@@ -213,13 +224,12 @@ async def bsend(  # noqa: C901, PLR0912 - the data path, in few calls
 
 
 async def _send_rest(
-    host: AioHost, connection: Connection, view: memoryview, sent: int, deadline: int
+    connection: Connection, view: memoryview, sent: int, deadline: int
 ) -> None:
     try_send = connection.try_send
     assert try_send is not None
     try:
-        if not host.is_running():
-            host = enter()
+        host = enter()
         while sent < len(view):
             await host.wait_out(connection.readiness, deadline, connection.send_as)
             sent += try_send(view[sent:])

@@ -33,7 +33,8 @@ def as_socket(handle: AnyStream) -> socket.socket:
     Raises:
         BadHandleError: EBADF, *handle* is not open.
         NotSupportedError: ENOTSUP, it is no byte stream, or has no socket.
-        BusyError: EBUSY, another coroutine or task is using it.
+        BusyError: EBUSY, another coroutine or task is using it; or a canceled receive
+            has left bytes, which the next one gives.
         BrokenStreamError: ECONNRESET, a send or receive on it failed before.
         OSError: EMFILE, no descriptor is left; *handle* is as it was.
 
@@ -63,3 +64,6 @@ def _require_idle(connection: Connection) -> None:
     if BrokenStreamError in (connection.outbound_error, connection.inbound_error):
         message = "a send or receive on that stream failed before: close it"
         raise BrokenStreamError(message)
+    if connection.kept:
+        message = "bytes came for a receive that was canceled: receive them first"
+        raise BusyError(message)
