@@ -212,6 +212,7 @@ class Connection(Resource):
         """Let the next read begin with what was caught for one that came to nothing."""
         data, watch.caught = watch.caught, None
         if data:
+            watch.readable = False  # the edge is used: its bytes are here
             self.keep(data)
 
     def keep(self, data: bytes) -> None:

@@ -1,0 +1,259 @@
+"""The hub receives for who waits; what a canceled one left is given to the next."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import pytest
+
+import umbel
+from tests.support import Ends, pattern
+from umbel import aio
+from umbel._kernel.hub import MOST_CAUGHT, current_hub
+from umbel.aio.host import AioHost
+from umbel.bridges import as_socket
+from umbel.connection import find_connection
+
+
+def cancel_in_the_moment(left: umbel.StreamHandle, right: umbel.StreamHandle) -> None:
+    """Have "kept" come for a receive on *left* that is canceled before it goes on."""
+    umbel.bsend(right, b"-")
+    assert umbel.receive(left) == b"-"  # with nothing behind it: the next one waits
+
+    def receive() -> None:
+        with pytest.raises(umbel.Canceled):
+            umbel.receive(left)
+
+    receiving = umbel.go(receive)
+    umbel.bsend(right, b"kept")
+    current_hub().collect(0)
+    umbel.hclose(receiving)
+    assert find_connection(left).kept == b"kept"
+
+
+def turn() -> None:
+    """Let the hub see now what has come, in a task."""
+    host = current_hub().host
+    assert isinstance(host, AioHost)
+    host.turn()
+
+
+def test_the_next_receive_gives_it(ends: Ends) -> None:
+    left, right = ends
+
+    cancel_in_the_moment(left, right)
+    umbel.bsend(right, b"next")
+
+    assert umbel.receive(left, 3) == b"kep"
+    assert umbel.receive(left) == b"t"
+    assert umbel.receive(left) == b"next"
+    umbel.bsend(right, b"last")
+    assert umbel.receive(left) == b"last"
+
+
+def test_it_may_happen_again(ends: Ends) -> None:
+    left, right = ends
+
+    for _ in range(3):
+        cancel_in_the_moment(left, right)
+        assert umbel.receive(left) == b"kept"
+
+
+def test_receiving_so_many_bytes_begins_with_it(ends: Ends) -> None:
+    left, right = ends
+
+    cancel_in_the_moment(left, right)
+    umbel.bsend(right, b"next")
+
+    assert umbel.brecv(left, 6) == b"keptne"
+    assert umbel.brecv(left, 2) == b"xt"
+
+
+def test_filling_buffers_begins_with_it(ends: Ends) -> None:
+    left, right = ends
+    front, back = bytearray(2), bytearray(4)
+
+    cancel_in_the_moment(left, right)
+    umbel.bsend(right, b"next")
+    umbel.brecvl(left, [front, umbel.Skip(1), back])
+
+    assert bytes(front + back) == b"ketnex"
+
+
+def test_descriptors_come_with_the_data_behind_it(ends: Ends) -> None:
+    left, right = ends
+    mine, sent = os.pipe()
+
+    cancel_in_the_moment(left, right)
+    umbel.send_with_fds(right, b"f", [sent])
+
+    assert umbel.receive_with_fds(left) == (b"kept", [])
+    data, received = umbel.receive_with_fds(left)
+    assert data == b"f"
+    for descriptor in (mine, sent, *received):
+        os.close(descriptor)
+
+
+def test_an_orderly_close_counts_it_as_discarded(ends: Ends) -> None:
+    left, right = ends
+
+    cancel_in_the_moment(left, right)
+    umbel.done(right)
+
+    assert umbel.close(left).discarded == len(b"kept")
+
+
+def test_it_goes_along_to_another_process(ends: Ends) -> None:
+    here, there = umbel.ipc_pair()
+    left, right = ends
+
+    cancel_in_the_moment(left, right)
+    umbel.bsend(right, b"next")
+    umbel.send_handle(here, left)
+    moved = umbel.receive_handle(there)
+    assert isinstance(moved, umbel.StreamHandle)
+
+    assert umbel.brecv(moved, 8) == b"keptnext"
+    umbel.bsend(moved, b"back")
+    assert umbel.receive(right) == b"back"
+    for handle in (here, there, moved):
+        umbel.hclose(handle)
+
+
+def test_a_socket_cannot_take_it_along(ends: Ends) -> None:
+    left, right = ends
+
+    cancel_in_the_moment(left, right)
+
+    with pytest.raises(umbel.BusyError, match="receive them first"):
+        as_socket(left)
+    assert umbel.receive(left) == b"kept"
+    as_socket(left).close()
+
+
+def test_a_task_that_is_canceled_in_the_moment_loses_nothing(ends: Ends) -> None:
+    left, right = ends
+
+    async def main() -> bytes:
+        await aio.bsend(right, b"-")
+        await aio.receive(left)
+        receiving = asyncio.ensure_future(aio.receive(left))
+        await asyncio.sleep(0)
+        await aio.bsend(right, b"kept")
+        turn()
+        receiving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await receiving
+        assert find_connection(left).kept == b"kept"
+        await aio.bsend(right, b"next")
+        return await aio.brecv(left, 8)
+
+    assert asyncio.run(main()) == b"keptnext"
+
+
+def test_a_reset_that_a_canceled_task_was_to_be_told_is_told_to_the_next(
+    ends: Ends,
+) -> None:
+    left, right = ends
+
+    async def main() -> None:
+        await aio.bsend(right, b"-")
+        await aio.receive(left)
+        await aio.bsend(left, b"never read")
+        receiving = asyncio.ensure_future(aio.receive(left))
+        await asyncio.sleep(0)
+        umbel.hclose(right)
+        turn()
+        receiving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await receiving
+        with pytest.raises(umbel.BrokenStreamError):
+            await aio.receive(left)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("size", [1, 447, 448, 449, 4095, 4096, 4097, 20_000])
+def test_more_than_a_hub_receives_at_once_comes_whole(ends: Ends, size: int) -> None:
+    left, right = ends
+    data = pattern(size)
+    got = bytearray()
+
+    def receive() -> None:
+        while len(got) < 3 * size:
+            got.extend(umbel.receive(left, 65536, umbel.within(20)))
+
+    async def receive_in_task() -> None:
+        while len(got) < 3 * size:
+            got.extend(await aio.receive(left, 65536, umbel.within(20)))
+
+    async def main() -> None:
+        receiving = asyncio.ensure_future(receive_in_task())
+        for _ in range(3):
+            await asyncio.sleep(0)
+            await aio.bsend(right, data)
+            await asyncio.sleep(0.001)
+        await receiving
+
+    with umbel.bundle() as receiving:
+        receiving.go(receive)
+        for _ in range(3):
+            umbel.bsend(right, data)
+            umbel.yield_()
+    assert got == 3 * data
+    got.clear()
+
+    asyncio.run(main())
+    assert got == 3 * data
+
+
+def test_what_came_while_no_task_waited_comes_whole(ends: Ends) -> None:
+    left, right = ends
+    data = pattern(1000)
+
+    async def main() -> bytes:
+        await aio.bsend(right, b"-")
+        await aio.receive(left)
+        await aio.bsend(right, data)
+        turn()
+        return b"".join([await aio.receive(left, 100, 0) for _ in range(10)])
+
+    assert asyncio.run(main()) == data
+
+
+def test_a_receive_that_wants_less_is_left_to_its_caller(ends: Ends) -> None:
+    left, right = ends
+    umbel.bsend(right, b"-")
+    umbel.receive(left)
+    got: list[bytes] = []
+
+    with umbel.bundle() as receiving:
+        receiving.go(lambda: got.append(umbel.receive(left, MOST_CAUGHT - 1)))
+        umbel.bsend(right, b"x" * MOST_CAUGHT)
+        umbel.yield_()
+
+    assert got == [b"x" * (MOST_CAUGHT - 1)]
+    assert umbel.receive(left) == b"x"
+
+
+def test_what_an_attempt_raises_in_the_hub_is_its_receivers(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, right = ends
+    umbel.bsend(right, b"-")
+    umbel.receive(left)
+
+    def fail(_: int) -> bytes:
+        message = "a transport's flaw"
+        raise ValueError(message)
+
+    def receive() -> None:
+        with pytest.raises(ValueError, match="a transport's flaw"):
+            umbel.receive(left)
+
+    monkeypatch.setattr(find_connection(left), "try_receive", fail)
+    with umbel.bundle() as receiving:
+        receiving.go(receive)
+        umbel.bsend(right, b"x")
+        umbel.yield_()
