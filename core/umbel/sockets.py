@@ -196,7 +196,7 @@ class SocketStream:
             self._size = size * GROWTH
             if size < max_bytes:
                 data += self._receive_more(max_bytes - size)
-        elif count and not flags & TRUNCATED:
+        elif count and not flags:  # not TRUNCATED
             self._readiness.is_drained = True
         return data
 

@@ -223,9 +223,6 @@ def receive(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
         hub = local.hub
     except AttributeError:
         hub = current_hub()
-    hub.budget -= 1
-    if hub.budget < 0:
-        hub.spend_budget()
     me = hub.current
     if me.pending is not None and not me.is_shielded:
         me.raise_pending()
@@ -239,7 +236,7 @@ def receive(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
         refuse_size(max_bytes)
     readiness = connection.readiness
     if not readiness.is_drained:  # else it waits, most likely, which is as fair
-        hub.budget -= 1
+        hub.budget -= 2
         if hub.budget < 0:
             hub.spend_budget()
     if connection.receiver is not None:

@@ -34,11 +34,9 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from umbel._kernel.doorbell import Doorbell
 from umbel._kernel.poller import (
-    ENDED,
+    BOTH,
     IN,
     OUT,
-    READABLE,
-    WRITABLE,
     make_poller,
 )
 from umbel._kernel.switch import Carrier, current_carrier, inherit_context, make_carrier
@@ -513,25 +511,28 @@ class Hub:
         watches = self._watches
         ready = self.ready
         for fd, mask in events:
-            if fd not in watches:
+            try:
+                watch = watches[fd]
+            except KeyError:
                 continue  # forgotten by what an earlier event brought about
-            watch = watches[fd]
-            if mask & READABLE:
-                if mask & ENDED:
+            # Compared, which is faster than masked: most are IN, OUT, or both.
+            if mask != OUT:
+                if mask > BOTH:
                     watch.has_ended = True
                 waiter = watch.reader
                 if waiter is not None and waiter.is_parked:
                     watch.reader = None
                     waiter.is_parked = False
-                    if watch.catch is not None:
+                    catch = watch.catch
+                    if catch is not None:
                         try:
-                            watch.caught = watch.catch(MOST_CAUGHT)
+                            watch.caught = catch(MOST_CAUGHT)
                         except Exception as error:  # noqa: BLE001 - the reader's
                             waiter.outcome = error
                     ready.append(waiter)
                 else:
                     watch.readable = True
-            if mask & WRITABLE:
+            if mask != IN:
                 waiter = watch.writer
                 if waiter is not None and waiter.is_parked:
                     watch.writer = None

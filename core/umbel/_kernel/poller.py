@@ -23,8 +23,8 @@ RDHUP: Final = 0x2000
 #: Whoever waits to receive has something to learn: data, or the end.
 READABLE: Final = IN | ERR | HUP | RDHUP
 WRITABLE: Final = OUT | ERR | HUP
-#: No further edge need come: never wait for one again.
-ENDED: Final = ERR | HUP | RDHUP
+#: Above it something ended, and no further edge need come: never wait for one again.
+BOTH: Final = IN | OUT
 
 #: Events taken per call: enough to spread its cost, few enough to stay fair.
 BATCH: Final = 256

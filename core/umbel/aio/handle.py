@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from types import TracebackType
 from typing import TypeVar
@@ -17,11 +17,16 @@ A = TypeVar("A", bound="AsyncHandle")
 
 
 class AsyncHandle(AnyHandle):
-    """A handle whose methods are awaited."""
+    """A handle whose methods are awaited.
 
-    async def close(self, deadline: int = FOREVER) -> CloseReport:
+    They give the coroutine of the function, without one of their own around it.
+    """
+
+    __slots__ = ()
+
+    def close(self, deadline: int = FOREVER) -> Coroutine[object, object, CloseReport]:
         """Close in good order, as `close`."""
-        return await close(self, deadline)
+        return close(self, deadline)
 
     async def __aenter__(self: A) -> A:
         return self

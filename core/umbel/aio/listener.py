@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from functools import partial
 from typing import TypeAlias, cast, final, overload
 
@@ -27,9 +27,13 @@ from umbel.verbs import BACKLOG
 class AsyncListenerHandle(AsyncHandle):
     """Names a listener. Its methods are the awaitable functions of the same name."""
 
-    async def accept(self, deadline: int = FOREVER) -> AsyncStreamHandle:
+    __slots__ = ()
+
+    def accept(
+        self, deadline: int = FOREVER
+    ) -> Coroutine[object, object, AsyncStreamHandle]:
         """Accept the next stream, as `accept`."""
-        return await accept(self, deadline)
+        return accept(self, deadline)
 
     @property
     def address(self) -> Address:
