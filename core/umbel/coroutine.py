@@ -206,11 +206,17 @@ class Task(Coroutine):
         bundle = self.bundle
         bundle.running[self] = None
         try:
-            if self.args or self.kwargs:
-                self.function(*self.args, **self.kwargs)
-            else:
-                # Needs no C stack, which each switch would have to copy.
+            # Without a star, where it can be: that takes no C stack, which each switch
+            # would have to copy.
+            count = -1 if self.kwargs else len(self.args)
+            if count == 0:
                 self.function()
+            elif count == 1:
+                self.function(self.args[0])
+            elif count == 2:
+                self.function(self.args[0], self.args[1])
+            else:
+                self.function(*self.args, **self.kwargs)
         except Canceled as error:
             if self.pending is None:
                 bundle.fail(self, error)  # raised by hand: tell somebody

@@ -68,9 +68,8 @@ LONGEST_PAUSE: Final = 16
 FIRST_SIZE: Final = 448
 GROWTH: Final = 8
 
-#: Linux, as Python does not name them yet (asm-generic/socket.h).
+#: Linux, as Python does not name it yet (asm-generic/socket.h).
 SO_PEERPIDFD: Final = 77
-SO_PASSRIGHTS: Final = 83
 
 #: Buffers that one sendmsg takes.
 IOV_MAX: Final = os.sysconf("SC_IOV_MAX") if "SC_IOV_MAX" in os.sysconf_names else 1024
@@ -100,14 +99,22 @@ class SocketStream:
         "_takes_descriptors",
     )
 
-    def __init__(self, sock: socket.SocketType, send_buffer: int = SEND_BUFFER) -> None:
+    def __init__(
+        self,
+        sock: socket.SocketType,
+        send_buffer: int = SEND_BUFFER,
+        *,
+        takes_descriptors: bool = True,
+    ) -> None:
+        """Own *sock*; *takes_descriptors* is false if its kernel refuses them."""
         self._socket = sock
         if socket.getdefaulttimeout() is not None:
             sock.settimeout(None)  # or Python itself would wait before each call
         self._readiness = Readiness(sock.fileno())
         self._send = sock.send
-        self._is_local = self._takes_descriptors = sock.family == UNIX
-        if self._is_local:
+        self._is_local = sock.family == UNIX
+        self._takes_descriptors = takes_descriptors and self._is_local
+        if self._takes_descriptors:
             self._recvmsg = sock.recvmsg
         else:
             self._recv = sock.recv
@@ -193,8 +200,8 @@ class SocketStream:
             raise self._explain(error) from None
         count = len(data)
         if count == size:
-            self._size = size * GROWTH
             if size < max_bytes:
+                self._size = size * GROWTH
                 data += self._receive_more(max_bytes - size)
         elif count and not flags:  # not TRUNCATED
             self._readiness.is_drained = True
@@ -214,8 +221,8 @@ class SocketStream:
             raise self._explain(error) from None
         count = len(data)
         if count == size:
-            self._size = size * GROWTH
             if size < max_bytes:
+                self._size = size * GROWTH
                 data += self._receive_more(max_bytes - size)
         elif count:
             self._readiness.is_drained = True
@@ -241,7 +248,10 @@ class SocketStream:
             if readiness.is_drained:
                 readiness.wait_in(deadline)
             try:
-                count, _, flags, _ = self._socket.recvmsg_into((buffer,), 0, NOW)
+                if self._takes_descriptors:
+                    count, _, flags, _ = self._socket.recvmsg_into((buffer,), 0, NOW)
+                else:
+                    count, flags = self._socket.recv_into(buffer, 0, NOW), 0
             except BlockingIOError:
                 readiness.is_drained = True
                 continue
@@ -281,16 +291,6 @@ class SocketStream:
         return error
 
     # Descriptors, at their place in the data.
-
-    def refuse_descriptors(self) -> None:
-        """Have the kernel refuse descriptors, with EPERM for who sends one.
-
-        Raises:
-            OSError: ENOPROTOOPT, the kernel is older than Linux 6.16.
-        """
-        self._socket.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)
-        self._takes_descriptors = False
-        self._recv = self._socket.recv
 
     def send_descriptors(
         self, data: memoryview, descriptors: Sequence[int], deadline: int

@@ -225,7 +225,8 @@ class StreamAttempts(Record):
 
     Attributes:
         receive: (max_bytes) -> bytes, as `Stream.receive_into`; it may ask for less.
-            None: nothing has come, and the readiness is drained.
+            None: nothing has come, and the readiness is drained. The hub calls it too,
+            for who waits: it must not matter which coroutine of the thread runs.
         send: (buffer) -> how many bytes found room, 0 or more.
         readiness: what to wait with: before an attempt to receive, if it is drained;
             after one to send, if not all found room.

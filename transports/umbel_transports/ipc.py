@@ -69,6 +69,8 @@ PATH_MAX: Final = 107
 LONGEST_PAUSE: Final = 16
 #: How long a racing starter may hold the folder's lock, in seconds.
 LOCK_PATIENCE: Final = 2.0
+#: Linux 6.16, as Python does not name it yet (asm-generic/socket.h).
+SO_PASSRIGHTS: Final = 83
 
 
 class IpcTransport:
@@ -171,14 +173,24 @@ def _buffer_size(options: Options) -> int:
 def _make_stream(sock: socket.SocketType, options: Options) -> SocketStream:
     if not options:
         return SocketStream(sock)
-    stream = SocketStream(sock, _buffer_size(options))
-    if not options.get("descriptors", True):
-        try:
-            stream.refuse_descriptors()
-        except OSError as error:
-            message = "descriptors=False needs Linux 6.16 or later"
-            raise NotSupportedError(message) from error
-    return stream
+    takes_descriptors = bool(options.get("descriptors", True))
+    if not takes_descriptors:
+        _refuse_descriptors(sock)
+    return SocketStream(
+        sock, _buffer_size(options), takes_descriptors=takes_descriptors
+    )
+
+
+def _refuse_descriptors(sock: socket.SocketType) -> None:
+    """Have the kernel refuse them, with EPERM for who sends one.
+
+    The streams of a listener inherit it, from the moment of their connecting.
+    """
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)
+    except OSError as error:
+        message = "descriptors=False needs Linux 6.16 or later"
+        raise NotSupportedError(message) from error
 
 
 # Names.
@@ -233,7 +245,7 @@ def _check_length(name: bytes, address: Address) -> None:
 class IpcListener(SocketListener):
     """A listener that removes its file when it is closed, and may refuse peers."""
 
-    __slots__ = ("_allow", "_file", "_is_plain", "_options", "_owner_pid")
+    __slots__ = ("_allow", "_file", "_owner_pid", "_takes_descriptors")
 
     def __init__(
         self,
@@ -243,20 +255,18 @@ class IpcListener(SocketListener):
         file: os.stat_result | None,
     ) -> None:
         super().__init__(sock, address, _buffer_size(options))
-        self._options = options
         self._allow = cast(
             "Callable[[PeerIdentity], object] | None", options.get("allow")
         )
-        #: Nothing is to be done with a stream but to make it.
-        self._is_plain = self._allow is None and options.get("descriptors", True)
+        self._takes_descriptors = bool(options.get("descriptors", True))
         self._file = file
         self._owner_pid = os.getpid()
 
     def make_stream(self, sock: socket.SocketType) -> SocketStream | None:
         """As `SocketListener.make_stream`: None for who is not allowed."""
-        if self._is_plain:
-            return SocketStream(sock, self._send_buffer)
-        stream = _make_stream(sock, self._options)
+        stream = SocketStream(
+            sock, self._send_buffer, takes_descriptors=self._takes_descriptors
+        )
         if self._allow is None:
             return stream
         try:
@@ -302,6 +312,8 @@ def _listen(address: Address, backlog: int, options: Options) -> SocketListener:
     address = Address("ipc", location)
     sock = _open_socket()
     try:
+        if not options.get("descriptors", True):
+            _refuse_descriptors(sock)
         if location.startswith("@"):
             if options.get("takeover"):
                 message = "an abstract name can't be taken over: use a path"
