@@ -14,7 +14,7 @@ Main = Callable[[], Awaitable[None]]
 
 
 async def echo(stream: aio.AsyncStreamHandle) -> None:
-    while data := await stream.receive():
+    async for data in stream:
         await stream.send(data)
     stream.abort()
 

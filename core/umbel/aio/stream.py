@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast, final, overload
 
 import umbel.stream as blocking
 from umbel._kernel.hosting import Guest
-from umbel._kernel.hub import MOST_CAUGHT, current_hub, local
+from umbel._kernel.hub import MOST_CAUGHT, Watch, current_hub, local
 from umbel.address import Address
 from umbel.aio.handle import AsyncHandle
 from umbel.aio.host import AioHost
@@ -78,9 +78,10 @@ class AsyncStreamHandle(AsyncHandle):
         """Where it was connected, or accepted."""
         return find_connection(self).address
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while chunk := await receive(self):
-            yield chunk
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        from umbel.aio.chunks import chunks  # whose way to wait is made of ours
+
+        return chunks(self)
 
 
 #: What the verbs take: they work on the one table, whichever handle names the stream.
@@ -120,10 +121,10 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
         me = watch.guest = Guest(hub)
     connection.receiver = me
     try:
-        if connection.inbound_error is not None:
-            return connection.refuse_receive()
         data = None
         while data is None:
+            if connection.inbound_error is not None:
+                return connection.refuse_receive()
             if readiness.is_drained and not (watch.readable or watch.has_ended):
                 # As AioHost.wait_in, whose coroutines would cost a tenth of all.
                 if watch.reader is not None:
@@ -143,14 +144,7 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
                         timer = host.arm(me, deadline)
                     await sleep
                 except BaseException as error:
-                    # Canceled just as the edge came: the next one needs it.
-                    watch.readable |= watch.reader is not me
-                    me.is_parked = False
-                    # What the hub has received for it meanwhile, or failed to.
-                    connection.give_back(watch)
-                    if isinstance(me.outcome, ConnectionResetError):
-                        connection.break_inbound()
-                    me.outcome = None
+                    break_off(me, watch, connection)
                     if not isinstance(error, FOREIGN) or host.is_running():
                         raise
                     enter()  # another loop runs here than last time
@@ -183,6 +177,17 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
             connection.leave(me)
         else:
             connection.receiver = None
+
+
+def break_off(me: Guest, watch: Watch, connection: Connection) -> None:
+    """Leave to the next receive what came just as this one was canceled."""
+    watch.readable |= watch.reader is not me  # it has had the edge
+    me.is_parked = False
+    # What the hub has received for it meanwhile, or failed to.
+    connection.give_back(watch)
+    if isinstance(me.outcome, ConnectionResetError):
+        connection.break_inbound()
+    me.outcome = None
 
 
 async def bsend(  # noqa: C901, PLR0912 - the data path, in few calls

@@ -1,0 +1,324 @@
+"""`async for` over a stream: what `receive` would give, one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing
+from typing import cast
+
+import anyio
+import pytest
+import uvloop
+
+import umbel
+from tests.support import PATIENCE, pattern
+from umbel import aio
+from umbel._kernel.hub import current_hub
+from umbel.aio.host import AioHost
+from umbel.aio.stream import as_stream
+from umbel.connection import find_connection
+from umbel.handle import open_handles
+
+uvloop.new_event_loop().close()  # the first one opens what stays open for good
+
+Run = Callable[[Callable[[], Awaitable[None]]], None]
+Ends = tuple[aio.AsyncStreamHandle, aio.AsyncStreamHandle]
+
+
+@pytest.fixture(params=["ipc", "mem"])
+def ends(request: pytest.FixtureRequest) -> Iterator[Ends]:
+    left, right = aio.pair(request.param)
+    yield left, right
+    for handle in (left, right):
+        if handle in open_handles:
+            umbel.hclose(handle)
+
+
+@pytest.fixture(params=["asyncio", "uvloop", "trio"])
+def run(request: pytest.FixtureRequest) -> Run:
+    """Run the main task of a loop."""
+    backend, options = request.param, {}
+    if backend == "uvloop":
+        backend, options = "asyncio", {"use_uvloop": True}
+    return lambda main: anyio.run(main, backend=backend, backend_options=options)
+
+
+def turn() -> None:
+    """Let the hub see now what has come."""
+    host = current_hub().host
+    assert isinstance(host, AioHost)
+    host.turn()
+
+
+async def collect(
+    stream: aio.AsyncStreamHandle,
+    got: list[bytes],
+    each: Callable[[], object] = lambda: None,
+) -> None:
+    """Add to *got* what comes, and call *each* behind it."""
+    async for chunk in stream:
+        got.append(chunk)
+        each()
+
+
+@pytest.mark.parametrize("sizes", [[1] * 50, [1, 4095, 4096, 20_000, 1, 1, 300_000, 2]])
+def test_it_gives_what_comes_until_the_end(
+    ends: Ends, run: Run, sizes: list[int]
+) -> None:
+    left, right = ends
+    pieces = [pattern(size) for size in sizes]
+    got = bytearray()
+    seen: list[int] = []
+
+    async def send() -> None:
+        for piece in pieces:
+            before = len(got)
+            await right.send(piece, umbel.within(PATIENCE))
+            while len(got) < before + len(piece):  # so that the other waits again
+                await anyio.sleep(0)
+        await right.done()
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(send)
+            async for chunk in left:
+                got.extend(chunk)
+                seen.append(len(chunk))
+
+    run(main)
+
+    assert bytes(got) == b"".join(pieces)
+    assert find_connection(left).bytes_in == sum(sizes)
+    assert all(seen)
+
+
+def test_each_chunk_after_the_first_is_caught(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, right = ends
+
+    async def send() -> None:
+        for number in range(10):
+            await right.send(b"%d" % number)
+            await asyncio.sleep(0.001)
+        await right.done()
+
+    async def main() -> None:
+        sending = asyncio.ensure_future(send())
+        got = []
+        async for chunk in left:
+            got.append(chunk)
+            if len(got) == 2:
+                # From here on it is not asked any more.
+                monkeypatch.setattr("umbel.aio.chunks.receive", None)
+            if len(got) == 10:
+                break
+        assert b"".join(got) == b"0123456789"
+        await sending
+
+    asyncio.run(main())
+
+
+def test_leaving_it_early_leaves_the_stream_as_it_is(ends: Ends, run: Run) -> None:
+    left, right = ends
+
+    async def main() -> None:
+        await right.send(b"one")
+        chunks = cast("AsyncGenerator[bytes, None]", aiter(left))
+        async with aclosing(chunks):
+            assert await anext(chunks) == b"one"
+        await right.send(b"two")
+        assert await left.receive() == b"two"
+
+    run(main)
+
+
+def test_a_canceled_one_loses_nothing(ends: Ends) -> None:
+    left, right = ends
+    got: list[bytes] = []
+
+    async def read() -> None:
+        await collect(left, got)
+
+    async def main() -> None:
+        for moment in ("while it waits", "as bytes come"):
+            reading = asyncio.ensure_future(read())
+            await right.send(b"-")
+            await asyncio.sleep(0.01)
+            if moment == "as bytes come":
+                await right.send(b"kept")
+                turn()
+            reading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+            assert find_connection(left).receiver is None
+        assert got == [b"-", b"-"]
+        await right.send(b"next")
+        assert await left.receive_exactly(8) == b"keptnext"
+
+    asyncio.run(main())
+
+
+def test_a_close_meanwhile_is_ebadf(ends: Ends, run: Run) -> None:
+    left, right = ends
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            await right.send(b"-")
+            with pytest.raises(umbel.BadHandleError):
+                await collect(left, [], lambda: tasks.start_soon(close))
+
+    async def close() -> None:
+        while find_connection(left).receiver is None:
+            await anyio.sleep(0)
+        umbel.hclose(left)
+
+    run(main)
+
+
+def test_a_reset_is_raised_now_and_later(ends: Ends, run: Run) -> None:
+    left, right = ends
+
+    async def reset() -> None:
+        await left.send(b"never read")
+        while find_connection(left).receiver is None:
+            await anyio.sleep(0)
+        umbel.hclose(right)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            await right.send(b"-")
+            with pytest.raises(umbel.BrokenStreamError):
+                await collect(left, [], lambda: tasks.start_soon(reset))
+            with pytest.raises(umbel.BrokenStreamError):
+                await left.receive()
+
+    run(main)
+
+
+def test_who_else_receives_meanwhile_is_told_that_it_is_busy(
+    ends: Ends, run: Run
+) -> None:
+    left, right = ends
+
+    async def intrude() -> None:
+        while find_connection(left).receiver is None:
+            await anyio.sleep(0)
+        with pytest.raises(umbel.BusyError):
+            await left.receive()
+        await right.done()
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            await right.send(b"-")
+            async for _ in left:
+                tasks.start_soon(intrude)
+
+    run(main)
+
+
+def test_it_is_told_so_itself_where_another_receives_already(
+    ends: Ends, run: Run
+) -> None:
+    left, right = ends
+
+    async def intrude() -> None:
+        assert await left.receive() == b"for the intruder"
+
+    async def read_on(start_intruder: Callable[[], object]) -> None:
+        async for _ in left:
+            start_intruder()
+            while find_connection(left).receiver is None:
+                await anyio.sleep(0)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            await right.send(b"-")
+            with pytest.raises(umbel.BusyError):
+                await read_on(lambda: tasks.start_soon(intrude))
+            await right.send(b"for the intruder")
+
+    run(main)
+
+
+def test_an_orderly_close_need_not_wait_for_it(ends: Ends, run: Run) -> None:
+    left, right = ends
+
+    async def close() -> None:
+        while find_connection(left).receiver is None:
+            await anyio.sleep(0)
+        assert (await left.close(umbel.within(PATIENCE))).consumed
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            await right.send(b"-")
+            with pytest.raises(umbel.BadHandleError):
+                await collect(left, [], lambda: tasks.start_soon(close))
+            await right.done()
+
+    run(main)
+
+
+def test_a_close_finds_it_in_its_first_moment_in_another_loop(ends: Ends) -> None:
+    left, right = ends
+
+    async def elsewhere() -> None:
+        await right.send(b"-")
+        await left.receive()
+
+    async def main() -> None:
+        # It begins to wait as a guest of the loop that was here before.
+        receiving = asyncio.ensure_future(left.receive())
+        await asyncio.sleep(0)
+        assert find_connection(left).receiver is not None
+        asyncio.get_running_loop().call_soon(umbel.done, as_stream(right))
+        assert (await left.close(umbel.within(PATIENCE))).consumed
+        with pytest.raises(umbel.BadHandleError):
+            await receiving
+
+    asyncio.run(elsewhere())
+    asyncio.run(main())
+
+
+def test_it_may_go_on_in_another_loop(ends: Ends) -> None:
+    left, right = ends
+    chunks = aiter(left)
+
+    def send(data: bytes) -> None:
+        umbel.bsend(as_stream(right), data)
+
+    async def take(*sent: bytes) -> list[bytes]:
+        got = []
+        for data in sent:
+            asyncio.get_running_loop().call_later(0.01, send, data)
+            got.append(await anext(chunks))
+        return got
+
+    for _ in range(2):
+        loop = asyncio.new_event_loop()
+        assert loop.run_until_complete(take(b"1", b"2", b"3")) == [b"1", b"2", b"3"]
+        loop.close()
+
+
+def test_a_stream_that_can_only_wait_gives_the_same(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, right = ends
+    monkeypatch.setattr(find_connection(left), "try_receive", None)
+
+    def send(data: bytes) -> None:
+        umbel.bsend(as_stream(right), data)
+
+    async def main() -> None:
+        got = []
+        await right.send(b"0")
+        async for chunk in left:
+            got.append(chunk)
+            if len(got) == 3:
+                await right.done()
+            else:
+                asyncio.get_running_loop().call_later(0.01, send, b"%d" % len(got))
+        assert got == [b"0", b"1", b"2"]
+
+    asyncio.run(main())
