@@ -281,7 +281,8 @@ def test_a_close_finds_it_in_its_first_moment_in_another_loop(ends: Ends) -> Non
     asyncio.run(main())
 
 
-def test_it_may_go_on_in_another_loop(ends: Ends) -> None:
+@pytest.mark.parametrize("is_seen", [False, True])
+def test_it_may_go_on_in_another_loop(ends: Ends, is_seen: bool) -> None:
     left, right = ends
     chunks = aiter(left)
 
@@ -295,10 +296,14 @@ def test_it_may_go_on_in_another_loop(ends: Ends) -> None:
             got.append(await anext(chunks))
         return got
 
-    for _ in range(2):
+    for sent in ([b"1", b"2", b"3"], [b"4"], [b"5"], [b"6", b"7"]):
         loop = asyncio.new_event_loop()
-        assert loop.run_until_complete(take(b"1", b"2", b"3")) == [b"1", b"2", b"3"]
+        assert loop.run_until_complete(take(*sent)) == sent
         loop.close()
+        if is_seen:
+            umbel.yield_()  # so that the hub sees that its host is gone
+            umbel.go(lambda: umbel.msleep(umbel.within(0.01))).close()
+            assert current_hub().host is None
 
 
 def test_a_stream_that_can_only_wait_gives_the_same(

@@ -257,3 +257,32 @@ def test_what_an_attempt_raises_in_the_hub_is_its_receivers(
         receiving.go(receive)
         umbel.bsend(right, b"x")
         umbel.yield_()
+
+
+def test_a_signal_that_strikes_while_the_hub_receives_is_mains(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, right = ends
+    umbel.bsend(right, b"-")
+    umbel.receive(left)
+    connection = find_connection(left)
+    honest = connection.try_receive
+    assert honest is not None
+    got: list[bytes] = []
+    struck: list[int] = []
+
+    def interrupted(max_bytes: int) -> bytes | None:
+        if not struck:
+            struck.append(max_bytes)
+            raise KeyboardInterrupt
+        return honest(max_bytes)
+
+    monkeypatch.setattr(connection, "try_receive", interrupted)
+    receiving = umbel.go(lambda: got.append(umbel.receive(left)))
+    umbel.bsend(right, b"x")
+    with pytest.raises(KeyboardInterrupt):
+        umbel.msleep(umbel.within(20))
+
+    receiving.wait(umbel.within(20))
+    assert got == [b"x"]
+    receiving.close()

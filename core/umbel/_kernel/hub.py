@@ -503,7 +503,7 @@ class Hub:
             while (sleeper := self.timers.pop_due(now)) is not None:
                 self.unpark(sleeper, DeadlineError())
 
-    def _dispatch(  # noqa: C901 - the data path, in few calls
+    def _dispatch(  # noqa: C901, PLR0912 - the data path, in few calls
         self, events: list[tuple[int, int]]
     ) -> None:
         if self.host is not None and not self.is_turning:
@@ -529,6 +529,8 @@ class Hub:
                             watch.caught = catch(MOST_CAUGHT)
                         except Exception as error:  # noqa: BLE001 - the reader's
                             waiter.outcome = error
+                        except BaseException as error:  # noqa: BLE001 - as in collect
+                            self.interrupt(self.main, error)
                     ready.append(waiter)
                 else:
                     watch.readable = True

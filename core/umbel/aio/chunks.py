@@ -30,10 +30,10 @@ async def chunks(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
         readiness = connection.readiness
         watch = readiness.home
         hub = current_hub()
-        if watch is None or watch.hub is not hub or watch.guest is None:
+        host: AioHost | None = hub.host  # type: ignore[assignment]  # nobody else is one
+        if watch is None or watch.hub is not hub or watch.guest is None or host is None:
             continue
         me: Guest = watch.guest  # type: ignore[assignment]  # of `receive`
-        host: AioHost = hub.host  # type: ignore[assignment]  # nobody else is one
         make_sleep = host.make_sleep
         try_receive = connection.try_receive
         while (
