@@ -14,7 +14,7 @@ import uvloop
 import umbel
 from tests.support import PATIENCE, pattern
 from umbel import aio
-from umbel._kernel.hub import current_hub
+from umbel._kernel.hub import Hub, current_hub
 from umbel.aio.host import AioHost
 from umbel.aio.stream import as_stream
 from umbel.connection import find_connection
@@ -33,6 +33,18 @@ def ends(request: pytest.FixtureRequest) -> Iterator[Ends]:
     for handle in (left, right):
         if handle in open_handles:
             umbel.hclose(handle)
+
+
+def see_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    never = property(lambda _: False, lambda _, __: None)
+    monkeypatch.setattr(Hub, "saw_one", never, raising=False)
+
+
+@pytest.fixture(autouse=True, params=["alone", "among others"])
+def company(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the hub believe that other streams are busy too, or leave it as it is."""
+    if request.param == "among others":
+        see_others(monkeypatch)
 
 
 @pytest.fixture(params=["asyncio", "uvloop", "trio"])
@@ -97,6 +109,7 @@ def test_each_chunk_after_the_first_is_caught(
     ends: Ends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left, right = ends
+    see_others(monkeypatch)
 
     async def send() -> None:
         for number in range(10):

@@ -13,7 +13,7 @@ from umbel import aio
 from umbel._kernel.hub import MOST_CAUGHT, current_hub
 from umbel.aio.host import AioHost
 from umbel.bridges import as_socket
-from umbel.connection import find_connection
+from umbel.connection import MAX_GAP, find_connection
 
 
 def cancel_in_the_moment(left: umbel.StreamHandle, right: umbel.StreamHandle) -> None:
@@ -252,6 +252,7 @@ def test_what_an_attempt_raises_in_the_hub_is_its_receivers(
         with pytest.raises(ValueError, match="a transport's flaw"):
             umbel.receive(left)
 
+    find_connection(left).waits_left = MAX_GAP  # it shall wait without looking first
     monkeypatch.setattr(find_connection(left), "try_receive", fail)
     with umbel.bundle() as receiving:
         receiving.go(receive)
@@ -266,6 +267,7 @@ def test_a_signal_that_strikes_while_the_hub_receives_is_mains(
     umbel.bsend(right, b"-")
     umbel.receive(left)
     connection = find_connection(left)
+    connection.waits_left = MAX_GAP  # it shall wait without looking first
     honest = connection.try_receive
     assert honest is not None
     got: list[bytes] = []

@@ -46,6 +46,9 @@ T = TypeVar("T")
 PIECE: Final = 1 << 20
 
 
+#: Most waits between two trials whether there is no need to.
+MAX_GAP: Final = 256
+
 #: Of streams that make no attempts.
 _NONE: Final = Readiness(-1)
 
@@ -68,8 +71,10 @@ class Connection(Resource):
         "sender",
         "stream",
         "transport",
+        "trial_gap",
         "try_receive",
         "try_send",
+        "waits_left",
     )
 
     noun: ClassVar[str] = "byte stream"
@@ -91,6 +96,8 @@ class Connection(Resource):
         self.bytes_out = 0
         #: The last receive gave little: the hub may do the next one (`Watch.catch`).
         self.is_small = True
+        #: For `try_first`: waits until the next trial, and between the last two.
+        self.waits_left = self.trial_gap = 1
         #: None: it can only wait for all that it does.
         self.try_receive: Callable[[int], bytes | None] | None = None
         self.try_send: Callable[[bytes | memoryview], int] | None = None
@@ -207,6 +214,22 @@ class Connection(Resource):
             if hasattr(error, "bytes_done"):
                 error.bytes_done += sent
             raise
+
+    def try_first(self, max_bytes: int) -> bytes | None:
+        """Try to receive, though the stream was drained: was it answered meanwhile?
+
+        Where two processes share a core, the peer often has by the time we look. It is
+        tried again as long as that is so, and else after 2, 4, 8 … 256 waits.
+        """
+        self.waits_left -= 1
+        if self.waits_left:
+            return None
+        assert self.try_receive is not None
+        self.readiness.is_drained = False
+        data = self.try_receive(max_bytes)
+        self.trial_gap = 1 if data is not None else min(2 * self.trial_gap, MAX_GAP)
+        self.waits_left = self.trial_gap
+        return data
 
     def give_back(self, watch: Watch) -> None:
         """Let the next read begin with what was caught for one that came to nothing."""

@@ -235,7 +235,8 @@ def receive(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
     if type(max_bytes) is not int or max_bytes <= 0:
         refuse_size(max_bytes)
     readiness = connection.readiness
-    if not readiness.is_drained:  # else it waits, most likely, which is as fair
+    may_try = hub.saw_one or not readiness.is_drained
+    if may_try:  # else it waits, which is as fair
         hub.budget -= 2
         if hub.budget < 0:
             hub.spend_budget()
@@ -250,7 +251,9 @@ def receive(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
             data = connection.receive_indirectly(max_bytes, deadline)
         else:
             found = None
-            if readiness.is_drained:
+            if may_try and readiness.is_drained:
+                found = connection.try_first(max_bytes)
+            if found is None and readiness.is_drained:
                 # As Readiness.wait_in, whose call is saved.
                 watch = readiness.home
                 if watch is None or watch.hub is not hub:

@@ -246,6 +246,8 @@ class Hub:
         #: For test clocks: told when all wait, and until when, instead of waiting.
         self.jump: Callable[[int], None] | None = None
         self.polled_at = _read_clock()
+        #: The last poll told of one descriptor at most.
+        self.saw_one = True
         self.thread = get_ident()
         self.timers: Timers[Coroutine] = Timers()
         self.budget = BUDGET
@@ -491,6 +493,7 @@ class Hub:
             self.interrupt(self.main, error)
             return
         self._is_asleep = self.host is not None
+        self.saw_one = len(events) < 2
         if events:
             self._dispatch(events)
         elif until > 0 and self.jump is not None and not self._inbox:

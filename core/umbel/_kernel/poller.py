@@ -27,7 +27,7 @@ WRITABLE: Final = OUT | ERR | HUP
 BOTH: Final = IN | OUT
 
 #: Events taken per call: enough to spread its cost, few enough to stay fair.
-BATCH: Final = 256
+BATCH: Final = 128
 
 
 if TYPE_CHECKING:  # a Protocol takes long to make, and nobody asks for it

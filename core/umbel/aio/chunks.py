@@ -38,6 +38,7 @@ async def chunks(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
         try_receive = connection.try_receive
         while (
             readiness.is_drained
+            and not hub.saw_one
             and connection.is_small
             and connection.receiver is None
             and connection.inbound_error is None

@@ -126,6 +126,11 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
             if connection.inbound_error is not None:
                 return connection.refuse_receive()
             if readiness.is_drained and not (watch.readable or watch.has_ended):
+                if hub.saw_one:
+                    data = connection.try_first(max_bytes)
+                    if data is not None:
+                        hub.budget -= 1
+                        break
                 # As AioHost.wait_in, whose coroutines would cost a tenth of all.
                 if watch.reader is not None:
                     watch.require_no_reader()
