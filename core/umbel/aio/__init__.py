@@ -24,6 +24,7 @@ umbel's (`umbel.go`) run beside its tasks, and `run_blocking` runs any blocking 
 umbel's in a task, without a thread; `wait` is the way back.
 """
 
+from umbel.aio import chunks as _chunks  # noqa: F401 - sets `async for`
 from umbel.aio.handle import close
 from umbel.aio.hosts import run_blocking
 from umbel.aio.ipc import (

@@ -78,10 +78,10 @@ class AsyncStreamHandle(AsyncHandle):
         """Where it was connected, or accepted."""
         return find_connection(self).address
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        from umbel.aio.chunks import chunks  # whose way to wait is made of ours
-
-        return chunks(self)
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        # What it means; `umbel.aio.chunks` puts a faster one in its place.
+        while chunk := await receive(self):
+            yield chunk
 
 
 #: What the verbs take: they work on the one table, whichever handle names the stream.
