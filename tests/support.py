@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import umbel
+from umbel._kernel.hosting import Host
+from umbel._kernel.hub import current_hub
 from umbel.connection import Connection
 from umbel.handle import open_handles
 from umbel.listener import Listening
@@ -78,6 +80,13 @@ def is_blocked(handle: int) -> bool:
 def wait_until_blocked(handle: int) -> None:
     """Return once another thread waits in a call on *handle*."""
     wait_until(lambda: is_blocked(handle), "the blocked call")
+
+
+def turn() -> None:
+    """Let the hub, in a task of its host's, see now what has come."""
+    host = current_hub().host
+    assert isinstance(host, Host)
+    host.turn()
 
 
 def lateness(call: Callable[[int], object], milliseconds: int = 60) -> int:

@@ -9,10 +9,8 @@ from collections.abc import Awaitable
 import pytest
 
 import umbel
-from tests.support import Ends
+from tests.support import Ends, turn
 from umbel import aio
-from umbel._kernel.hub import current_hub
-from umbel.aio.host import AioHost
 
 
 async def canceled(call: Awaitable[object]) -> asyncio.CancelledError:
@@ -72,9 +70,7 @@ def test_a_deadline_that_came_with_the_cancellation_is_not_told_to_the_next_call
         receiving = asyncio.ensure_future(aio.receive(left, 1, umbel.now() + 20))
         await asyncio.sleep(0)
         time.sleep(0.03)  # the loop, too: both are to come in one round
-        host = current_hub().host
-        assert isinstance(host, AioHost)
-        host.turn()
+        turn()
         receiving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await receiving

@@ -12,10 +12,9 @@ import pytest
 import uvloop
 
 import umbel
-from tests.support import PATIENCE, pattern
+from tests.support import PATIENCE, pattern, turn
 from umbel import aio
 from umbel._kernel.hub import Hub, current_hub
-from umbel.aio.host import AioHost
 from umbel.aio.stream import as_stream
 from umbel.connection import find_connection
 from umbel.handle import open_handles
@@ -56,11 +55,9 @@ def run(request: pytest.FixtureRequest) -> Run:
     return lambda main: anyio.run(main, backend=backend, backend_options=options)
 
 
-def turn() -> None:
-    """Let the hub see now what has come."""
-    host = current_hub().host
-    assert isinstance(host, AioHost)
-    host.turn()
+async def someone_receives(stream: aio.AsyncStreamHandle) -> None:
+    while find_connection(stream).receiver is None:
+        await anyio.sleep(0)
 
 
 async def collect(
@@ -184,8 +181,7 @@ def test_a_close_meanwhile_is_ebadf(ends: Ends, run: Run) -> None:
                 await collect(left, [], lambda: tasks.start_soon(close))
 
     async def close() -> None:
-        while find_connection(left).receiver is None:
-            await anyio.sleep(0)
+        await someone_receives(left)
         umbel.hclose(left)
 
     run(main)
@@ -196,8 +192,7 @@ def test_a_reset_is_raised_now_and_later(ends: Ends, run: Run) -> None:
 
     async def reset() -> None:
         await left.send(b"never read")
-        while find_connection(left).receiver is None:
-            await anyio.sleep(0)
+        await someone_receives(left)
         umbel.hclose(right)
 
     async def main() -> None:
@@ -217,8 +212,7 @@ def test_who_else_receives_meanwhile_is_told_that_it_is_busy(
     left, right = ends
 
     async def intrude() -> None:
-        while find_connection(left).receiver is None:
-            await anyio.sleep(0)
+        await someone_receives(left)
         with pytest.raises(umbel.BusyError):
             await left.receive()
         await right.done()
@@ -243,8 +237,7 @@ def test_it_is_told_so_itself_where_another_receives_already(
     async def read_on(start_intruder: Callable[[], object]) -> None:
         async for _ in left:
             start_intruder()
-            while find_connection(left).receiver is None:
-                await anyio.sleep(0)
+            await someone_receives(left)
 
     async def main() -> None:
         async with anyio.create_task_group() as tasks:
@@ -260,8 +253,7 @@ def test_an_orderly_close_need_not_wait_for_it(ends: Ends, run: Run) -> None:
     left, right = ends
 
     async def close() -> None:
-        while find_connection(left).receiver is None:
-            await anyio.sleep(0)
+        await someone_receives(left)
         assert (await left.close(umbel.within(PATIENCE))).consumed
 
     async def main() -> None:

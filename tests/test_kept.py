@@ -8,18 +8,23 @@ import os
 import pytest
 
 import umbel
-from tests.support import Ends, pattern
+from tests.support import Ends, pattern, turn
 from umbel import aio
 from umbel._kernel.hub import MOST_CAUGHT, current_hub
-from umbel.aio.host import AioHost
 from umbel.bridges import as_socket
 from umbel.connection import MAX_GAP, find_connection
 
 
+def have_the_next_wait(left: umbel.StreamHandle, right: umbel.StreamHandle) -> None:
+    """Leave nothing to be received on *left*, and no reason to look first."""
+    umbel.bsend(right, b"-")
+    assert umbel.receive(left) == b"-"
+    find_connection(left).waits_left = MAX_GAP
+
+
 def cancel_in_the_moment(left: umbel.StreamHandle, right: umbel.StreamHandle) -> None:
     """Have "kept" come for a receive on *left* that is canceled before it goes on."""
-    umbel.bsend(right, b"-")
-    assert umbel.receive(left) == b"-"  # with nothing behind it: the next one waits
+    have_the_next_wait(left, right)
 
     def receive() -> None:
         with pytest.raises(umbel.Canceled):
@@ -30,13 +35,6 @@ def cancel_in_the_moment(left: umbel.StreamHandle, right: umbel.StreamHandle) ->
     current_hub().collect(0)
     umbel.hclose(receiving)
     assert find_connection(left).kept == b"kept"
-
-
-def turn() -> None:
-    """Let the hub see now what has come, in a task."""
-    host = current_hub().host
-    assert isinstance(host, AioHost)
-    host.turn()
 
 
 def test_the_next_receive_gives_it(ends: Ends) -> None:
@@ -224,8 +222,7 @@ def test_what_came_while_no_task_waited_comes_whole(ends: Ends) -> None:
 
 def test_a_receive_that_wants_less_is_left_to_its_caller(ends: Ends) -> None:
     left, right = ends
-    umbel.bsend(right, b"-")
-    umbel.receive(left)
+    have_the_next_wait(left, right)
     got: list[bytes] = []
 
     with umbel.bundle() as receiving:
@@ -241,8 +238,7 @@ def test_what_an_attempt_raises_in_the_hub_is_its_receivers(
     ends: Ends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left, right = ends
-    umbel.bsend(right, b"-")
-    umbel.receive(left)
+    have_the_next_wait(left, right)
 
     def fail(_: int) -> bytes:
         message = "a transport's flaw"
@@ -252,7 +248,6 @@ def test_what_an_attempt_raises_in_the_hub_is_its_receivers(
         with pytest.raises(ValueError, match="a transport's flaw"):
             umbel.receive(left)
 
-    find_connection(left).waits_left = MAX_GAP  # it shall wait without looking first
     monkeypatch.setattr(find_connection(left), "try_receive", fail)
     with umbel.bundle() as receiving:
         receiving.go(receive)
@@ -264,10 +259,8 @@ def test_a_signal_that_strikes_while_the_hub_receives_is_mains(
     ends: Ends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left, right = ends
-    umbel.bsend(right, b"-")
-    umbel.receive(left)
+    have_the_next_wait(left, right)
     connection = find_connection(left)
-    connection.waits_left = MAX_GAP  # it shall wait without looking first
     honest = connection.try_receive
     assert honest is not None
     got: list[bytes] = []
