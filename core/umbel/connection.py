@@ -45,7 +45,6 @@ T = TypeVar("T")
 #: Largest piece that one system call receives of a long `brecv`.
 PIECE: Final = 1 << 20
 
-
 #: Most waits between two trials whether there is no need to.
 MAX_GAP: Final = 256
 

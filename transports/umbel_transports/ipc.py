@@ -173,12 +173,16 @@ def _buffer_size(options: Options) -> int:
 def _make_stream(sock: socket.SocketType, options: Options) -> SocketStream:
     if not options:
         return SocketStream(sock)
-    takes_descriptors = bool(options.get("descriptors", True))
+    takes_descriptors = _takes_descriptors(options)
     if not takes_descriptors:
         _refuse_descriptors(sock)
     return SocketStream(
         sock, _buffer_size(options), takes_descriptors=takes_descriptors
     )
+
+
+def _takes_descriptors(options: Options) -> bool:
+    return bool(options.get("descriptors", True))
 
 
 def _refuse_descriptors(sock: socket.SocketType) -> None:
@@ -258,7 +262,7 @@ class IpcListener(SocketListener):
         self._allow = cast(
             "Callable[[PeerIdentity], object] | None", options.get("allow")
         )
-        self._takes_descriptors = bool(options.get("descriptors", True))
+        self._takes_descriptors = _takes_descriptors(options)
         self._file = file
         self._owner_pid = os.getpid()
 
@@ -312,7 +316,7 @@ def _listen(address: Address, backlog: int, options: Options) -> SocketListener:
     address = Address("ipc", location)
     sock = _open_socket()
     try:
-        if not options.get("descriptors", True):
+        if not _takes_descriptors(options):
             _refuse_descriptors(sock)
         if location.startswith("@"):
             if options.get("takeover"):
