@@ -413,6 +413,20 @@ print("parent", os.waitpid(child, 0)[1], flush=True)
     assert run_python(code) == "parent 0\n"
 
 
+def test_a_child_forked_in_a_bundles_block_does_not_wait_for_the_parents() -> None:
+    code = """
+import os
+import umbel
+with umbel.bundle() as b:
+    b.go(umbel.msleep, umbel.within(0.2))
+    child = os.fork()
+if not child:
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+"""
+    run_python(code)
+
+
 def test_a_child_forked_in_a_coroutine_tells_of_its_failure() -> None:
     code = """
 import os, sys

@@ -185,10 +185,7 @@ class ChannelEnd(Resource):
 
     def abort(self) -> None:
         """As `Resource.abort`: the other end, which nobody can answer now, is told."""
-        if self.hub is current_hub():
-            self._end()
-        else:
-            self.hub.post(self._end)
+        self.hub.reach(self._end)
 
     def _end(self) -> None:
         # Our own waiters first: to them the handle is gone, not the peer.

@@ -285,12 +285,13 @@ class Connection(Resource):
 
         def interrupt() -> None:
             if self.sender is user or self.receiver is user:
-                hub.interrupt(user, BadHandleError("the handle was closed meanwhile"))
+                if user.is_lost:
+                    self.leave(user)  # since it can't do so itself
+                else:
+                    error = BadHandleError("the handle was closed meanwhile")
+                    hub.interrupt(user, error)
 
-        if hub is current_hub():
-            interrupt()
-        else:
-            hub.post(interrupt)
+        hub.reach(interrupt)
 
     def abort(self) -> None:
         """As `Resource.abort`; whoever uses it gets EBADF."""

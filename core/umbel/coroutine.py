@@ -11,10 +11,11 @@ import errno
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from types import CodeType, TracebackType
 from typing import ClassVar, ParamSpec, TypeVar, final
 
-from umbel._kernel.hub import Coroutine, Hub, checkpoint, current_hub
+from umbel._kernel.hub import Coroutine, Hub, checkpoint, current_hub, onlookers
 from umbel.deadline import FOREVER
 from umbel.errors import Canceled, system_error
 from umbel.fd import unpark
@@ -77,7 +78,7 @@ class BundleHandle(Handle):
 class Bundle(Resource):
     """The coroutines that run in it, in order of start, and what went wrong."""
 
-    __slots__ = ("failures", "hub", "running", "waiting")
+    __slots__ = ("failures", "hub", "running", "seen_ended", "waiting")
 
     handle_class = BundleHandle
     noun: ClassVar[str] = "bundle"
@@ -85,6 +86,8 @@ class Bundle(Resource):
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
+        #: Of `Hub.ended`: nobody in `running` is lost who was there then.
+        self.seen_ended = Hub.ended
         self.running: dict[Coroutine, None] = {}
         self.failures: list[BaseException] = []
         self.waiting: list[Coroutine] = []
@@ -120,12 +123,27 @@ class Bundle(Resource):
         me = current_hub().current
         # Before the look: what runs in another thread may end just after it.
         self.waiting.append(me)
+        onlookers.add(me)
         try:
-            while self.running and not (until_failure and self.failures):
+            while self._is_running() and not (until_failure and self.failures):
                 self._require_outside(me)
                 me.hub.park(deadline)
         finally:
             self.waiting.remove(me)
+            onlookers.discard(me)
+
+    def _is_running(self) -> bool:
+        if self.seen_ended != Hub.ended:
+            self.seen_ended = Hub.ended
+            for coroutine in tuple(self.running):
+                if coroutine.is_lost:
+                    self._lose(coroutine)
+        return bool(self.running)
+
+    def _lose(self, coroutine: Coroutine) -> None:
+        message = f"coroutine {coroutine.name} never goes on: its thread has ended"
+        self.failures.append(system_error(errno.ESRCH, message))
+        self.running.pop(coroutine, None)
 
     def _require_outside(self, me: Coroutine) -> None:
         if me in self.running:
@@ -138,17 +156,20 @@ class Bundle(Resource):
     def abort(self) -> None:
         """Cancel what runs, wait until all of it has stopped, report failures."""
         me = current_hub().current
-        for coroutine in list(self.running):
-            if coroutine.hub.is_abandoned:
-                del self.running[coroutine]  # its thread has ended: it never goes on
-            else:
-                _cancel(coroutine)
+        for coroutine in tuple(self.running):
+            coroutine.hub.reach(partial(self._cancel, coroutine))
         was_shielded, me.is_shielded = me.is_shielded, True
         try:
             self.wait(FOREVER)
         finally:
             me.is_shielded = was_shielded
         self.raise_failures()
+
+    def _cancel(self, coroutine: Coroutine) -> None:
+        if coroutine.is_lost:
+            self.running.pop(coroutine, None)
+        else:
+            coroutine.hub.interrupt(coroutine, Canceled())
 
     def raise_failures(self) -> None:
         """Raise what escaped from the coroutines and nobody was told yet."""
@@ -174,6 +195,11 @@ class Bundle(Resource):
         for error in self.failures:
             # Its own class can't be made in Python.
             sys.unraisablehook(_Unraisable(error))  # type: ignore[arg-type]
+
+    def disown(self) -> None:
+        """As `Resource.disown`."""
+        self.running.clear()
+        self.waiting.clear()
 
     def describe(self) -> str:
         """As `Resource.describe`."""
@@ -223,7 +249,7 @@ class Task(Coroutine):
         except BaseException as error:  # noqa: BLE001 - kept for the waiter
             bundle.fail(self, error)
         finally:
-            del bundle.running[self]
+            bundle.running.pop(self, None)  # a forked child has none
             # The hub may keep an ended coroutine for as long as nobody else runs.
             del self.function, self.args, self.kwargs
             if bundle.waiting:
@@ -244,14 +270,6 @@ class _Unraisable:
         self.exc_traceback = error.__traceback__
         self.err_msg = "A coroutine of a forgotten bundle failed"
         self.object = None
-
-
-def _cancel(coroutine: Coroutine) -> None:
-    hub = coroutine.hub
-    if hub is current_hub():
-        hub.interrupt(coroutine, Canceled())
-    else:
-        hub.post(lambda: hub.interrupt(coroutine, Canceled()))
 
 
 def bundle() -> BundleHandle:
@@ -340,8 +358,8 @@ def bundle_wait(handle: BundleHandle, deadline: int = FOREVER) -> None:
         deadline: see `umbel.deadline`.
 
     Raises:
-        ExceptionGroup: what escaped from its coroutines; a BaseExceptionGroup if
-            one of them is not an Exception.
+        ExceptionGroup: what escaped from its coroutines, and ESRCH for each whose
+            thread has ended; a BaseExceptionGroup if one of them is not an Exception.
         BadHandleError: EBADF, *handle* is not open.
         NotSupportedError: ENOTSUP, it is not a bundle.
         DeadlineError: ETIMEDOUT, something still runs.

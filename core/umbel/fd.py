@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import errno
 import select
+from _thread import get_ident
 from collections import deque
+from functools import partial
 
 from umbel._kernel.hub import Coroutine, Hub, Watch, checkpoint, current_hub
 from umbel._kernel.poller import READABLE, WRITABLE
@@ -138,10 +140,10 @@ class WaitQueue:
 def unpark(coroutine: Coroutine) -> None:
     """Make *coroutine* ready, from any thread."""
     hub = coroutine.hub
-    if hub is current_hub():
+    if hub.thread == get_ident():
         hub.unpark(coroutine)
     else:
-        hub.post(lambda: hub.unpark(coroutine))
+        hub.post(partial(hub.unpark, coroutine))
 
 
 def fdin(fd: int, deadline: int = FOREVER) -> None:

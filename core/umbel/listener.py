@@ -108,14 +108,16 @@ class Listening(Resource):
 
         def interrupt() -> None:
             if self.accepter is user:
-                hub.interrupt(user, BadHandleError("the listener was closed meanwhile"))
+                if user.is_lost:
+                    self.accepter = None  # since it can't leave itself
+                    self.leave(user)
+                else:
+                    error = BadHandleError("the listener was closed meanwhile")
+                    hub.interrupt(user, error)
 
+        hub.reach(interrupt)
         if hub is current_hub():
-            interrupt()
-            self.listener.abort()
-        else:
-            # It may be in a system call: the descriptor is freed when it leaves.
-            hub.post(interrupt)
+            self.listener.abort()  # else when it leaves: it may be in a system call
 
     def close(self, deadline: int, drain_limit: int | None) -> CloseReport:
         """As `Resource.close`: a listener stops at once."""

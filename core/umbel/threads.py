@@ -57,7 +57,8 @@ def bundle_go_threadsafe(
 
     def start() -> None:
         # By its present number: hown may have given it a new one.
-        if open_handles.get(bundle.number) is bundle:
+        is_open = open_handles.get(bundle.number) is bundle
+        if is_open and not hub.is_abandoned:
             task = Task(bundle, function, args, kwargs, None)
             bundle.running[task] = None
             hub.start_soon(task, context)

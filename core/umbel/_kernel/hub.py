@@ -29,8 +29,9 @@ from _thread import _local as _thread_local, get_ident
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
+from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol, cast
 
 from umbel._kernel.doorbell import Doorbell
 from umbel._kernel.poller import (
@@ -116,6 +117,11 @@ class Coroutine:
     def name(self) -> str:
         """What it is called, in messages."""
         return "main"
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether its thread has ended: it never goes on."""
+        return self.hub.is_abandoned
 
     def raise_pending(self) -> None:
         """Raise what is pending; `Canceled` again and again, others once."""
@@ -235,6 +241,9 @@ class Watch:
 
 class Hub:
     """The coroutines, timers and watched descriptors of one thread."""
+
+    #: How many threads have ended that had one.
+    ended: ClassVar[int] = 0
 
     def __init__(self) -> None:
         self._parent = current_carrier()
@@ -549,11 +558,31 @@ class Hub:
     # Other threads, and host loops.
 
     def post(self, call: Callable[[], None]) -> None:
-        """Have *call* run in this hub's thread, soon. From any thread."""
+        """Have *call* run in this hub's thread, soon. From any thread.
+
+        If the thread ends before, it runs as that happens; if it has ended, at once.
+        """
         self._inbox.append(call)
         # A guest may not have had its first turn yet, in which it falls asleep.
         if self._is_asleep or self.host is not None:
             self._doorbell.ring()
+        if self.is_abandoned:
+            self._run_posted()
+
+    def reach(self, call: Callable[[], None]) -> None:
+        """Have *call* run in this hub's thread: at once, if that is the caller's."""
+        if self.thread == get_ident():
+            call()
+        else:
+            self.post(call)
+
+    def _run_posted(self) -> None:
+        while self._inbox:
+            try:
+                call = self._inbox.popleft()
+            except IndexError:
+                return  # of an ended thread: another one took the last
+            call()
 
     def _watch_doorbell(self) -> Watch:
         watch = self.watch(self._doorbell.fd)
@@ -577,8 +606,7 @@ class Hub:
         self._doorbell.silence()
         if self.needs_arming:
             self._ringing.arm_in()
-        while self._inbox:
-            self._inbox.popleft()()
+        self._run_posted()
 
     def fileno(self) -> int:
         """Give the descriptor that is readable when `turn` has something to do."""
@@ -617,9 +645,17 @@ class Hub:
         self._doorbell.close()
         self.poller.close()
 
+    def end(self) -> None:
+        """Close with the thread: nothing is waited for that can't come any more."""
+        self.close()
+        Hub.ended += 1
+        self._run_posted()
+        for coroutine in tuple(onlookers):
+            coroutine.hub.post(partial(coroutine.hub.unpark, coroutine))
+
 
 class _Closer:
-    """Closes a thread's hub when the thread ends and its locals go."""
+    """Ends a thread's hub when the thread ends and its locals go."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
@@ -628,7 +664,7 @@ class _Closer:
         # At exit a daemon thread may have been stopped for good while it held the
         # doorbell's lock; and what is open then is freed all the same.
         if not is_finalizing():
-            self._hub.close()
+            self._hub.end()
 
 
 #: Where each thread keeps its hub; the fastest verbs look there themselves.
@@ -636,6 +672,8 @@ class _Closer:
 local: Final = cast("_Local", _thread_local())
 _forked_away: Final[list[Hub]] = []
 _hubs: Final[list[Hub]] = []
+#: Who waits for coroutines of whatever thread: woken to look again when one ends.
+onlookers: Final[set[Coroutine]] = set()
 
 
 def all_hubs() -> list[Hub]:

@@ -1,0 +1,181 @@
+"""A thread that ends while its coroutines wait: nobody waits for them, nothing is lost.
+
+What such a coroutine was in the middle of is as if it had left. It never goes on.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import umbel
+from tests.support import (
+    Ends,
+    open_descriptors,
+    wait_until,
+)
+from umbel._kernel.hub import all_hubs
+from umbel.coroutine import Bundle
+from umbel.handle import open_handles
+
+
+@contextmanager
+def thread_that_starts(call: Callable[[], object]) -> Iterator[umbel.BundleHandle]:
+    """Give the bundle of a coroutine of a thread that ends with the block.
+
+    The thread never polls again, so that it does not hear what others ask of it.
+    """
+    made: list[umbel.BundleHandle] = []
+    may_end = threading.Event()
+
+    def work() -> None:
+        made.append(umbel.go(call))
+        started.set()
+        may_end.wait()
+
+    started = threading.Event()
+    thread = threading.Thread(target=work)
+    thread.start()
+    started.wait()
+    try:
+        yield made[0]
+    finally:
+        may_end.set()
+        thread.join()
+        if made[0] in open_handles:
+            umbel.hclose(made[0])
+
+
+@pytest.fixture
+def closer() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1) as threads:
+        yield threads
+
+
+def test_a_stream_that_it_received_from_can_be_closed_hard(ends: Ends) -> None:
+    left, right = ends
+
+    with thread_that_starts(lambda: umbel.receive(left)):
+        pass
+    umbel.hclose(left)
+
+    assert umbel.receive(right, 1, umbel.within(10)) == b""
+
+
+def test_a_stream_that_it_received_from_can_be_closed_in_good_order(
+    ends: Ends, closer: ThreadPoolExecutor
+) -> None:
+    left, right = ends
+
+    with thread_that_starts(lambda: umbel.receive(left)):
+        pass
+    peer = closer.submit(umbel.close, right, umbel.within(10))
+
+    umbel.close(left, umbel.within(10))
+    peer.result()
+
+
+def test_an_orderly_close_that_waits_for_it_goes_on(
+    ends: Ends, closer: ThreadPoolExecutor
+) -> None:
+    left, right = ends
+
+    with thread_that_starts(lambda: umbel.receive(left)):
+        closing = closer.submit(umbel.close, left, umbel.within(10))
+        wait_until(lambda: left not in open_handles, "the close")
+    umbel.close(right, umbel.within(10))
+
+    closing.result()
+
+
+def test_a_hard_close_that_it_never_heard_of_frees_the_descriptor(ends: Ends) -> None:
+    left, right = ends
+
+    with thread_that_starts(lambda: umbel.receive(left)):
+        umbel.hclose(left)  # the descriptor is left to that thread
+
+    assert umbel.receive(right, 1, umbel.within(10)) == b""
+
+
+@pytest.mark.parametrize("is_over", [True, False], ids=["ended", "ending"])
+def test_a_listener_that_it_accepted_from_is_closed(
+    tmp_path: Path, *, is_over: bool
+) -> None:
+    listener = umbel.listen(f"ipc:{tmp_path}/s")
+    before = open_descriptors()
+
+    with thread_that_starts(lambda: umbel.accept(listener)):
+        if not is_over:
+            umbel.hclose(listener)
+    if is_over:
+        umbel.hclose(listener)
+
+    assert not (tmp_path / "s").exists()
+    wait_until(lambda: len(open_descriptors()) == len(before) - 1, "the freed one")
+
+
+def test_who_waits_for_its_bundle_is_told(closer: ThreadPoolExecutor) -> None:
+    with thread_that_starts(lambda: umbel.msleep(-1)) as b:
+        bundle = open_handles[b]
+        assert isinstance(bundle, Bundle)
+        own = umbel.hown(b)
+        waiting = closer.submit(umbel.bundle_wait, own, umbel.within(10))
+        wait_until(lambda: bundle.waiting, "the wait")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        waiting.result()
+    (error,) = caught.value.exceptions
+    assert isinstance(error, ProcessLookupError)
+    assert error.errno == errno.ESRCH
+    assert "<lambda>" in str(error)
+    umbel.hclose(own)
+
+
+def test_who_closes_its_bundle_goes_on(closer: ThreadPoolExecutor) -> None:
+    with thread_that_starts(lambda: umbel.msleep(-1)) as b:
+        bundle = open_handles[b]
+        assert isinstance(bundle, Bundle)
+        closing = closer.submit(umbel.hclose, b)
+        wait_until(lambda: bundle.waiting, "the close")
+
+    closing.result(10)
+
+
+def test_who_asks_after_its_end_is_told() -> None:
+    with thread_that_starts(lambda: umbel.msleep(-1)) as b:
+        own = umbel.hown(b)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        umbel.bundle_wait(own, umbel.within(10))
+    assert isinstance(caught.value.exceptions[0], ProcessLookupError)
+    umbel.hclose(own)
+
+
+def test_what_is_started_there_too_late_never_runs(closer: ThreadPoolExecutor) -> None:
+    ran: list[str] = []
+
+    with thread_that_starts(lambda: None) as b:
+        umbel.bundle_go_threadsafe(b, ran.append, "no")
+        own = umbel.hown(b)
+    umbel.bundle_wait(own, umbel.within(10))
+    umbel.hclose(own)
+
+    assert ran == []
+
+
+def test_its_hub_leaves_nothing(ends: Ends) -> None:
+    left, _ = ends
+    hubs, descriptors = len(all_hubs()), len(open_descriptors())
+
+    with thread_that_starts(lambda: umbel.receive(left)):
+        assert len(all_hubs()) == hubs + 1
+    umbel.hclose(left)
+
+    assert len(all_hubs()) == hubs
+    wait_until(lambda: len(open_descriptors()) == descriptors - 1)
