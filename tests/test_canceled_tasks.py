@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 
 import pytest
 
@@ -80,3 +81,100 @@ def test_a_deadline_that_came_with_the_cancellation_is_not_told_to_the_next_call
         return await receiving
 
     assert asyncio.run(main()) == b"x"
+
+
+def canceled_in_hand_over(
+    receive: Callable[[], Awaitable[object]], send: Callable[[], None], count: int = 1
+) -> Coroutine[object, object, None]:
+    """Cancel tasks that *receive* in the very step in which others *send*."""
+
+    async def run() -> None:
+        tasks = [asyncio.ensure_future(receive()) for _ in range(count)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        for task in tasks:
+            send()
+            task.cancel()
+        for task in tasks:
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    return run()
+
+
+@pytest.mark.parametrize("is_choice", [False, True])
+def test_a_value_that_was_handed_to_a_canceled_task_is_received_next(
+    *, is_choice: bool
+) -> None:
+    left, right = umbel.chmake(int)
+    values = iter(range(10))
+
+    async def receive() -> int | None:
+        if is_choice:
+            return (await aio.choose([umbel.Recv(left)]))[1]
+        value = await aio.chrecv(left)
+        return value  # noqa: RET504 - or its type would be inferred from ours
+
+    async def main() -> list[int]:
+        await canceled_in_hand_over(
+            receive, lambda: umbel.chsend(right, next(values), 0), 3
+        )
+        sender = asyncio.ensure_future(aio.chsend(right, 3))
+        await asyncio.sleep(0)
+        got = [await aio.chrecv(left, umbel.within(10)) for _ in range(4)]
+        await sender
+        return got
+
+    assert asyncio.run(main()) == [0, 1, 2, 3]
+    left.abort()
+    right.abort()
+
+
+def test_it_goes_to_who_waits_already() -> None:
+    left, right = umbel.chmake(int)
+
+    async def main() -> int:
+        first, second = (asyncio.ensure_future(aio.chrecv(left)) for _ in range(2))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        umbel.chsend(right, 7, 0)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        return await asyncio.wait_for(second, 10)
+
+    assert asyncio.run(main()) == 7
+    left.abort()
+    right.abort()
+
+
+def test_it_is_received_though_the_sender_has_ended_its_direction() -> None:
+    left, right = umbel.chmake(int)
+
+    async def main() -> None:
+        await canceled_in_hand_over(
+            partial(aio.chrecv, left), lambda: umbel.chsend(right, 7, 0)
+        )
+
+    asyncio.run(main())
+    right.done()
+
+    assert umbel.choose([umbel.Recv(left)], 0) == (0, 7)
+    with pytest.raises(umbel.EndOfStreamError):
+        umbel.chrecv(left, 0)
+    left.abort()
+    right.abort()
+
+
+def test_it_is_gone_with_the_channel() -> None:
+    left, right = umbel.chmake(int)
+
+    async def main() -> None:
+        def send() -> None:
+            umbel.chsend(right, 7, 0)
+            left.abort()
+
+        await canceled_in_hand_over(partial(aio.chrecv, left), send)
+
+    asyncio.run(main())
+    right.abort()

@@ -152,8 +152,19 @@ class _Queue(deque[_Entry]):
                 coroutine.outcome = error()  # its deadline came first, unnoticed yet
 
 
+class _Returned(Coroutine):
+    """Stands in a queue of senders, for one who has been told that it has sent."""
+
+    __slots__ = ()
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self.is_parked = False
+        self.ticket = 0
+
+
 class _Lane:
-    """One direction of a channel. Once ended, nothing passes any more."""
+    """One direction of a channel. Once ended, nothing is sent any more."""
 
     __slots__ = ("has_ended", "receivers", "senders")
 
@@ -164,7 +175,11 @@ class _Lane:
 
     def end(self) -> None:
         self.has_ended = True
+        returned = [entry for entry in self.senders if isinstance(entry[0], _Returned)]
         self.senders.fail_all(EndOfStreamError)
+        for entry in returned:
+            entry[0].ticket = entry[1]  # what has been sent is not failed by the end
+            self.senders.append(entry)
         self.receivers.fail_all(EndOfStreamError)
 
 
@@ -316,9 +331,6 @@ def chrecv(handle: ChannelHandle[T], deadline: int = FOREVER) -> T:
     if type(end) is not ChannelEnd or end.hub is not hub:
         end = _find_end(handle, hub)
     lane = end.inbound
-    if lane.has_ended:
-        message = "the other end has ended its direction: nothing more will come"
-        raise EndOfStreamError(message)
     if lane.senders:
         sender = lane.senders.take()
         if sender is not None:
@@ -327,6 +339,9 @@ def chrecv(handle: ChannelHandle[T], deadline: int = FOREVER) -> T:
             other.chosen = sender[2]
             hub.unpark(other)
             return cast("T", sender[3])
+    if lane.has_ended:
+        message = "the other end has ended its direction: nothing more will come"
+        raise EndOfStreamError(message)
     ticket = me.ticket
     lane.receivers.append((me, ticket, 0, None))
     try:
@@ -337,6 +352,22 @@ def chrecv(handle: ChannelHandle[T], deadline: int = FOREVER) -> T:
             raise
     value, me.parcel = me.parcel, None
     return cast("T", value)
+
+
+def give_back(handle: Inbound[T], value: object) -> None:
+    """Let the next `chrecv` receive *value*, whose receiver was canceled after all."""
+    end = open_handles.get(handle)
+    if type(end) is not ChannelEnd:
+        return  # closed meanwhile: nobody can receive it
+    lane = end.inbound
+    receiver = lane.receivers.take()
+    if receiver is not None:
+        _settle(receiver, value)
+        return
+    place = 0  # behind what was given back before
+    while place < len(lane.senders) and isinstance(lane.senders[place][0], _Returned):
+        place += 1
+    lane.senders.insert(place, (_Returned(end.hub), 0, 0, value))
 
 
 def _has_settled(
@@ -411,11 +442,11 @@ def choose(
     sides: list[_Queue] = []
     for index, clause in enumerate(steps):
         lane, mine, theirs = _sides(index, clause, me.hub)
-        if lane.has_ended:
-            raise _named(EndOfStreamError(), index)
         other = theirs.take()
         if other is not None:
-            return index, cast("T | None", _settle(other, clause))
+            return index, cast("T | None", _settle(other, _offer(clause)))
+        if lane.has_ended:
+            raise _named(EndOfStreamError(), index)
         sides.append(mine)
     ticket = me.ticket
     for index, (queue, clause) in enumerate(zip(sides, steps, strict=True)):
@@ -445,11 +476,11 @@ def _offer(clause: object) -> object:
     return clause.value if isinstance(clause, Send) else None
 
 
-def _settle(entry: _Entry, clause: object) -> object:
+def _settle(entry: _Entry, parcel: object) -> object:
     other = entry[0]
     other.ticket = entry[1] + 1
     other.chosen = entry[2]
-    other.parcel = _offer(clause)
+    other.parcel = parcel
     other.hub.unpark(other)
     return entry[3]
 

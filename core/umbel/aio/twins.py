@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from functools import wraps
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial, wraps
 from typing import Final, Never, ParamSpec, TypeVar
 
-import umbel.channel
+import umbel.channel as blocking
 import umbel.coroutine
 import umbel.fd
 import umbel.ipaddr
 import umbel.threads
 from umbel.aio.hosts import run_blocking
+from umbel.channel import ChannelHandle, Clause, Recv, give_back
+from umbel.deadline import FOREVER
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 def _twin(function: Callable[P, R]) -> Callable[P, Coroutine[object, Never, R]]:
@@ -29,9 +32,42 @@ bundle_wait: Final = _twin(umbel.coroutine.bundle_wait)
 msleep: Final = _twin(umbel.coroutine.msleep)
 fdin: Final = _twin(umbel.fd.fdin)
 fdout: Final = _twin(umbel.fd.fdout)
-chsend: Final = _twin(umbel.channel.chsend)
-chrecv: Final = _twin(umbel.channel.chrecv)
-choose: Final = _twin(umbel.channel.choose)
+chsend: Final = _twin(blocking.chsend)
 ipaddr_remote: Final = _twin(umbel.ipaddr.ipaddr_remote)
 ipaddr_remotes: Final = _twin(umbel.ipaddr.ipaddr_remotes)
 to_thread: Final = _twin(umbel.threads.to_thread)
+
+
+async def chrecv(handle: ChannelHandle[T], deadline: int = FOREVER) -> T:
+    """Receive a value, as `umbel.chrecv`. A canceled one loses nothing."""
+    call = partial(blocking.chrecv, handle, deadline)
+    return await _run(call, partial(give_back, handle))
+
+
+async def choose(
+    clauses: Sequence[Clause[T]], deadline: int = FOREVER
+) -> tuple[int, T | None]:
+    """Do the first clause that can go, as `umbel.choose`.
+
+    A canceled one has received nothing; what it sent in that very moment, it has sent.
+    """
+
+    def undo(found: tuple[int, T | None]) -> None:
+        index, value = found
+        clause = clauses[index]
+        if isinstance(clause, Recv):
+            give_back(clause.channel, value)
+
+    return await _run(partial(blocking.choose, clauses, deadline), undo)
+
+
+async def _run(call: Callable[[], R], undo: Callable[[R], None]) -> R:
+    """Await *call*; *undo* what came of it just as the task was canceled."""
+    found: list[R] = []
+    try:
+        await run_blocking(lambda: found.append(call()))
+    except BaseException:
+        for result in found:
+            undo(result)
+        raise
+    return found[0]
