@@ -93,6 +93,42 @@ def test_descriptors_come_with_the_data_behind_it(ends: Ends) -> None:
         os.close(descriptor)
 
 
+@pytest.mark.parametrize("is_awaited", [False, True])
+def test_where_descriptors_are_passed_nothing_is_received_ahead(
+    ends: Ends, *, is_awaited: bool
+) -> None:
+    left, right = ends
+    mine, sent = os.pipe()
+    umbel.send_with_fds(left, b"we do", [sent])
+    umbel.receive(right)
+    have_the_next_wait(left, right)
+
+    def cancel_a_receive() -> None:
+        receiving = umbel.go(umbel.receive, left)
+        umbel.send_with_fds(right, b"f", [sent])
+        current_hub().collect(0)
+        umbel.hclose(receiving)
+
+    async def cancel_a_task() -> None:
+        receiving = asyncio.ensure_future(aio.receive(left))
+        await asyncio.sleep(0)
+        umbel.send_with_fds(right, b"f", [sent])
+        turn()
+        receiving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await receiving
+
+    if is_awaited:
+        asyncio.run(cancel_a_task())
+    else:
+        cancel_a_receive()
+
+    data, received = umbel.receive_with_fds(left, deadline=umbel.within(10))
+    assert (data, len(received)) == (b"f", 1)
+    for descriptor in (mine, sent, *received):
+        os.close(descriptor)
+
+
 def test_an_orderly_close_counts_it_as_discarded(ends: Ends) -> None:
     left, right = ends
 

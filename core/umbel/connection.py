@@ -16,7 +16,13 @@ import errno
 from collections.abc import Callable
 from typing import ClassVar, Final, TypeGuard, TypeVar, final
 
-from umbel._kernel.hub import Coroutine, Watch, checkpoint, current_hub
+from umbel._kernel.hub import (
+    MOST_CAUGHT,
+    Coroutine,
+    Watch,
+    checkpoint,
+    current_hub,
+)
 from umbel.address import Address
 from umbel.errors import (
     BadHandleError,
@@ -63,6 +69,7 @@ class Connection(Resource):
         "closer",
         "inbound_error",
         "is_small",
+        "most_caught",
         "must_abort",
         "outbound_error",
         "readiness",
@@ -93,7 +100,9 @@ class Connection(Resource):
         self.must_abort = False
         self.bytes_in = 0
         self.bytes_out = 0
-        #: The last receive gave little: the hub may do the next one (`Watch.catch`).
+        #: What the hub may receive for who waits (`Watch.catch`), and whether the last
+        #: receive gave less.
+        self.most_caught = MOST_CAUGHT
         self.is_small = True
         #: For `try_first`: waits until the next trial, and between the last two.
         self.waits_left = self.trial_gap = 1
@@ -438,4 +447,8 @@ def find_passing(handle: int) -> tuple[Connection, DescriptorPassing]:
     if passing is None:
         message = f"{connection.describe()} can't pass descriptors"
         raise NotSupportedError(message)
+    # Where they are passed the hub receives nothing ahead: a canceled receive leaves
+    # descriptors for the next call, which may be one that takes them.
+    connection.most_caught = 0
+    connection.is_small = False
     return connection, passing

@@ -273,7 +273,7 @@ def receive(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
                 readiness.wait_in(deadline)
             data = found
         count = len(data)
-        connection.is_small = count < MOST_CAUGHT
+        connection.is_small = count < connection.most_caught
         if count:
             connection.bytes_in += count
         else:

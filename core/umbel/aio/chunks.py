@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from umbel._kernel.hub import MOST_CAUGHT, current_hub
+from umbel._kernel.hub import current_hub
 from umbel.aio.stream import FOREIGN, AsyncStreamHandle, break_off, receive
 from umbel.connection import find_connection
 from umbel.errors import BadHandleError
@@ -76,7 +76,7 @@ async def chunks(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
             if not data:
                 break
             count = len(data)
-            connection.is_small = count < MOST_CAUGHT
+            connection.is_small = count < connection.most_caught
             connection.bytes_in += count
             yield data
 

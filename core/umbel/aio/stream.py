@@ -168,7 +168,7 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
             watch.readable = readiness.is_drained = False
             data = try_receive(max_bytes)
         count = len(data)
-        connection.is_small = count < MOST_CAUGHT
+        connection.is_small = count < connection.most_caught
         if count:
             connection.bytes_in += count
         else:
