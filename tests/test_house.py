@@ -60,6 +60,19 @@ for name in ("pluggy", "asyncio", "umbel_transports", "importlib.metadata", "log
     assert run_python(code) == ""
 
 
+def test_importing_umbel_has_typing_compile_no_annotations() -> None:
+    code = """
+import selectors, socket, sys, typing
+def look(event, arguments):
+    if event == "compile" and arguments[1] == "<string>":
+        # One cheap line of each named tuple's is compiled by its maker.
+        assert b"_tuple_new" in arguments[0], arguments[0]
+sys.addaudithook(look)
+import umbel
+"""
+    run_python(code)
+
+
 def test_every_public_name_exists_and_is_listed_once() -> None:
     assert len(set(umbel.__all__)) == len(umbel.__all__)
     for name in umbel.__all__:

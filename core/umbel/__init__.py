@@ -55,6 +55,7 @@ from umbel.ipc import (
 )
 from umbel.listener import ListenerHandle, accept
 from umbel.memory import Memory
+from umbel.peer import PeerIdentity, same_user
 from umbel.plugins import load_plugins
 from umbel.report import CloseReport
 from umbel.stream import (
@@ -67,7 +68,6 @@ from umbel.stream import (
     flush,
     receive,
 )
-from umbel.transport import PeerIdentity
 from umbel.verbs import connect, listen, pair
 
 if TYPE_CHECKING:
@@ -104,7 +104,6 @@ if TYPE_CHECKING:
         send_handle,
         send_with_fds,
     )
-    from umbel.peer import same_user
     from umbel.serving import serve
     from umbel.signals import exit_on_signal
     from umbel.tcp import (
@@ -137,7 +136,6 @@ _LATER: Final = {
     "exit_on_signal": "umbel.signals",
     "receive_handle": "umbel.passing",
     "receive_with_fds": "umbel.passing",
-    "same_user": "umbel.peer",
     "send_handle": "umbel.passing",
     "send_with_fds": "umbel.passing",
     "serve": "umbel.serving",

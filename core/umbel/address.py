@@ -4,15 +4,14 @@
 
 `Address.parse(str(address)) == address` holds for each. Characters that would
 be misread are percent-encoded; a path may hold any bytes but NUL.
+Annotations are not strings here: see `report`.
 """
-
-from __future__ import annotations
 
 import errno
 import os
 import re
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 from umbel.errors import system_error
 
@@ -45,7 +44,7 @@ class Address(NamedTuple):
         return f"{self.scheme}:{slashes}{text}"
 
     @classmethod
-    def parse(cls, text: str) -> Address:
+    def parse(cls, text: str) -> Self:
         """Read an address.
 
         Args:

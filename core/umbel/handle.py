@@ -25,8 +25,6 @@ from umbel.errors import BadHandleError, Canceled, NotSupportedError
 from umbel.report import CloseReport
 
 T = TypeVar("T")
-H = TypeVar("H", bound="AnyHandle")
-R = TypeVar("R", bound="Resource")
 
 #: Seconds that a `with` block gives the orderly close at its end.
 CLOSE_GRACE: Final = 10.0
@@ -122,6 +120,10 @@ class Resource:
         """Say what it is, for people."""
         return self.noun
 
+
+# Behind what binds them: a bound that is a string would be compiled; see `report`.
+H = TypeVar("H", bound=AnyHandle)
+R = TypeVar("R", bound=Resource)
 
 #: The one table. Core's verbs look handles up here themselves, for speed.
 open_handles: Final[dict[int, Resource]] = {}

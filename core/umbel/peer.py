@@ -1,10 +1,28 @@
-"""Who may connect: ready-made answers for `allow=`."""
+"""Who is at the other end, and who may connect: answers for `allow=`.
 
-from __future__ import annotations
+Annotations are not strings here: see `report`.
+"""
 
 import os
+from typing import NamedTuple, final
 
-from umbel.transport import PeerIdentity
+
+@final
+class PeerIdentity(NamedTuple):
+    """Who is at the other end, by the word of the kernel.
+
+    Attributes:
+        pid: process that connected or listened; it may be gone by now.
+        uid: its effective user.
+        gid: its effective group.
+        pidfd: a descriptor of that process, which no other can take the place of. The
+            stream's own: valid while it is open. -1 where the kernel has none.
+    """
+
+    pid: int
+    uid: int
+    gid: int
+    pidfd: int = -1
 
 
 def same_user(peer: PeerIdentity) -> bool:

@@ -32,11 +32,11 @@ from umbel.errors import (
     system_error,
 )
 from umbel.fd import Readiness, WaitQueue
+from umbel.peer import PeerIdentity
 from umbel.transport import (
     DescriptorPassing,
     Fileno,
     ListenerAttempts,
-    PeerIdentity,
     Stream,
     StreamAttempts,
     Transfer,

@@ -52,6 +52,7 @@ from umbel.hooks import Answered, Wrapped, hookimpl
 from umbel.memory import SHARED_MEMORY, Memory
 from umbel.observe import Outcome
 from umbel.options import take_options
+from umbel.peer import PeerIdentity
 from umbel.report import CloseReport
 from umbel.shutdown import shut_down
 from umbel.sockets import (
@@ -74,7 +75,6 @@ from umbel.transport import (
     Names,
     Options,
     PairContext,
-    PeerIdentity,
     Stream,
     StreamAttempts,
     Traits,

@@ -7,7 +7,7 @@ The contract of each method stands here and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol, TypeVar, final
+from typing import Protocol, TypeVar, final
 
 from umbel.address import Address
 from umbel.fd import Readiness
@@ -309,21 +309,3 @@ class Transfer(Record):
     fd: int
     state: Mapping[str, str | int | bool]
     release: Callable[[], None]
-
-
-@final
-class PeerIdentity(NamedTuple):
-    """Who is at the other end, by the word of the kernel.
-
-    Attributes:
-        pid: process that connected or listened; it may be gone by now.
-        uid: its effective user.
-        gid: its effective group.
-        pidfd: a descriptor of that process, which no other can take the place of. The
-            stream's own: valid while it is open. -1 where the kernel has none.
-    """
-
-    pid: int
-    uid: int
-    gid: int
-    pidfd: int = -1

@@ -26,7 +26,7 @@ from umbel.errors import (
     EndOfStreamError,
 )
 from umbel.handle import CLOSE_GRACE, hclose, hown, open_handles, recast
-from umbel.transport import PeerIdentity
+from umbel.peer import PeerIdentity
 
 if TYPE_CHECKING:
     from umbel.aio.stream import AnyStream

@@ -20,7 +20,8 @@ from umbel.connection import find_connection
 from umbel.deadline import within
 from umbel.errors import DeadlineError
 from umbel.handle import CLOSE_GRACE, hclose, hown, open_handles, recast
-from umbel.transport import PeerIdentity, StreamAttempts
+from umbel.peer import PeerIdentity
+from umbel.transport import StreamAttempts
 
 if TYPE_CHECKING:
     from umbel.aio.stream import AnyStream

@@ -10,6 +10,7 @@ from typing import Final
 
 import umbel
 from umbel.address import Address
+from umbel.peer import PeerIdentity
 from umbel.testing.conformance.behaviour import behaviour
 from umbel.testing.conformance.children import forked
 from umbel.testing.conformance.expecting import (
@@ -25,7 +26,6 @@ from umbel.transport import (
     DescriptorPassing,
     Fileno,
     Names,
-    PeerIdentity,
     Transfer,
     UnreadBytes,
 )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from umbel.peer import PeerIdentity
 from umbel.transport import (
     DescriptorPassing,
-    PeerIdentity,
     Transfer,
     UnreadBytes,
 )
