@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import umbel
+from umbel._kernel.current import current_hub
 from umbel._kernel.hosting import Host
-from umbel._kernel.hub import current_hub
 from umbel.connection import Connection
 from umbel.handle import open_handles
 from umbel.listener import Listening

@@ -18,8 +18,8 @@ import uvloop
 import umbel
 from tests.support import PATIENCE, Ends, open_descriptors
 from umbel import aio
+from umbel._kernel.current import current_hub
 from umbel._kernel.hosting import Sleep
-from umbel._kernel.hub import current_hub
 from umbel.aio.host import AioHost
 from umbel.handle import open_handles
 

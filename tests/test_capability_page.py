@@ -18,7 +18,7 @@ CLASSES = {
     name: found
     for name, found in vars(spi).items()
     if isinstance(found, type)
-    and found.__module__ == "umbel.transport"
+    and found.__module__ in {"umbel.transport", "umbel.peer"}
     and getattr(found, "__final__", False)
 }
 SCHEMES = ("ipc", "mem", "tcp")

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 import umbel
 from tests.support import calls, lateness
 from umbel import Recv, Send
-from umbel._kernel.hub import current_hub
+from umbel._kernel.current import current_hub
 from umbel.channel import ChannelEnd
 from umbel.handle import open_handles
 

@@ -14,7 +14,8 @@ import uvloop
 import umbel
 from tests.support import PATIENCE, pattern, turn
 from umbel import aio
-from umbel._kernel.hub import Hub, current_hub
+from umbel._kernel.current import current_hub
+from umbel._kernel.hub import Hub
 from umbel.aio.stream import as_stream
 from umbel.connection import find_connection
 from umbel.handle import open_handles

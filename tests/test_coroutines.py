@@ -13,7 +13,7 @@ import pytest
 
 import umbel
 from tests.support import Ends, calls, lateness, wait_until
-from umbel._kernel.hub import current_hub
+from umbel._kernel.current import current_hub
 
 
 def test_a_coroutine_runs_at_once_until_it_first_waits() -> None:

@@ -20,8 +20,8 @@ from tests.support import (
     open_descriptors,
     wait_until,
 )
-from umbel._kernel.hub import all_hubs
-from umbel.coroutine import Bundle
+from umbel._kernel.current import all_hubs
+from umbel.bundles import Bundle
 from umbel.handle import open_handles
 
 

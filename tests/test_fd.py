@@ -11,7 +11,7 @@ import pytest
 
 import umbel
 from tests.support import Ends, calls, lateness
-from umbel._kernel.hub import current_hub
+from umbel._kernel.current import current_hub
 
 Pipe = tuple[int, int]
 

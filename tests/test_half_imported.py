@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 import umbel
-from umbel._kernel.hub import running_loop
+from umbel._kernel.loops import running_loop
 
 
 @pytest.mark.parametrize("name", ["asyncio", "trio", "trio.lowlevel"])

@@ -10,7 +10,8 @@ import pytest
 import umbel
 from tests.support import Ends, pattern, turn
 from umbel import aio
-from umbel._kernel.hub import MOST_CAUGHT, current_hub
+from umbel._kernel.current import current_hub
+from umbel._kernel.watch import MOST_CAUGHT
 from umbel.bridges import as_socket
 from umbel.connection import MAX_GAP, find_connection
 

@@ -16,7 +16,8 @@ from hypothesis import given, strategies as st
 
 import umbel
 from tests.support import Ends, python, run_python, wait_until
-from umbel._kernel.hub import Hub, current_hub
+from umbel._kernel.current import current_hub
+from umbel._kernel.hub import Hub
 from umbel._kernel.poller import IN, OUT, READABLE, EpollPoller, PollPoller
 from umbel._kernel.timers import Timer, Timers
 
@@ -381,7 +382,7 @@ def test_a_forked_child_has_a_hub_of_its_own() -> None:
     code = """
 import os
 import umbel
-from umbel._kernel.hub import current_hub
+from umbel._kernel.current import current_hub
 mine = current_hub()
 waiting = umbel.go(umbel.msleep, umbel.within(0.2))
 child = os.fork()
@@ -411,6 +412,23 @@ with umbel.go(work):
 print("parent", os.waitpid(child, 0)[1], flush=True)
 """
     assert run_python(code) == "parent 0\n"
+
+
+def test_a_forked_child_does_not_do_what_was_posted_to_the_parent() -> None:
+    code = """
+import os
+import umbel
+from umbel._kernel.current import current_hub
+current_hub().post(lambda: print("done", flush=True))
+child = os.fork()
+if not child:
+    with umbel.bundle() as b:
+        b.go(umbel.yield_)
+    raise SystemExit
+assert os.waitpid(child, 0)[1] == 0
+umbel.yield_()
+"""
+    assert run_python(code) == "done\n"
 
 
 def test_a_child_forked_in_a_bundles_block_does_not_wait_for_the_parents() -> None:

@@ -14,9 +14,9 @@ import pytest
 import umbel
 from tests.support import Ends, python, run_python, wait_until
 from umbel import aio
-from umbel._kernel.hub import current_hub
+from umbel._kernel.current import current_hub
 from umbel._kernel.poller import EpollPoller
-from umbel.coroutine import Bundle
+from umbel.bundles import Bundle
 from umbel.handle import lookup
 
 USES_POLL = os.environ.get("UMBEL_POLLER") == "poll"
@@ -104,7 +104,7 @@ def test_a_doorbell_that_was_rung_too_late_can_be_rung_again() -> None:
     code = """
 import time
 import umbel
-from umbel._kernel.hub import current_hub
+from umbel._kernel.current import current_hub
 current_hub()._doorbell.ring()  # as who saw it asleep when it was about to wake
 umbel.yield_()
 start = umbel.now()
@@ -175,7 +175,7 @@ def test_all_who_wait_for_a_bundle_are_told_though_the_first_leaves_at_once(
         told.append(waiter)
         bundle.waiting.pop()
 
-    monkeypatch.setattr("umbel.coroutine.unpark", leave)
+    monkeypatch.setattr("umbel.bundles.unpark", leave)
     bundle.tell()
     umbel.hclose(b)
 
@@ -251,7 +251,7 @@ def test_a_signal_that_comes_to_another_thread_ends_the_sleep_of_the_main_one() 
 import signal, threading
 import umbel
 from tests.support import wait_until
-from umbel._kernel.hub import current_hub
+from umbel._kernel.current import current_hub
 umbel.exit_on_signal()
 hub = current_hub()
 def kill():
@@ -268,7 +268,7 @@ def test_a_signal_while_another_ones_handler_rings_is_no_deadlock() -> None:
 import os, signal, threading
 import umbel
 from tests.support import wait_until
-from umbel._kernel.hub import current_hub
+from umbel._kernel.current import current_hub
 umbel.exit_on_signal()
 hub = current_hub()
 write = os.write
@@ -289,10 +289,10 @@ umbel.msleep(umbel.within(30))
 def test_a_signal_while_a_hub_is_made_is_not_lost() -> None:
     code = """
 import signal
-from umbel._kernel import hub
+from umbel._kernel import current, hub
 made = []
 def leave(*_):
-    made.append(hub.current_hub())
+    made.append(current.current_hub())
 make = hub.make_poller
 def interrupted():
     hub.make_poller = make
@@ -300,8 +300,8 @@ def interrupted():
     return make()
 hub.make_poller = interrupted
 signal.signal(signal.SIGTERM, leave)
-assert hub.current_hub() is made[0]
-assert hub.all_hubs() == made
+assert current.current_hub() is made[0]
+assert current.all_hubs() == made
 """
     run_python(code)
 
@@ -327,7 +327,7 @@ def test_a_forked_child_is_woken_by_its_own_signals_and_not_the_parent() -> None
 import os, signal, threading
 import umbel
 from tests.support import wait_until
-from umbel._kernel.hub import current_hub
+from umbel._kernel.current import current_hub
 umbel.exit_on_signal()
 umbel.yield_()  # all that has come is seen
 parent = current_hub()._ringing
@@ -408,7 +408,7 @@ def test_a_process_can_fork_while_a_doorbell_is_being_rung() -> None:
     code = """
 import os, threading, time
 import umbel
-from umbel._kernel.hub import current_hub
+from umbel._kernel.current import current_hub
 hubs = [current_hub()]
 taken, over = threading.Event(), threading.Event()
 def sleep():

@@ -10,7 +10,8 @@ import pytest
 import umbel
 from tests.support import Ends
 from umbel import aio
-from umbel._kernel.hub import BUDGET, current_hub
+from umbel._kernel.current import current_hub
+from umbel._kernel.hub import BUDGET
 from umbel.connection import MAX_GAP, find_connection
 
 

@@ -8,16 +8,9 @@ first example.
 
 from typing import TYPE_CHECKING, Final
 
-from umbel._kernel.hub import yield_
 from umbel.address import Address
-from umbel.coroutine import (
-    BundleHandle,
-    bundle,
-    bundle_go,
-    bundle_wait,
-    go,
-    msleep,
-)
+from umbel.bundles import BundleHandle
+from umbel.coroutine import bundle, bundle_go, bundle_wait, go, msleep, yield_
 from umbel.deadline import FOREVER, now, within
 from umbel.discovery import allow_only, block, prefer
 from umbel.errors import (

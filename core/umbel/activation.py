@@ -6,7 +6,7 @@ import errno
 import os
 from typing import Final
 
-from umbel._kernel.hub import checkpoint
+from umbel._kernel.current import checkpoint
 from umbel.ipc import ipc_listener_fromfd
 from umbel.listener import ListenerHandle
 

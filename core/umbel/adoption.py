@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from umbel._kernel.hub import checkpoint
+from umbel._kernel.current import checkpoint
 from umbel.address import Address
 from umbel.connection import Connection
 from umbel.errors import NotSupportedError

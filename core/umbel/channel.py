@@ -29,7 +29,9 @@ from typing import (
     overload,
 )
 
-from umbel._kernel.hub import Coroutine, Hub, checkpoint, current_hub
+from umbel._kernel.coroutine import Coroutine
+from umbel._kernel.current import checkpoint, current_hub
+from umbel._kernel.hub import Hub
 from umbel.deadline import FOREVER
 from umbel.errors import (
     BadHandleError,

@@ -16,13 +16,9 @@ import errno
 from collections.abc import Callable
 from typing import ClassVar, Final, TypeGuard, TypeVar, final
 
-from umbel._kernel.hub import (
-    MOST_CAUGHT,
-    Coroutine,
-    Watch,
-    checkpoint,
-    current_hub,
-)
+from umbel._kernel.coroutine import Coroutine
+from umbel._kernel.current import checkpoint, current_hub
+from umbel._kernel.watch import MOST_CAUGHT, Watch
 from umbel.address import Address
 from umbel.errors import (
     BadHandleError,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from umbel._kernel.hub import current_hub
+from umbel._kernel.current import current_hub
 
 #: The deadline that never comes.
 FOREVER: Final = -1

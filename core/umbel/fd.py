@@ -12,8 +12,11 @@ from _thread import get_ident
 from collections import deque
 from functools import partial
 
-from umbel._kernel.hub import Coroutine, Hub, Watch, checkpoint, current_hub
+from umbel._kernel.coroutine import Coroutine
+from umbel._kernel.current import checkpoint, current_hub
+from umbel._kernel.hub import Hub
 from umbel._kernel.poller import READABLE, WRITABLE
+from umbel._kernel.watch import Watch
 from umbel.deadline import FOREVER
 from umbel.errors import BadHandleError, BusyError, DeadlineError
 

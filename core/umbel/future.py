@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar, cast
 
-from umbel._kernel.hub import Coroutine
+from umbel._kernel.coroutine import Coroutine
 from umbel.errors import Canceled, DeadlineError
 from umbel.fd import unpark
 

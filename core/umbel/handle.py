@@ -19,7 +19,7 @@ import warnings
 from types import CodeType, FrameType, TracebackType
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol, TypeVar, cast, final
 
-from umbel._kernel.hub import checkpoint, current_hub
+from umbel._kernel.current import checkpoint, current_hub
 from umbel.deadline import FOREVER, within
 from umbel.errors import BadHandleError, Canceled, NotSupportedError
 from umbel.report import CloseReport

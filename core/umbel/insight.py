@@ -9,10 +9,12 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import NamedTuple
 
-from umbel._kernel.hub import Coroutine, Hub, all_hubs
+from umbel._kernel.coroutine import Coroutine
+from umbel._kernel.current import all_hubs
+from umbel._kernel.hub import Hub
+from umbel.bundles import Bundle, Task
 from umbel.channel import ChannelEnd
 from umbel.connection import Connection
-from umbel.coroutine import Bundle, Task
 from umbel.errors import BrokenStreamError, EndOfStreamError
 from umbel.handle import Resource, open_handles, place_of, where_opened
 from umbel.listener import Listening

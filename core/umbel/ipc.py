@@ -9,7 +9,7 @@ import errno
 import os
 from typing import Final, TypeAlias
 
-from umbel._kernel.hub import checkpoint
+from umbel._kernel.current import checkpoint
 from umbel.address import Address, path_address
 from umbel.adoption import adopt_listener, adopt_stream, require_scheme
 from umbel.connection import InboundUse, find_passing

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar, TypeVar, final
 
-from umbel._kernel.hub import Coroutine, checkpoint, current_hub
+from umbel._kernel.coroutine import Coroutine
+from umbel._kernel.current import checkpoint, current_hub
 from umbel.address import Address
 from umbel.connection import Connection
 from umbel.deadline import FOREVER

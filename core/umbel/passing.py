@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
-from umbel._kernel.hub import checkpoint
+from umbel._kernel.current import checkpoint
 from umbel.address import Address
 from umbel.connection import (
     Connection,

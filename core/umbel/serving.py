@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, final
 
-from umbel._kernel.hub import Coroutine, checkpoint, current_hub
-from umbel.coroutine import Bundle, bundle
+from umbel._kernel.coroutine import Coroutine
+from umbel._kernel.current import checkpoint, current_hub
+from umbel.bundles import Bundle
+from umbel.coroutine import bundle
 from umbel.deadline import FOREVER, now, within
 from umbel.errors import (
     BadHandleError,

@@ -8,7 +8,7 @@ from _thread import get_ident
 from types import FrameType
 from typing import Final
 
-from umbel._kernel.hub import current_hub
+from umbel._kernel.current import current_hub
 
 
 def exit_on_signal(*numbers: int) -> None:

@@ -11,13 +11,9 @@ import errno
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final, final, overload
 
-from umbel._kernel.hub import (
-    MOST_CAUGHT,
-    Coroutine,
-    checkpoint,
-    current_hub,
-    local,
-)
+from umbel._kernel.coroutine import Coroutine
+from umbel._kernel.current import checkpoint, current_hub, local
+from umbel._kernel.watch import MOST_CAUGHT
 from umbel.address import Address
 from umbel.connection import (
     PIECE,

@@ -8,15 +8,15 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from umbel._kernel.hub import checkpoint
-from umbel.coroutine import Bundle, Task
+from umbel._kernel.current import checkpoint
+from umbel.bundles import Bundle, Task
 from umbel.deadline import FOREVER
 from umbel.errors import system_error
 from umbel.future import Future
 from umbel.handle import lookup, open_handles
 
 if TYPE_CHECKING:
-    from umbel.coroutine import BundleHandle
+    from umbel.bundles import BundleHandle
 
 P = ParamSpec("P")
 R = TypeVar("R")

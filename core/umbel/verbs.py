@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from umbel._kernel.hub import checkpoint
+from umbel._kernel.current import checkpoint
 from umbel.address import Address
 from umbel.deadline import FOREVER
 from umbel.handle import register

@@ -17,7 +17,7 @@ from tests.mutants.making import (
     close_by,
     mutant,
 )
-from umbel._kernel.hub import Coroutine
+from umbel._kernel.coroutine import Coroutine
 from umbel.connection import Connection
 from umbel.spi import (
     BrokenStreamError,

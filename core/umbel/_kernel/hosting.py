@@ -17,7 +17,8 @@ from collections import deque
 from collections.abc import Callable, Generator
 from typing import Final, Protocol
 
-from umbel._kernel.hub import Coroutine, Hub
+from umbel._kernel.coroutine import Coroutine
+from umbel._kernel.hub import Hub
 from umbel._kernel.switch import current_context
 from umbel._kernel.timers import Timer, Timers
 from umbel.errors import NotSupportedError

@@ -25,24 +25,22 @@ from __future__ import annotations
 import os
 import sys
 import time
-from _thread import _local as _thread_local, get_ident
+from _thread import get_ident
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, ClassVar, Final, Protocol, cast
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
+from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.doorbell import Doorbell
-from umbel._kernel.poller import (
-    BOTH,
-    IN,
-    OUT,
-    make_poller,
-)
+from umbel._kernel.loops import loop_error, running_loop
+from umbel._kernel.poller import BOTH, IN, OUT, make_poller
 from umbel._kernel.switch import Carrier, current_carrier, inherit_context, make_carrier
 from umbel._kernel.timers import Timers
-from umbel.errors import BusyError, Canceled, DeadlineError
+from umbel._kernel.watch import MOST_CAUGHT, Watch
+from umbel.errors import Canceled, DeadlineError
 
 if TYPE_CHECKING:
     from umbel._kernel.poller import Poller
@@ -56,187 +54,16 @@ if TYPE_CHECKING:
         def leave_if_over(self) -> None:
             """Let the hub be on its own again, if the loop has ended for good."""
 
-    class _Local(Protocol):
-        """What each thread has of its own."""
-
-        hub: Hub
-        closer: _Closer
-
-
-# `_thread`, since threading takes as long to import as the whole kernel.
 
 #: Calls of a thread's coroutines between two looks at descriptors and timers; one
 #: that never has to wait lets others run after twice as many.
 BUDGET: Final = 128
 #: Idle carriers kept for reuse; more are left to the garbage collector.
 IDLE_CARRIERS: Final = 1024
-#: What a hub receives at most for who waits; where more is usual, it is left to them.
-MOST_CAUGHT: Final = 4096
 
 
 def _read_clock() -> int:
     return time.monotonic_ns() // 1_000_000
-
-
-class Coroutine:
-    """One line of execution: a thread's main program, or what `start` began."""
-
-    __slots__ = (
-        "__weakref__",
-        "carrier",
-        "chosen",
-        "hub",
-        "is_parked",
-        "is_shielded",
-        "outcome",
-        "parcel",
-        "parked_at",
-        "pending",
-        "ticket",
-    )
-
-    #: All set by its hub, when it is started.
-    carrier: Carrier
-    hub: Hub
-    is_parked: bool
-    #: While set, an interrupt waits in `pending` instead of waking it.
-    is_shielded: bool
-    outcome: BaseException | None
-    pending: BaseException | None
-    #: For waits in queues: the number of the present one, and what came of the last.
-    ticket: int
-    chosen: int
-    parcel: object
-    #: When it last began to wait, in ms: the last look at the clock before.
-    parked_at: int
-
-    def run(self) -> None:
-        """Do what it is for. Must not raise: whatever escaped would be lost."""
-
-    @property
-    def name(self) -> str:
-        """What it is called, in messages."""
-        return "main"
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether its thread has ended: it never goes on."""
-        return self.hub.is_abandoned
-
-    def raise_pending(self) -> None:
-        """Raise what is pending; `Canceled` again and again, others once."""
-        if isinstance(self.pending, Canceled):
-            raise Canceled
-        self.outcome, self.pending = self.pending, None
-        self.raise_outcome()
-
-    def raise_outcome(self) -> None:
-        """Raise what its waiting came to, if that was an error."""
-        error, self.outcome = self.outcome, None
-        try:
-            if error is not None:
-                raise error
-        finally:
-            del error  # or its traceback would refer to itself, and keep sockets alive
-
-
-class Watch:
-    """One descriptor in one hub's poller, and who waits for it in each direction.
-
-    `readable` and `writable` remember an edge that nobody was waiting for.
-    """
-
-    __slots__ = (
-        "catch",
-        "caught",
-        "fd",
-        "guest",
-        "has_ended",
-        "hub",
-        "is_lent",
-        "readable",
-        "reader",
-        "writable",
-        "writer",
-    )
-
-    def __init__(self, hub: Hub, fd: int) -> None:
-        self.hub = hub
-        self.fd = fd
-        self.reader: Coroutine | None = None
-        self.writer: Coroutine | None = None
-        self.readable = False
-        self.writable = False
-        self.has_ended = False
-        #: Made by fdin or fdout, for the time of their waiting only.
-        self.is_lent = False
-        #: What the hub receives with for the reader that waits, who sets it; and what
-        #: that gave. So all that are ready receive first, and then all go on.
-        self.catch: Callable[[int], bytes | None] | None = None
-        self.caught: bytes | None = None
-        #: For `umbel.aio`: who receives in a task's name, made once.
-        self.guest: Coroutine | None = None
-
-    def require_no_reader(self) -> None:
-        """EBUSY if somebody waits; one that was interrupted has yet to leave."""
-        if self.reader is not None and self.reader.is_parked:
-            raise BusyError
-
-    def require_no_writer(self) -> None:
-        """As `require_no_reader`."""
-        if self.writer is not None and self.writer.is_parked:
-            raise BusyError
-
-    def arm_in(self) -> None:
-        """Say that someone waits to receive, if the hub `needs_arming`."""
-        self.hub.poller.arm(self.fd, IN)
-
-    def arm_out(self) -> None:
-        """Say that someone waits to send, if the hub `needs_arming`."""
-        self.hub.poller.arm(self.fd, OUT)
-
-    def wait_in(self, deadline: int) -> None:
-        """Return once there may be something to receive. Own thread only."""
-        if self.readable or self.has_ended:
-            self.readable = False
-            return
-        if self.reader is not None:
-            self.require_no_reader()
-        hub = self.hub
-        self.reader = me = hub.current
-        if hub.needs_arming:
-            self.arm_in()
-        try:
-            hub.park(deadline)
-        except BaseException:
-            # Interrupted, or late, just as the edge came: the next one needs it.
-            self.readable |= self.reader is not me
-            if self.reader is me:
-                self.reader = None
-            raise
-        # Woken for another reason: the next edge is not for who waits elsewhere then.
-        if self.reader is me:
-            self.reader = None
-
-    def wait_out(self, deadline: int) -> None:
-        """Return once there may be room to send. Own thread only."""
-        if self.writable:
-            self.writable = False
-            return
-        self.require_no_writer()
-        hub = self.hub
-        self.writer = me = hub.current
-        if hub.needs_arming:
-            self.arm_out()
-        try:
-            hub.park(deadline)
-        except BaseException:
-            # Interrupted, or late, just as the edge came: the next one needs it.
-            self.writable |= self.writer is not me
-            raise
-        finally:
-            if self.writer is me:
-                self.writer = None
 
 
 class Hub:
@@ -244,6 +71,8 @@ class Hub:
 
     #: How many threads have ended that had one.
     ended: ClassVar[int] = 0
+    #: Who waits for coroutines of whatever thread: woken to look again when one ends.
+    onlookers: ClassVar[set[Coroutine]] = set()
 
     def __init__(self) -> None:
         self._parent = current_carrier()
@@ -391,7 +220,7 @@ class Hub:
                 timers = self.timers
                 self.collect((timers.soonest() or 1) if timers.heap else -1)
             else:
-                self.interrupt(self.main, _loop_error(loop))
+                self.interrupt(self.main, loop_error(loop))
         return self.ready.popleft()
 
     # Coroutines.
@@ -639,8 +468,6 @@ class Hub:
     def close(self) -> None:
         """Free the hub's own descriptors: its thread ends, or was forked away."""
         self.is_abandoned = True
-        if self in _hubs:
-            _hubs.remove(self)
         self._is_asleep = False
         self._doorbell.close()
         self.poller.close()
@@ -650,152 +477,5 @@ class Hub:
         self.close()
         Hub.ended += 1
         self._run_posted()
-        for coroutine in tuple(onlookers):
+        for coroutine in tuple(Hub.onlookers):
             coroutine.hub.post(partial(coroutine.hub.unpark, coroutine))
-
-
-class _Closer:
-    """Ends a thread's hub when the thread ends and its locals go."""
-
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
-
-    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        # At exit a daemon thread may have been stopped for good while it held the
-        # doorbell's lock; and what is open then is freed all the same.
-        if not is_finalizing():
-            self._hub.end()
-
-
-#: Where each thread keeps its hub; the fastest verbs look there themselves.
-# Not a subclass of it: attributes of its instances are found more slowly.
-local: Final = cast("_Local", _thread_local())
-_forked_away: Final[list[Hub]] = []
-_hubs: Final[list[Hub]] = []
-#: Who waits for coroutines of whatever thread: woken to look again when one ends.
-onlookers: Final[set[Coroutine]] = set()
-
-
-def all_hubs() -> list[Hub]:
-    """List the hubs of all threads that have one."""
-    return list(_hubs)
-
-
-def current_hub() -> Hub:
-    """Give the calling thread's hub, made on first use."""
-    try:
-        return local.hub
-    except AttributeError:
-        return _make_hub()
-
-
-def _make_hub() -> Hub:
-    made = Hub()
-    # A signal's handler may have made one meanwhile, and posted to it.
-    hub = cast("Hub", local.__dict__.setdefault("hub", made))
-    if hub is made:
-        _hubs.append(hub)
-        local.closer = _Closer(hub)
-    else:
-        made.close()
-    return hub
-
-
-def checkpoint() -> Coroutine:
-    """Begin a call that may block: be fair, and be canceled if that is pending.
-
-    Returns:
-        the calling coroutine.
-    """
-    try:
-        hub = local.hub
-    except AttributeError:
-        hub = current_hub()
-    hub.budget -= 1
-    if hub.budget < 0:
-        hub.spend_budget()
-    me = hub.current
-    if me.pending is not None and not me.is_shielded:
-        me.raise_pending()
-    return me
-
-
-def running_loop() -> str:
-    """Name the event loop that runs in this thread, and that waiting would stop."""
-    modules = sys.modules
-    asyncio = modules.get("asyncio")
-    if asyncio is not None:
-        # Another thread may be in the middle of importing it.
-        find = getattr(asyncio, "_get_running_loop", None)
-        if find is not None and find() is not None:
-            return "asyncio"
-    lowlevel = modules.get("trio.lowlevel")
-    if lowlevel is not None:
-        is_running = getattr(lowlevel, "in_trio_run", None)
-        if is_running is not None and is_running():
-            return "trio"
-    return ""
-
-
-def _loop_error(loop: str) -> RuntimeError:
-    # The verb is what the program called: the outermost public function of ours. What
-    # it called in turn may be a transport's.
-    public = sys.modules["umbel"].__all__
-    frame = sys._getframe(1)
-    verb = ""
-    while frame.f_back is not None:
-        frame = frame.f_back
-        is_ours = frame.f_globals.get("__name__", "").startswith("umbel.")
-        if verb and not is_ours:
-            break
-        if is_ours and frame.f_code.co_name in public:
-            verb = frame.f_code.co_name
-    # No function of ours: only at the end of a bundle's `with` block.
-    what, verb = verb or "the end of a bundle's block", verb or "bundle_wait"
-    return RuntimeError(
-        f"{what} would have to wait, and stop the {loop} loop of this thread: "
-        f"await umbel.aio.{verb}, or umbel.aio.run_blocking for all that calls it, or "
-        "make the call in a thread of its own"
-    )
-
-
-def yield_() -> None:
-    """Let the other coroutines that are ready run once.
-
-    Raises:
-        Canceled: ECANCELED, the calling coroutine is being canceled.
-
-    Source:
-        libdill yield(3).
-    """
-    # Hub.yield_now in one call, for it is what a switch costs.
-    try:
-        hub = local.hub
-    except AttributeError:
-        hub = current_hub()
-    me = hub.current
-    ready = hub.ready
-    hub.budget -= 1
-    if hub.budget <= 0 or not ready:
-        hub.yield_now()
-        return
-    ready.append(me)
-    # Not of `ready`: a host whose loop has ended may have left just now.
-    hub.current = target = hub.ready.popleft()
-    target.carrier.switch()
-    if me.pending is not None and not me.is_shielded:
-        me.raise_pending()
-
-
-def _after_fork_in_child() -> None:
-    # The child's coroutines are copies that must never run: their hub is kept, so
-    # that nothing unwinds them, and a fresh one is made on first use.
-    hub = local.__dict__.pop("hub", None)
-    _hubs.clear()
-    if hub is not None:
-        _forked_away.append(hub)
-        hub.close()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

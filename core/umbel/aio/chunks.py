@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from umbel._kernel.hub import current_hub
+from umbel._kernel.current import current_hub
 from umbel.aio.stream import FOREIGN, AsyncStreamHandle, break_off, receive
 from umbel.connection import find_connection
 from umbel.errors import BadHandleError

@@ -6,8 +6,9 @@ from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.hosting import Errand, Guest, Host, Sleep
-from umbel._kernel.hub import BUDGET, Coroutine
+from umbel._kernel.hub import BUDGET
 from umbel._kernel.timers import Timer
 from umbel.errors import Canceled, DeadlineError
 

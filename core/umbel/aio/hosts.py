@@ -7,7 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final, ParamSpec, Protocol, TypeVar, cast
 
-from umbel._kernel.hub import current_hub, running_loop
+from umbel._kernel.current import current_hub
+from umbel._kernel.loops import running_loop
 from umbel.aio.host import AioHost
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Protocol, final
 
 from umbel._kernel.hosting import Guest
-from umbel._kernel.hub import running_loop
+from umbel._kernel.loops import running_loop
 from umbel.aio.handle import close
 from umbel.aio.hosts import enter
 from umbel.aio.listener import AnyListener, accept

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import TypeVar
 
-from umbel._kernel.hub import Coroutine, checkpoint
+from umbel._kernel.coroutine import Coroutine
+from umbel._kernel.current import checkpoint
 from umbel.aio.host import AioHost
 from umbel.deadline import FOREVER
 from umbel.errors import Canceled, DeadlineError

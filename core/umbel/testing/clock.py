@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from umbel._kernel.hub import current_hub
+from umbel._kernel.current import current_hub
 
 T = TypeVar("T")
 

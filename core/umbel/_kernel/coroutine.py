@@ -1,0 +1,73 @@
+"""What a hub switches between."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from umbel.errors import Canceled
+
+if TYPE_CHECKING:
+    from umbel._kernel.hub import Hub
+    from umbel._kernel.switch import Carrier
+
+
+class Coroutine:
+    """One line of execution: a thread's main program, or what `start` began."""
+
+    __slots__ = (
+        "__weakref__",
+        "carrier",
+        "chosen",
+        "hub",
+        "is_parked",
+        "is_shielded",
+        "outcome",
+        "parcel",
+        "parked_at",
+        "pending",
+        "ticket",
+    )
+
+    #: All set by its hub, when it is started.
+    carrier: Carrier
+    hub: Hub
+    is_parked: bool
+    #: While set, an interrupt waits in `pending` instead of waking it.
+    is_shielded: bool
+    outcome: BaseException | None
+    pending: BaseException | None
+    #: For waits in queues: the number of the present one, and what came of the last.
+    ticket: int
+    chosen: int
+    parcel: object
+    #: When it last began to wait, in ms: the last look at the clock before.
+    parked_at: int
+
+    def run(self) -> None:
+        """Do what it is for. Must not raise: whatever escaped would be lost."""
+
+    @property
+    def name(self) -> str:
+        """What it is called, in messages."""
+        return "main"
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether its thread has ended: it never goes on."""
+        return self.hub.is_abandoned
+
+    def raise_pending(self) -> None:
+        """Raise what is pending; `Canceled` again and again, others once."""
+        if isinstance(self.pending, Canceled):
+            raise Canceled
+        self.outcome, self.pending = self.pending, None
+        self.raise_outcome()
+
+    def raise_outcome(self) -> None:
+        """Raise what its waiting came to, if that was an error."""
+        error, self.outcome = self.outcome, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # or its traceback would refer to itself, and keep sockets alive

@@ -1,0 +1,44 @@
+"""Somebody else's event loop in this thread, which waiting would stop."""
+
+from __future__ import annotations
+
+import sys
+
+
+def running_loop() -> str:
+    """Name the event loop that runs in this thread, and that waiting would stop."""
+    modules = sys.modules
+    asyncio = modules.get("asyncio")
+    if asyncio is not None:
+        # Another thread may be in the middle of importing it.
+        find = getattr(asyncio, "_get_running_loop", None)
+        if find is not None and find() is not None:
+            return "asyncio"
+    lowlevel = modules.get("trio.lowlevel")
+    if lowlevel is not None:
+        is_running = getattr(lowlevel, "in_trio_run", None)
+        if is_running is not None and is_running():
+            return "trio"
+    return ""
+
+
+def loop_error(loop: str) -> RuntimeError:
+    # The verb is what the program called: the outermost public function of ours. What
+    # it called in turn may be a transport's.
+    public = sys.modules["umbel"].__all__
+    frame = sys._getframe(1)
+    verb = ""
+    while frame.f_back is not None:
+        frame = frame.f_back
+        is_ours = frame.f_globals.get("__name__", "").startswith("umbel.")
+        if verb and not is_ours:
+            break
+        if is_ours and frame.f_code.co_name in public:
+            verb = frame.f_code.co_name
+    # No function of ours: only at the end of a bundle's `with` block.
+    what, verb = verb or "the end of a bundle's block", verb or "bundle_wait"
+    return RuntimeError(
+        f"{what} would have to wait, and stop the {loop} loop of this thread: "
+        f"await umbel.aio.{verb}, or umbel.aio.run_blocking for all that calls it, or "
+        "make the call in a thread of its own"
+    )

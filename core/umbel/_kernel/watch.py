@@ -1,0 +1,115 @@
+"""Who waits for which descriptor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from umbel._kernel.poller import IN, OUT
+from umbel.errors import BusyError
+
+if TYPE_CHECKING:
+    from umbel._kernel.coroutine import Coroutine
+    from umbel._kernel.hub import Hub
+
+#: What a hub receives at most for who waits; where more is usual, it is left to them.
+MOST_CAUGHT: Final = 4096
+
+
+class Watch:
+    """One descriptor in one hub's poller, and who waits for it in each direction.
+
+    `readable` and `writable` remember an edge that nobody was waiting for.
+    """
+
+    __slots__ = (
+        "catch",
+        "caught",
+        "fd",
+        "guest",
+        "has_ended",
+        "hub",
+        "is_lent",
+        "readable",
+        "reader",
+        "writable",
+        "writer",
+    )
+
+    def __init__(self, hub: Hub, fd: int) -> None:
+        self.hub = hub
+        self.fd = fd
+        self.reader: Coroutine | None = None
+        self.writer: Coroutine | None = None
+        self.readable = False
+        self.writable = False
+        self.has_ended = False
+        #: Made by fdin or fdout, for the time of their waiting only.
+        self.is_lent = False
+        #: What the hub receives with for the reader that waits, who sets it; and what
+        #: that gave. So all that are ready receive first, and then all go on.
+        self.catch: Callable[[int], bytes | None] | None = None
+        self.caught: bytes | None = None
+        #: For `umbel.aio`: who receives in a task's name, made once.
+        self.guest: Coroutine | None = None
+
+    def require_no_reader(self) -> None:
+        """EBUSY if somebody waits; one that was interrupted has yet to leave."""
+        if self.reader is not None and self.reader.is_parked:
+            raise BusyError
+
+    def require_no_writer(self) -> None:
+        """As `require_no_reader`."""
+        if self.writer is not None and self.writer.is_parked:
+            raise BusyError
+
+    def arm_in(self) -> None:
+        """Say that someone waits to receive, if the hub `needs_arming`."""
+        self.hub.poller.arm(self.fd, IN)
+
+    def arm_out(self) -> None:
+        """Say that someone waits to send, if the hub `needs_arming`."""
+        self.hub.poller.arm(self.fd, OUT)
+
+    def wait_in(self, deadline: int) -> None:
+        """Return once there may be something to receive. Own thread only."""
+        if self.readable or self.has_ended:
+            self.readable = False
+            return
+        if self.reader is not None:
+            self.require_no_reader()
+        hub = self.hub
+        self.reader = me = hub.current
+        if hub.needs_arming:
+            self.arm_in()
+        try:
+            hub.park(deadline)
+        except BaseException:
+            # Interrupted, or late, just as the edge came: the next one needs it.
+            self.readable |= self.reader is not me
+            if self.reader is me:
+                self.reader = None
+            raise
+        # Woken for another reason: the next edge is not for who waits elsewhere then.
+        if self.reader is me:
+            self.reader = None
+
+    def wait_out(self, deadline: int) -> None:
+        """Return once there may be room to send. Own thread only."""
+        if self.writable:
+            self.writable = False
+            return
+        self.require_no_writer()
+        hub = self.hub
+        self.writer = me = hub.current
+        if hub.needs_arming:
+            self.arm_out()
+        try:
+            hub.park(deadline)
+        except BaseException:
+            # Interrupted, or late, just as the edge came: the next one needs it.
+            self.writable |= self.writer is not me
+            raise
+        finally:
+            if self.writer is me:
+                self.writer = None

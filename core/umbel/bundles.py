@@ -1,0 +1,279 @@
+"""Bundles, and the coroutines that live in them.
+
+A bundle is what its coroutines end with: closing it cancels those that still run
+and waits until each has stopped. An exception that escapes from a coroutine is
+kept by its bundle until somebody is told.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+from types import CodeType, TracebackType
+from typing import ClassVar, ParamSpec, TypeVar, final
+
+from umbel._kernel.coroutine import Coroutine
+from umbel._kernel.current import checkpoint, current_hub
+from umbel._kernel.hub import Hub
+from umbel.deadline import FOREVER
+from umbel.errors import Canceled, system_error
+from umbel.fd import unpark
+from umbel.handle import (
+    Handle,
+    Resource,
+    hclose,
+    lookup,
+    open_handles,
+    place_of,
+    refusal,
+    warn_of_leak,
+)
+from umbel.report import CloseReport
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@final
+class BundleHandle(Handle):
+    """Names a bundle."""
+
+    def go(
+        self, function: Callable[P, object], *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        """Start a coroutine in it, as `bundle_go`."""
+        hub = checkpoint().hub
+        found = open_handles.get(self)
+        if type(found) is not Bundle:
+            raise refusal(self, Bundle)
+        frame = sys._getframe(1)
+        place = (frame.f_code, frame.f_lasti)
+        hub.start(Task(found, function, args, kwargs, place))
+
+    def wait(self, deadline: int = FOREVER) -> None:
+        """Wait until nothing runs in it, as `bundle_wait`."""
+        checkpoint()
+        lookup(self, Bundle).join(deadline)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        bundle = open_handles.get(self)
+        if not isinstance(bundle, Bundle):
+            return  # closed inside the block
+        if kind is None:
+            try:
+                bundle.wait(FOREVER, until_failure=True)
+            except BaseException:  # Canceled, or Ctrl-C: nothing runs on all the same
+                bundle.leave(self)
+                raise
+        bundle.leave(self)
+
+
+@final
+class Bundle(Resource):
+    """The coroutines that run in it, in order of start, and what went wrong."""
+
+    __slots__ = ("failures", "hub", "running", "seen_ended", "waiting")
+
+    handle_class = BundleHandle
+    noun: ClassVar[str] = "bundle"
+    verbs: ClassVar[str] = "bundle_go, bundle_wait and hclose"
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        #: Of `Hub.ended`: nobody in `running` is lost who was there then.
+        self.seen_ended = Hub.ended
+        self.running: dict[Coroutine, None] = {}
+        self.failures: list[BaseException] = []
+        self.waiting: list[Coroutine] = []
+
+    def fail(self, coroutine: Task, error: BaseException) -> None:
+        """Keep what escaped from *coroutine* for whoever asks."""
+        if coroutine.hub.is_abandoned:
+            # A forked child fell out of its coroutine: nobody is left to be told.
+            if isinstance(error, SystemExit):
+                os._exit(error.code if isinstance(error.code, int) else 1)
+            import traceback
+
+            traceback.print_exception(error)
+            os._exit(1)
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            # Meant for the program, not for whoever waits for this bundle.
+            coroutine.hub.interrupt(coroutine.hub.main, error)
+            return
+        where = place_of(coroutine.started) or "another thread"
+        error.add_note(f"in coroutine {coroutine.name}, started at {where}")
+        self.failures.append(error)
+
+    def tell(self) -> None:
+        """Wake who waits, if there is news."""
+        if not self.running or self.failures:
+            for waiter in tuple(self.waiting):  # one of another thread leaves at once
+                unpark(waiter)
+
+    def wait(self, deadline: int, *, until_failure: bool = False) -> None:
+        """Return when nothing runs in it, or (*until_failure*) something failed."""
+        if not self.running:
+            return
+        me = current_hub().current
+        # Before the look: what runs in another thread may end just after it.
+        self.waiting.append(me)
+        Hub.onlookers.add(me)
+        try:
+            while self._is_running() and not (until_failure and self.failures):
+                self._require_outside(me)
+                me.hub.park(deadline)
+        finally:
+            self.waiting.remove(me)
+            Hub.onlookers.discard(me)
+
+    def join(self, deadline: int) -> None:
+        """Return when nothing runs in it; raise what escaped meanwhile."""
+        self.wait(deadline)
+        self.raise_failures()
+
+    def _is_running(self) -> bool:
+        if self.seen_ended != Hub.ended:
+            self.seen_ended = Hub.ended
+            for coroutine in tuple(self.running):
+                if coroutine.is_lost:
+                    self._lose(coroutine)
+        return bool(self.running)
+
+    def _lose(self, coroutine: Coroutine) -> None:
+        message = f"coroutine {coroutine.name} never goes on: its thread has ended"
+        self.failures.append(system_error(errno.ESRCH, message))
+        self.running.pop(coroutine, None)
+
+    def _require_outside(self, me: Coroutine) -> None:
+        if me in self.running:
+            raise system_error(
+                errno.EDEADLK,
+                f"coroutine {me.name} waits for the bundle that it runs in itself: "
+                "return from it instead, or let another coroutine close the bundle",
+            )
+
+    def abort(self) -> None:
+        """Cancel what runs, wait until all of it has stopped, report failures."""
+        me = current_hub().current
+        for coroutine in tuple(self.running):
+            coroutine.hub.reach(partial(self._cancel, coroutine))
+        was_shielded, me.is_shielded = me.is_shielded, True
+        try:
+            self.wait(FOREVER)
+        finally:
+            me.is_shielded = was_shielded
+        self.raise_failures()
+
+    def _cancel(self, coroutine: Coroutine) -> None:
+        if coroutine.is_lost:
+            self.running.pop(coroutine, None)
+        else:
+            coroutine.hub.interrupt(coroutine, Canceled())
+
+    def raise_failures(self) -> None:
+        """Raise what escaped from the coroutines and nobody was told yet."""
+        if self.failures:
+            failures, self.failures = self.failures, []
+            message = "coroutines of a bundle failed"
+            raise BaseExceptionGroup(message, failures)
+
+    def close(self, deadline: int, drain_limit: int | None) -> CloseReport:
+        """As abort: there is nothing to be said to a peer."""
+        self.abort()
+        return CloseReport()
+
+    def leave(self, handle: int) -> None:
+        """Close at the end of a `with` block."""
+        if open_handles.get(handle) is self:
+            hclose(handle)
+
+    def forsake(self, handle: int) -> None:
+        """Warn; what runs goes on, since nothing can wait for its end in here."""
+        warn_of_leak(handle, self)
+        open_handles.pop(int(handle), None)
+        for error in self.failures:
+            # Its own class can't be made in Python.
+            sys.unraisablehook(_Unraisable(error))  # type: ignore[arg-type]
+
+    def disown(self) -> None:
+        """As `Resource.disown`."""
+        self.running.clear()
+        self.waiting.clear()
+
+    def describe(self) -> str:
+        """As `Resource.describe`."""
+        return f"a bundle with {len(self.running)} running coroutines"
+
+
+@final
+class Task(Coroutine):
+    """A coroutine in a bundle: a function and its arguments."""
+
+    __slots__ = ("args", "bundle", "function", "kwargs", "started")
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        function: Callable[..., object],
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+        started: tuple[CodeType, int] | None,
+    ) -> None:
+        self.bundle = bundle
+        self.function = function
+        self.args = args
+        self.kwargs = kwargs
+        #: The instruction that started it; of which line is found when asked for.
+        self.started = started
+
+    def run(self) -> None:
+        """As `Coroutine.run`: what escapes is kept by the bundle."""
+        bundle = self.bundle
+        bundle.running[self] = None
+        try:
+            # Without a star, where it can be: that takes no C stack, which each switch
+            # would have to copy.
+            count = -1 if self.kwargs else len(self.args)
+            if count == 0:
+                self.function()
+            elif count == 1:
+                self.function(self.args[0])
+            elif count == 2:
+                self.function(self.args[0], self.args[1])
+            else:
+                self.function(*self.args, **self.kwargs)
+        except Canceled as error:
+            if self.pending is None:
+                bundle.fail(self, error)  # raised by hand: tell somebody
+        except BaseException as error:  # noqa: BLE001 - kept for the waiter
+            bundle.fail(self, error)
+        finally:
+            bundle.running.pop(self, None)  # a forked child has none
+            # The hub may keep an ended coroutine for as long as nobody else runs.
+            del self.function, self.args, self.kwargs
+            if bundle.waiting:
+                bundle.tell()
+
+    @property
+    def name(self) -> str:
+        """As `Coroutine.name`."""
+        return getattr(self.function, "__qualname__", None) or repr(self.function)
+
+
+class _Unraisable:
+    """What `sys.unraisablehook` reads."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.exc_type = type(error)
+        self.exc_value = error
+        self.exc_traceback = error.__traceback__
+        self.err_msg = "A coroutine of a forgotten bundle failed"
+        self.object = None
