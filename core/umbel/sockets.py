@@ -15,33 +15,28 @@ import array
 import errno
 import fcntl
 import os
-import select
 import socket
 import struct
-import sys
 import termios
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, TypeVar
 
-from umbel.address import Address
-from umbel.deadline import now
 from umbel.errors import (
     BadHandleError,
     BrokenStreamError,
-    DeadlineError,
     system_error,
 )
-from umbel.fd import Readiness, WaitQueue
+from umbel.fd import Readiness
 from umbel.peer import PeerIdentity
 from umbel.transport import (
     DescriptorPassing,
     Fileno,
-    ListenerAttempts,
-    Stream,
     StreamAttempts,
     Transfer,
     UnreadBytes,
 )
+from umbel.unread import INT_SIZE, ask, wait_until_read
 
 T = TypeVar("T")
 
@@ -59,9 +54,6 @@ STREAM: Final = int(socket.SOCK_STREAM)
 #: is then 2-3 times as fast as with the kernel's 208 KiB, and others pay nothing.
 SEND_BUFFER: Final = 1 << 20
 
-#: What is looked for again and again is looked for after 1, 2, 4 … 16 ms.
-LONGEST_PAUSE: Final = 16
-
 #: What a stream's first read asks for, small enough for Python's own allocator. Each
 #: read that is filled makes the next so many times larger, up to what the caller asks
 #: for: large buffers for small requests make glibc trim and fault its heap at each.
@@ -77,7 +69,6 @@ IOV_MAX: Final = os.sysconf("SC_IOV_MAX") if "SC_IOV_MAX" in os.sysconf_names el
 #: ETIMEDOUT comes from TCP's keep-alive: nothing answers any more.
 _GONE: Final = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ETIMEDOUT)
 
-INT_SIZE: Final = array.array("i").itemsize
 _ZERO: Final = bytes(INT_SIZE)
 _CREDENTIALS: Final = struct.Struct("3i")
 
@@ -230,16 +221,10 @@ class SocketStream:
 
     def _receive_more(self, max_bytes: int) -> bytes:
         # Only what is sure to be there: to find none might take an error away.
-        there = self._ask(termios.FIONREAD)
+        there = ask(self._socket, termios.FIONREAD)
         if not there:
             return b""
         return self._socket.recv(min(there, max_bytes), NOW)
-
-    def _ask(self, what: int) -> int:
-        # A buffer that it can write to: with bytes it takes twice as long.
-        answer = bytearray(INT_SIZE)
-        fcntl.ioctl(self._socket.fileno(), what, answer)
-        return int.from_bytes(answer, sys.byteorder)
 
     def receive_into(self, buffer: memoryview, deadline: int) -> int:
         """As `Stream.receive_into`."""
@@ -403,50 +388,16 @@ class SocketStream:
         # Only a local socket's queue holds just what the peer has not read.
         if not self._is_local:
             return None
-        return UnreadBytes(self._is_all_read, self._wait_unread)
+        return UnreadBytes(
+            self._is_all_read,
+            partial(wait_until_read, self._socket, self._readiness),
+        )
 
     def _is_all_read(self) -> bool:
-        # As _count_unread, in one call: each orderly close asks.
+        # As `ask`, in one call: each orderly close does.
         answer = bytearray(INT_SIZE)
         fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, answer)
         return answer == _ZERO
-
-    def _count_unread(self) -> int:
-        # Of local sockets only 0 means something: the rest is the kernel's own sizes.
-        return self._ask(termios.TIOCOUTQ)
-
-    def _wait_unread(self, deadline: int) -> None:
-        pause = 0
-        while left := self._count_unread():
-            self._readiness.wait_out(deadline)
-            # Where readiness is no edge there is room at once, though nothing was
-            # read. With edges that happens once, for one that had come before.
-            if self._count_unread() != left:
-                pause = 0
-            elif pause:
-                _rest(pause, deadline)
-                pause = min(2 * pause, LONGEST_PAUSE)
-            else:
-                pause = 1
-        # A peer that goes without reading empties the queue too, but in error.
-        look = select.poll()
-        look.register(self._socket.fileno(), 0)
-        for _, events in look.poll(0):
-            if events & select.POLLERR:
-                raise BrokenStreamError
-
-
-def _rest(milliseconds: int, deadline: int) -> None:
-    """Let that time pass; ETIMEDOUT at the deadline."""
-    until = now() + milliseconds
-    if 0 <= deadline < until:
-        until = deadline
-    queue = WaitQueue()
-    try:
-        queue.wait(queue.ticket(), until)
-    except DeadlineError:
-        if until == deadline:
-            raise
 
 
 #: What every `SocketStream` over a local socket can do, for the transport's traits.
@@ -490,149 +441,3 @@ def _without_front(views: list[memoryview], count: int) -> list[memoryview]:
 def _add_done(error: BaseException, count: int) -> None:
     if hasattr(error, "bytes_done"):
         error.bytes_done += count
-
-
-class SocketListener:
-    """A `Listener` over a listening stream socket, which it owns."""
-
-    __slots__ = (
-        "__weakref__",
-        "_accept",
-        "_family",
-        "_protocol",
-        "_readiness",
-        "_send_buffer",
-        "_socket",
-        "address",
-    )
-
-    def __init__(
-        self,
-        sock: socket.SocketType,
-        address: Address,
-        send_buffer: int = SEND_BUFFER,
-    ) -> None:
-        # accept has no MSG_DONTWAIT: here the descriptor's own mode must do.
-        sock.setblocking(False)
-        self.address: Address = address
-        self._socket = sock
-        self._accept: Callable[[], tuple[int, object]] = sock._accept  # type: ignore[attr-defined]  # typeshed lacks it
-        self._family = int(sock.family)
-        self._protocol = sock.proto
-        self._send_buffer = send_buffer
-        self._readiness = Readiness(sock.fileno())
-
-    def accept(self, deadline: int) -> Stream:
-        """As `Listener.accept`."""
-        while (stream := self.try_accept()) is None:
-            self._readiness.wait_in(deadline)
-        return stream
-
-    def try_accept(self) -> Stream | None:
-        """As `ListenerAttempts.accept`."""
-        while True:
-            try:
-                # As socket.accept, which takes longer than the system call itself.
-                fd, _ = self._accept()
-            except BlockingIOError:
-                return None
-            except ConnectionAbortedError:
-                continue  # it gave up while queued: the next one, please
-            except OSError as error:
-                if error.errno in (errno.EBADF, errno.EINVAL):
-                    raise BadHandleError from None
-                raise
-            sock = socket.SocketType(self._family, STREAM, self._protocol, fd)
-            try:
-                stream = self.make_stream(sock)
-            except BaseException:
-                sock.close()
-                raise
-            if stream is not None:
-                return stream
-
-    def make_stream(self, sock: socket.SocketType) -> SocketStream | None:
-        """Make the stream of an accepted socket; None if it was sent away.
-
-        It is a plain one, without what `socket.socket` adds to it in Python: to make
-        it takes half the time.
-        """
-        return SocketStream(sock, self._send_buffer)
-
-    def fileno(self) -> int:
-        """Give the descriptor, which stays the listener's."""
-        return self._socket.fileno()
-
-    def abort(self) -> None:
-        """As `Listener.abort`."""
-        self._readiness.forget()
-        self._socket.close()
-
-    def query(self, kind: type[T]) -> T | None:
-        """As `Listener.query`."""
-        found: object = None
-        if kind is Fileno:
-            found = Fileno(self.fileno())
-        elif kind is ListenerAttempts:
-            found = ListenerAttempts(self.try_accept, self._readiness)
-        return found if isinstance(found, kind) else None
-
-
-def adopt_socket(
-    fd: int,
-    *,
-    is_listening: bool,
-    families: Sequence[socket.AddressFamily] = (socket.AF_UNIX,),
-) -> socket.socket:
-    """Take over a descriptor that is a stream socket.
-
-    Args:
-        fd: stays the caller's if an error is raised.
-        is_listening: whether it must listen, or must be connected.
-        families: one of which it must be of.
-
-    Returns:
-        the socket, which owns *fd*.
-
-    Raises:
-        OSError: EINVAL, it is something else; EBADF, it is not open.
-    """
-    _require_open(fd)
-    try:
-        sock = socket.socket(fileno=fd)
-    except OSError:
-        raise system_error(errno.EINVAL, f"descriptor {fd} is not a socket") from None
-    problem = _find_problem(sock, is_listening, families)
-    if problem:
-        sock.detach()
-        raise system_error(errno.EINVAL, f"descriptor {fd} {problem}")
-    return sock
-
-
-def _require_open(fd: object) -> None:
-    if not isinstance(fd, int):
-        message = f"a descriptor is an int, not {fd!r}"
-        raise TypeError(message)
-    if fd < 0:
-        raise system_error(errno.EINVAL, f"{fd} is no descriptor")
-    os.fstat(fd)
-
-
-def _find_problem(
-    sock: socket.socket, is_listening: bool, families: Sequence[int]
-) -> str:
-    if sock.family not in families or sock.type != socket.SOCK_STREAM:
-        names = " or ".join(socket.AddressFamily(family).name for family in families)
-        return f"is not a stream socket of {names}"
-    listens = bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-    prefix = "ipc" if sock.family == socket.AF_UNIX else "tcp"
-    if listens and not is_listening:
-        return f"listens: adopt it as a listener ({prefix}_listener_fromfd)"
-    if is_listening and not listens:
-        return f"does not listen: adopt it as a stream ({prefix}_fromfd)"
-    if not is_listening:
-        try:
-            sock.getpeername()
-        except OSError:
-            return "is not connected"
-    return ""

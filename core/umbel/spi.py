@@ -55,12 +55,9 @@ from umbel.options import take_options
 from umbel.peer import PeerIdentity
 from umbel.report import CloseReport
 from umbel.shutdown import shut_down
-from umbel.sockets import (
-    LOCAL_CAPABILITIES,
-    SocketListener,
-    SocketStream,
-    adopt_socket,
-)
+from umbel.socket_adoption import adopt_socket
+from umbel.socket_listener import SocketListener
+from umbel.sockets import LOCAL_CAPABILITIES, SocketStream
 from umbel.transport import (
     AcceptContext,
     AdoptContext,

@@ -1,0 +1,70 @@
+"""Taking over a descriptor that is a socket already."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Sequence
+
+from umbel.errors import system_error
+
+
+def adopt_socket(
+    fd: int,
+    *,
+    is_listening: bool,
+    families: Sequence[socket.AddressFamily] = (socket.AF_UNIX,),
+) -> socket.socket:
+    """Take over a descriptor that is a stream socket.
+
+    Args:
+        fd: stays the caller's if an error is raised.
+        is_listening: whether it must listen, or must be connected.
+        families: one of which it must be of.
+
+    Returns:
+        the socket, which owns *fd*.
+
+    Raises:
+        OSError: EINVAL, it is something else; EBADF, it is not open.
+    """
+    _require_open(fd)
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError:
+        raise system_error(errno.EINVAL, f"descriptor {fd} is not a socket") from None
+    problem = _find_problem(sock, is_listening, families)
+    if problem:
+        sock.detach()
+        raise system_error(errno.EINVAL, f"descriptor {fd} {problem}")
+    return sock
+
+
+def _require_open(fd: object) -> None:
+    if not isinstance(fd, int):
+        message = f"a descriptor is an int, not {fd!r}"
+        raise TypeError(message)
+    if fd < 0:
+        raise system_error(errno.EINVAL, f"{fd} is no descriptor")
+    os.fstat(fd)
+
+
+def _find_problem(
+    sock: socket.socket, is_listening: bool, families: Sequence[int]
+) -> str:
+    if sock.family not in families or sock.type != socket.SOCK_STREAM:
+        names = " or ".join(socket.AddressFamily(family).name for family in families)
+        return f"is not a stream socket of {names}"
+    listens = bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    prefix = "ipc" if sock.family == socket.AF_UNIX else "tcp"
+    if listens and not is_listening:
+        return f"listens: adopt it as a listener ({prefix}_listener_fromfd)"
+    if is_listening and not listens:
+        return f"does not listen: adopt it as a stream ({prefix}_fromfd)"
+    if not is_listening:
+        try:
+            sock.getpeername()
+        except OSError:
+            return "is not connected"
+    return ""

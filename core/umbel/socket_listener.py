@@ -1,0 +1,102 @@
+"""A listener over a socket, for transports that have one."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable
+from typing import TypeVar
+
+from umbel.address import Address
+from umbel.errors import BadHandleError
+from umbel.fd import Readiness
+from umbel.sockets import SEND_BUFFER, STREAM, SocketStream
+from umbel.transport import Fileno, ListenerAttempts, Stream
+
+T = TypeVar("T")
+
+
+class SocketListener:
+    """A `Listener` over a listening stream socket, which it owns."""
+
+    __slots__ = (
+        "__weakref__",
+        "_accept",
+        "_family",
+        "_protocol",
+        "_readiness",
+        "_send_buffer",
+        "_socket",
+        "address",
+    )
+
+    def __init__(
+        self,
+        sock: socket.SocketType,
+        address: Address,
+        send_buffer: int = SEND_BUFFER,
+    ) -> None:
+        # accept has no MSG_DONTWAIT: here the descriptor's own mode must do.
+        sock.setblocking(False)
+        self.address: Address = address
+        self._socket = sock
+        self._accept: Callable[[], tuple[int, object]] = sock._accept  # type: ignore[attr-defined]  # typeshed lacks it
+        self._family = int(sock.family)
+        self._protocol = sock.proto
+        self._send_buffer = send_buffer
+        self._readiness = Readiness(sock.fileno())
+
+    def accept(self, deadline: int) -> Stream:
+        """As `Listener.accept`."""
+        while (stream := self.try_accept()) is None:
+            self._readiness.wait_in(deadline)
+        return stream
+
+    def try_accept(self) -> Stream | None:
+        """As `ListenerAttempts.accept`."""
+        while True:
+            try:
+                # As socket.accept, which takes longer than the system call itself.
+                fd, _ = self._accept()
+            except BlockingIOError:
+                return None
+            except ConnectionAbortedError:
+                continue  # it gave up while queued: the next one, please
+            except OSError as error:
+                if error.errno in (errno.EBADF, errno.EINVAL):
+                    raise BadHandleError from None
+                raise
+            sock = socket.SocketType(self._family, STREAM, self._protocol, fd)
+            try:
+                stream = self.make_stream(sock)
+            except BaseException:
+                sock.close()
+                raise
+            if stream is not None:
+                return stream
+
+    def make_stream(self, sock: socket.SocketType) -> SocketStream | None:
+        """Make the stream of an accepted socket; None if it was sent away.
+
+        It is a plain one, without what `socket.socket` adds to it in Python: to make
+        it takes half the time.
+        """
+        return SocketStream(sock, self._send_buffer)
+
+    def fileno(self) -> int:
+        """Give the descriptor, which stays the listener's."""
+        return self._socket.fileno()
+
+    def abort(self) -> None:
+        """As `Listener.abort`."""
+        self._readiness.forget()
+        self._socket.close()
+
+    def query(self, kind: type[T]) -> T | None:
+        """As `Listener.query`."""
+        found: object = None
+        if kind is Fileno:
+            found = Fileno(self.fileno())
+        elif kind is ListenerAttempts:
+            found = ListenerAttempts(self.try_accept, self._readiness)
+        return found if isinstance(found, kind) else None

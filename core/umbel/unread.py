@@ -1,0 +1,71 @@
+"""What the peer of a local socket has not read yet, and waiting until it has."""
+
+from __future__ import annotations
+
+import fcntl
+import select
+import socket
+import sys
+import termios
+from array import array
+from typing import Final
+
+from umbel.deadline import now
+from umbel.errors import BrokenStreamError, DeadlineError
+from umbel.fd import Readiness, WaitQueue
+
+INT_SIZE: Final = array("i").itemsize
+
+#: What is looked for again and again is looked for after 1, 2, 4 … 16 ms.
+LONGEST_PAUSE: Final = 16
+
+
+def ask(sock: socket.SocketType, what: int) -> int:
+    """Give the number that ioctl(2) answers to *what*."""
+    # A buffer that it can write to: with bytes it takes twice as long.
+    answer = bytearray(INT_SIZE)
+    fcntl.ioctl(sock.fileno(), what, answer)
+    return int.from_bytes(answer, sys.byteorder)
+
+
+def wait_until_read(
+    sock: socket.SocketType, readiness: Readiness, deadline: int
+) -> None:
+    """Return once the peer has read all that was sent on *sock*, a local socket.
+
+    Raises:
+        BrokenStreamError: ECONNRESET, it went without.
+        DeadlineError: ETIMEDOUT. Also Canceled.
+    """
+    pause = 0
+    # Of local sockets only 0 means something: the rest is the kernel's own sizes.
+    while left := ask(sock, termios.TIOCOUTQ):
+        readiness.wait_out(deadline)
+        # Where readiness is no edge there is room at once, though nothing was
+        # read. With edges that happens once, for one that had come before.
+        if ask(sock, termios.TIOCOUTQ) != left:
+            pause = 0
+        elif pause:
+            _rest(pause, deadline)
+            pause = min(2 * pause, LONGEST_PAUSE)
+        else:
+            pause = 1
+    # A peer that goes without reading empties the queue too, but in error.
+    look = select.poll()
+    look.register(sock.fileno(), 0)
+    for _, events in look.poll(0):
+        if events & select.POLLERR:
+            raise BrokenStreamError
+
+
+def _rest(milliseconds: int, deadline: int) -> None:
+    """Let that time pass; ETIMEDOUT at the deadline."""
+    until = now() + milliseconds
+    if 0 <= deadline < until:
+        until = deadline
+    queue = WaitQueue()
+    try:
+        queue.wait(queue.ticket(), until)
+    except DeadlineError:
+        if until == deadline:
+            raise
