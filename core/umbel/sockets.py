@@ -19,7 +19,6 @@ import socket
 import struct
 import termios
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Final, TypeVar
 
 from umbel.errors import (
@@ -388,16 +387,16 @@ class SocketStream:
         # Only a local socket's queue holds just what the peer has not read.
         if not self._is_local:
             return None
-        return UnreadBytes(
-            self._is_all_read,
-            partial(wait_until_read, self._socket, self._readiness),
-        )
+        return UnreadBytes(self._is_all_read, self._wait_until_read)
 
     def _is_all_read(self) -> bool:
         # As `ask`, in one call: each orderly close does.
         answer = bytearray(INT_SIZE)
         fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, answer)
         return answer == _ZERO
+
+    def _wait_until_read(self, deadline: int) -> None:
+        wait_until_read(self._socket, self._readiness, deadline)
 
 
 #: What every `SocketStream` over a local socket can do, for the transport's traits.
