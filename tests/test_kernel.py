@@ -431,6 +431,32 @@ umbel.yield_()
     assert run_python(code) == "done\n"
 
 
+def test_nor_what_was_posted_to_another_thread() -> None:
+    code = """
+import os, threading
+import umbel
+from umbel._kernel.current import current_hub
+hubs = []
+made, may_go_on = threading.Event(), threading.Event()
+def work():
+    hubs.append(current_hub())
+    made.set()
+    may_go_on.wait()
+    umbel.msleep(0)
+thread = threading.Thread(target=work)
+thread.start()
+made.wait()
+hubs[0].post(lambda: print("done", flush=True))
+child = os.fork()
+if not child:
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+may_go_on.set()
+thread.join()
+"""
+    assert run_python(code) == "done\n"
+
+
 def test_a_child_forked_in_a_bundles_block_does_not_wait_for_the_parents() -> None:
     code = """
 import os

@@ -29,7 +29,7 @@ class _Closer:
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         # At exit a daemon thread may have been stopped for good while it held the
         # doorbell's lock; and what is open then is freed all the same.
-        # Abandoned: its thread was forked away, and what it had to do is the parent's.
+        # Abandoned: it was closed by a fork.
         if not is_finalizing() and not self._hub.is_abandoned:
             _hubs.remove(self._hub)
             self._hub.end()

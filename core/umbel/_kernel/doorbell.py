@@ -59,9 +59,14 @@ class Doorbell:
         except BlockingIOError:
             pass
 
+    @property
+    def is_inherited(self) -> bool:
+        """Whether another process has made it, which this one was forked from."""
+        return os.getpid() != self._process
+
     def close(self) -> None:
         """Free the descriptors."""
-        if os.getpid() != self._process:
+        if self.is_inherited:
             self._free()  # who held the lock when we were forked away is not here
             return
         with self._lock:

@@ -475,6 +475,8 @@ class Hub:
     def end(self) -> None:
         """Close with the thread: nothing is waited for that can't come any more."""
         self.close()
+        if self._doorbell.is_inherited:
+            return  # forked away, with its thread: what it had to do is the parent's
         Hub.ended += 1
         self._run_posted()
         for coroutine in tuple(Hub.onlookers):
