@@ -13,14 +13,14 @@ from umbel import aio
 from umbel._kernel.current import current_hub
 from umbel._kernel.watch import MOST_CAUGHT
 from umbel.bridges import as_socket
-from umbel.connection import MAX_GAP, find_connection
+from umbel.connection import find_connection
 
 
 def have_the_next_wait(left: umbel.StreamHandle, right: umbel.StreamHandle) -> None:
     """Leave nothing to be received on *left*, and no reason to look first."""
     umbel.bsend(right, b"-")
     assert umbel.receive(left) == b"-"
-    find_connection(left).waits_left = MAX_GAP
+    find_connection(left).waits_left = 255
 
 
 def cancel_in_the_moment(left: umbel.StreamHandle, right: umbel.StreamHandle) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from itertools import pairwise
 
 import pytest
 
@@ -12,7 +11,7 @@ from tests.support import Ends
 from umbel import aio
 from umbel._kernel.current import current_hub
 from umbel._kernel.hub import BUDGET
-from umbel.connection import MAX_GAP, find_connection
+from umbel.connection import find_connection
 
 
 @pytest.fixture
@@ -56,30 +55,69 @@ def test_neither_by_a_task(ends: Ends, polls: list[float]) -> None:
     asyncio.run(main())
 
 
-def test_it_is_tried_more_and_more_rarely_in_vain(
-    ends: Ends, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_waits_pass_before_the_next_look(ends: Ends, polls: list[float]) -> None:
+    left, right = ends
+    umbel.bsend(right, b"x")
+    umbel.receive(left)
+    find_connection(left).waits_left = 2
+
+    waited = []
+    for _ in range(4):
+        umbel.bsend(right, b"x")
+        assert umbel.receive(left) == b"x"
+        waited.append(len(polls))
+
+    assert waited == [1, 2, 2, 2]
+
+
+def test_waits_of_tasks_do_so_too(ends: Ends, polls: list[float]) -> None:
+    left, right = ends
+
+    async def main() -> list[int]:
+        for _ in range(2):
+            await aio.bsend(right, b"x")
+            await aio.receive(left)
+            await aio.msleep(umbel.within(0.001))  # no edge is left unseen
+        await aio.bsend(right, b"x")
+        await aio.receive(left)
+        find_connection(left).waits_left = 2
+        polls.clear()
+        waited = []
+        for _ in range(4):
+            await aio.bsend(right, b"x")
+            assert await aio.receive(left) == b"x"
+            waited.append(len(polls))
+        return waited
+
+    first, second, *others = asyncio.run(main())
+    assert 0 < first < second
+    assert others == [second, second]
+
+
+def test_looks_in_vain_make_the_next_rarer(ends: Ends) -> None:
     connection = find_connection(ends[0])
-    tried: list[int] = []
-    waits: list[int] = []
 
-    def receive(_: int) -> bytes | None:
-        tried.append(len(waits))
-        return answer
+    waits = []
+    for _ in range(10):
+        assert connection.look(1) is None
+        waits.append(connection.waits_left)
+    assert waits == [1, 3, 7, 15, 31, 63, 127, 255, 255, 255]
 
-    answer: bytes | None = None
-    monkeypatch.setattr(connection, "try_receive", receive)
-    while len(waits) < 2 * MAX_GAP + 600:
-        waits.append(1)
-        assert connection.try_first(1) is None
-    gaps = [after - before for before, after in pairwise(tried)]
-    assert gaps == [2, 4, 8, 16, 32, 64, 128, 256, 256, 256][: len(gaps)]
-    assert gaps[-2:] == [MAX_GAP, MAX_GAP]
+    umbel.bsend(ends[1], b"x")
+    assert connection.look(1) == b"x"
+    assert connection.look(1) is None
+    assert connection.waits_left == 1
 
-    answer = b"x"
-    while connection.try_first(1) is None:
-        pass
-    assert connection.try_first(1) == b"x", "at once, since it helped"
+
+def test_a_receive_that_looks_in_vain_does_so_more_rarely(ends: Ends) -> None:
+    left, right = ends
+    connection = find_connection(left)
+    umbel.bsend(right, b"-")
+    umbel.receive(left)
+
+    with umbel.go(umbel.receive, left):
+        assert connection.waits_left == 1
+        umbel.bsend(right, b"x")
 
 
 def test_who_never_has_to_wait_so_lets_others_run(ends: Ends) -> None:

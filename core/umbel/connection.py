@@ -47,8 +47,8 @@ T = TypeVar("T")
 #: Largest piece that one system call receives of a long `brecv`.
 PIECE: Final = 1 << 20
 
-#: Most waits between two trials whether there is no need to.
-MAX_GAP: Final = 256
+#: Looks in vain of which each doubles the way to the next.
+MOST_MISSED: Final = 8
 
 #: Of streams that make no attempts.
 _NONE: Final = Readiness(-1)
@@ -65,6 +65,7 @@ class Connection(Resource):
         "closer",
         "inbound_error",
         "is_small",
+        "looks_missed",
         "most_caught",
         "must_abort",
         "outbound_error",
@@ -73,7 +74,6 @@ class Connection(Resource):
         "sender",
         "stream",
         "transport",
-        "trial_gap",
         "try_receive",
         "try_send",
         "waits_left",
@@ -100,8 +100,8 @@ class Connection(Resource):
         #: receive gave less.
         self.most_caught = MOST_CAUGHT
         self.is_small = True
-        #: For `try_first`: waits until the next trial, and between the last two.
-        self.waits_left = self.trial_gap = 1
+        #: For `look`: waits until the next, and how many have come to nothing.
+        self.waits_left = self.looks_missed = 0
         #: None: it can only wait for all that it does.
         self.try_receive: Callable[[int], bytes | None] | None = None
         self.try_send: Callable[[bytes | memoryview], int] | None = None
@@ -219,21 +219,25 @@ class Connection(Resource):
                 error.bytes_done += sent
             raise
 
-    def try_first(self, max_bytes: int) -> bytes | None:
+    def look(self, max_bytes: int) -> bytes | None:
         """Try to receive, though the stream was drained: was it answered meanwhile?
 
         Where two processes share a core, the peer often has by the time we look. It is
         tried again as long as that is so, and else after 2, 4, 8 … 256 waits.
         """
-        self.waits_left -= 1
-        if self.waits_left:
-            return None
         assert self.try_receive is not None
         self.readiness.is_drained = False
         data = self.try_receive(max_bytes)
-        self.trial_gap = 1 if data is not None else min(2 * self.trial_gap, MAX_GAP)
-        self.waits_left = self.trial_gap
+        if data is None:
+            self.look_less()
+        else:
+            self.looks_missed = 0
         return data
+
+    def look_less(self) -> None:
+        """Let more waits pass before the next look: 1, 3, 7 … 255."""
+        self.looks_missed = missed = min(self.looks_missed + 1, MOST_MISSED)
+        self.waits_left = (1 << missed) - 1
 
     def give_back(self, watch: Watch) -> None:
         """Let the next read begin with what was caught for one that came to nothing."""

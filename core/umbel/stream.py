@@ -228,13 +228,13 @@ def receive(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
         raise refusal(handle, Connection) from None
     if type(connection) is not Connection:
         raise refusal(handle, Connection)
-    if type(max_bytes) is not int or max_bytes <= 0:
+    if max_bytes is not DEFAULT_SIZE and (type(max_bytes) is not int or max_bytes <= 0):
         refuse_size(max_bytes)
     readiness = connection.readiness
     may_try = hub.saw_one or not readiness.is_drained
     if may_try:  # else it waits, which is as fair
-        hub.budget -= 2
-        if hub.budget < 0:
+        hub.budget = budget = hub.budget - 2
+        if budget < 0:
             hub.spend_budget()
     if connection.receiver is not None:
         raise BusyError
@@ -247,9 +247,20 @@ def receive(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
             data = connection.receive_indirectly(max_bytes, deadline)
         else:
             found = None
-            if may_try and readiness.is_drained:
-                found = connection.try_first(max_bytes)
-            if found is None and readiness.is_drained:
+            if not readiness.is_drained:
+                found = try_receive(max_bytes)
+            elif may_try:
+                if connection.waits_left:
+                    connection.waits_left -= 1
+                else:
+                    # As Connection.look, whose call is saved.
+                    readiness.is_drained = False
+                    found = try_receive(max_bytes)
+                    if found is None:
+                        connection.look_less()
+                    else:
+                        connection.looks_missed = 0
+            if found is None:
                 # As Readiness.wait_in, whose call is saved.
                 watch = readiness.home
                 if watch is None or watch.hub is not hub:

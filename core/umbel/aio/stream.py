@@ -105,7 +105,7 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
         raise refusal(handle, Connection) from None
     if type(connection) is not Connection:
         raise refusal(handle, Connection)
-    if type(max_bytes) is not int or max_bytes <= 0:
+    if max_bytes is not DEFAULT_SIZE and (type(max_bytes) is not int or max_bytes <= 0):
         refuse_size(max_bytes)
     try_receive = connection.try_receive
     if try_receive is None:
@@ -128,8 +128,9 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
                 return connection.refuse_receive()
             if readiness.is_drained and not (watch.readable or watch.has_ended):
                 if hub.saw_one:
-                    data = connection.try_first(max_bytes)
-                    if data is not None:
+                    if connection.waits_left:
+                        connection.waits_left -= 1
+                    elif (data := connection.look(max_bytes)) is not None:
                         hub.budget -= 1
                         break
                 # As AioHost.wait_in, whose coroutines would cost a tenth of all.
