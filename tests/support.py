@@ -13,7 +13,7 @@ from pathlib import Path
 
 import umbel
 from umbel._kernel.current import current_hub
-from umbel._kernel.hosting import Host
+from umbel.aio.hosting import Host
 from umbel.connection import Connection
 from umbel.handle import open_handles
 from umbel.listener import Listening

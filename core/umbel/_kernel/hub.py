@@ -97,7 +97,7 @@ class Hub:
         self._watches: dict[int, Watch] = {}
         self._idle: list[Carrier] = []
         self._is_asleep = False
-        #: The loop that runs in main, watches `fileno` and calls `turn`; see `hosting`.
+        #: The loop that runs in main and calls `turn`; see `umbel.aio.hosting`.
         self.host: Host | None = None
         #: For `umbel.aio`: there is none yet, or it must be asked before each call.
         self.must_ask = True

@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, TypeVar, cast
 
-from umbel._kernel.hosting import Sleep
 from umbel._kernel.hub import Hub
 from umbel.aio.host import AioHost
+from umbel.aio.hosting import Sleep
 
 T = TypeVar("T")
 

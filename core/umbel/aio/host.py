@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from umbel._kernel.coroutine import Coroutine
-from umbel._kernel.hosting import Errand, Guest, Host, Sleep
 from umbel._kernel.hub import BUDGET
 from umbel._kernel.timers import Timer
+from umbel.aio.hosting import Errand, Guest, Host, Sleep
 from umbel.errors import Canceled, DeadlineError
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from functools import partial
 from types import TracebackType
 from typing import Protocol, final
 
-from umbel._kernel.hosting import Guest
 from umbel._kernel.loops import running_loop
 from umbel.aio.handle import close
+from umbel.aio.hosting import Guest
 from umbel.aio.hosts import enter
 from umbel.aio.listener import AnyListener, accept
 from umbel.aio.stream import AsyncStreamHandle

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast, final, overload
 
 import umbel.stream as blocking
 from umbel._kernel.current import current_hub, local
-from umbel._kernel.hosting import Guest
 from umbel._kernel.watch import MOST_CAUGHT, Watch
 from umbel.address import Address
 from umbel.aio.handle import AsyncHandle
 from umbel.aio.host import AioHost
+from umbel.aio.hosting import Guest
 from umbel.aio.hosts import begin, enter, run_blocking
 from umbel.connection import (
     PIECE,

@@ -1,4 +1,4 @@
-"""trio."""
+"""trio as the host of a hub."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Final, TypeVar
 
 import trio
 
-from umbel._kernel.hosting import NEVER, Sleep
 from umbel._kernel.hub import Hub
 from umbel.aio.host import AioHost
+from umbel.aio.hosting import NEVER, Sleep
 from umbel.errors import Canceled
 
 T = TypeVar("T")
