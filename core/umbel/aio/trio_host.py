@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
 from contextvars import copy_context
-from typing import Final, TypeVar
+from typing import Final, NoReturn, TypeVar
 
 import trio
 
 from umbel._kernel.hub import Hub
 from umbel.aio.host import AioHost
-from umbel.aio.hosting import NEVER, Sleep
+from umbel.aio.hosting import LOOK, NEVER, Sleep
 from umbel.errors import Canceled
 
 T = TypeVar("T")
+
+#: Of trio's first task: for calls from threads, for system tasks, and for the main one.
+NURSERIES: Final = 3
 
 
 class _Sleep:
@@ -45,6 +48,14 @@ class _Sleep:
             trio.lowlevel.reschedule(task)
 
 
+def _main_task() -> trio.lowlevel.Task | None:
+    """Give the task that trio.run was called for; None once it is over."""
+    root = trio.lowlevel.current_root_task()
+    if root is None or len(root.child_nurseries) < NURSERIES:
+        return None
+    return next(iter(root.child_nurseries[-1].child_tasks), None)
+
+
 class TrioHost(AioHost):
     """The trio loop that runs in this thread."""
 
@@ -56,6 +67,8 @@ class TrioHost(AioHost):
         self._token: Final = trio.lowlevel.current_trio_token()
         self._sleeper: trio.lowlevel.Task | None = None
         self._must_turn = False
+        #: KeyboardInterrupt or SystemExit of a coroutine, which main has yet to raise.
+        self._last_words: BaseException | None = None
         self._alarm = trio.CancelScope()
         if self.descriptor >= 0:
             trio.lowlevel.spawn_system_task(self._turn_when_readable)
@@ -71,6 +84,31 @@ class TrioHost(AioHost):
     def is_over(self) -> bool:
         """As `Host.is_over`: when trio ends, its system tasks have left before."""
         return False
+
+    def turn(self) -> None:
+        """As `Host.turn`; what is meant for the program is raised in its main task."""
+        try:
+            super().turn()
+        except (KeyboardInterrupt, SystemExit) as error:
+            self._last_words = self._last_words or error
+        if self._last_words is not None:
+            self._tell_main(self._last_words)
+
+    def _tell_main(self, error: BaseException) -> None:
+        # As trio does with Ctrl-C, by what only trio itself calls: there is no public
+        # way to raise in a task. Out of here it would be an internal error of trio's.
+        def raise_error() -> NoReturn:
+            self._last_words = None
+            raise error
+
+        main = _main_task()
+        if main is None:
+            raise error
+        if main._abort_func is not None:
+            main._attempt_abort(raise_error)
+        if self._last_words is not None:
+            # It is about to go on, or does not let itself be disturbed: try again.
+            self.ring_at(self.hub.clock() + LOOK)
 
     async def _turn_when_readable(self) -> None:
         while True:
