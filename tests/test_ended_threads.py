@@ -18,10 +18,13 @@ import umbel
 from tests.support import (
     Ends,
     open_descriptors,
+    run_python,
     wait_until,
+    wait_until_blocked,
 )
 from umbel._kernel.current import all_hubs
 from umbel.bundles import Bundle
+from umbel.connection import find_connection
 from umbel.handle import open_handles
 
 
@@ -179,3 +182,46 @@ def test_its_hub_leaves_nothing(ends: Ends) -> None:
 
     assert len(all_hubs()) == hubs
     wait_until(lambda: len(open_descriptors()) == descriptors - 1)
+
+
+def test_streams_that_many_threads_used_keep_none_of_their_hubs(ends: Ends) -> None:
+    left, right = ends
+    readiness = find_connection(left).readiness
+    with umbel.go(umbel.receive, left):
+        umbel.bsend(right, b"x")  # so that its first watch is this thread's
+
+    for _ in range(5):
+        with ThreadPoolExecutor(1) as threads:
+            receiving = threads.submit(umbel.receive, left)
+            wait_until_blocked(left)
+            umbel.bsend(right, b"x")
+            assert receiving.result() == b"x"
+        wait_until(lambda: len(all_hubs()) == 1, "the end of the thread's hub")
+
+    assert readiness._elsewhere is not None
+    assert len(readiness._elsewhere) == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux tells")
+def test_what_its_coroutines_ran_on_is_freed() -> None:
+    code = """
+import threading
+import umbel
+def work():
+    with umbel.bundle() as b:
+        for _ in range(50):
+            b.go(umbel.msleep, umbel.within(0.0001))
+def kilobytes_after(count):
+    for _ in range(count):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    return int(open("/proc/self/statm").read().split()[1]) * 4
+before = kilobytes_after(50)
+print(kilobytes_after(100) - before)
+"""
+    grown = int(run_python(code))
+
+    assert grown < 8_000, (
+        "of 100 threads with 50 coroutines each: some 6 KiB a coroutine"
+    )

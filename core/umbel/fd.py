@@ -90,7 +90,8 @@ class Readiness:
         if self.home is None or self.home.hub.is_abandoned:
             self.home = found
         else:
-            self._elsewhere = [*(self._elsewhere or []), found]
+            others = [w for w in self._elsewhere or () if not w.hub.is_abandoned]
+            self._elsewhere = [*others, found]
         return found
 
 

@@ -477,6 +477,8 @@ class Hub:
         self.close()
         if self._doorbell.is_inherited:
             return  # forked away, with its thread: what it had to do is the parent's
+        # Here, since in another thread they could not be unwound, and never be freed.
+        self._idle.clear()
         Hub.ended += 1
         self._run_posted()
         for coroutine in tuple(Hub.onlookers):
