@@ -7,13 +7,14 @@ import errno
 import gc
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import settings, strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, rule
 
 import umbel
-from tests.support import Ends, calls, open_descriptors, wait_until
+from tests.support import Ends, calls, open_descriptors, python, wait_until
 from umbel.handle import open_handles
 
 
@@ -314,3 +315,22 @@ class HandleTable(RuleBasedStateMachine):
 
 TestHandleTable = HandleTable.TestCase
 TestHandleTable.settings = settings(max_examples=60, deadline=None)
+
+
+def test_what_is_forgotten_is_closed_though_warnings_are_errors(tmp_path: Path) -> None:
+    code = """
+import gc, os, sys, warnings
+import umbel
+warnings.simplefilter("error", ResourceWarning)
+kept = [umbel.ipc_listen(f"{sys.argv[1]}/{name}") for name in "abc"]
+left, right = umbel.ipc_pair()
+del left
+gc.collect()
+assert umbel.receive(right, 1, umbel.within(10)) == b""
+del right
+"""
+    with python(code, str(tmp_path)) as process:
+        _, err = process.communicate(timeout=30)
+
+    assert list(tmp_path.iterdir()) == []
+    assert err.count("ResourceWarning: ") == 2 + 3

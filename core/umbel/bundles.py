@@ -197,11 +197,13 @@ class Bundle(Resource):
 
     def forsake(self, handle: int) -> None:
         """Warn; what runs goes on, since nothing can wait for its end in here."""
-        warn_of_leak(handle, self)
-        open_handles.pop(int(handle), None)
-        for error in self.failures:
-            # Its own class can't be made in Python.
-            sys.unraisablehook(_Unraisable(error))  # type: ignore[arg-type]
+        try:
+            warn_of_leak(handle, self)
+        finally:  # the warning may be an error
+            open_handles.pop(int(handle), None)
+            for error in self.failures:
+                # Its own class can't be made in Python.
+                sys.unraisablehook(_Unraisable(error))  # type: ignore[arg-type]
 
     def disown(self) -> None:
         """As `Resource.disown`."""

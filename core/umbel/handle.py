@@ -109,9 +109,11 @@ class Resource:
 
     def forsake(self, handle: int) -> None:
         """Deal with having been forgotten while open: warn, and close hard."""
-        warn_of_leak(handle, self)
-        if open_handles.pop(int(handle), None) is not None:
-            self.abort()
+        try:
+            warn_of_leak(handle, self)
+        finally:  # the warning may be an error
+            if open_handles.pop(int(handle), None) is not None:
+                self.abort()
 
     def disown(self) -> None:
         """In a forked child: forget the coroutines that only the parent has."""
@@ -219,7 +221,11 @@ def _close_forgotten() -> None:
     # listener's file must not outlive its process.
     for number, resource in list(open_handles.items()):
         if resource.owner:
-            resource.forsake(number)
+            try:
+                resource.forsake(number)
+            except ResourceWarning as error:
+                # As an error of a finalizer's, so that all of them are dealt with.
+                sys.excepthook(type(error), error, error.__traceback__)
 
 
 def _after_fork_in_child() -> None:
