@@ -22,17 +22,20 @@ from tests.support import (
     wait_until,
     wait_until_blocked,
 )
-from umbel._kernel.current import all_hubs
+from umbel._kernel.current import all_hubs, current_hub
 from umbel.bundles import Bundle
 from umbel.connection import find_connection
 from umbel.handle import open_handles
 
 
 @contextmanager
-def thread_that_starts(call: Callable[[], object]) -> Iterator[umbel.BundleHandle]:
+def thread_that_starts(
+    call: Callable[[], object], *, hears: bool = False
+) -> Iterator[umbel.BundleHandle]:
     """Give the bundle of a coroutine of a thread that ends with the block.
 
-    The thread never polls again, so that it does not hear what others ask of it.
+    What others ask of it the thread *hears* just before its end, with no time left for
+    the coroutine to go on, or never.
     """
     made: list[umbel.BundleHandle] = []
     may_end = threading.Event()
@@ -41,6 +44,8 @@ def thread_that_starts(call: Callable[[], object]) -> Iterator[umbel.BundleHandl
         made.append(umbel.go(call))
         started.set()
         may_end.wait()
+        if hears:
+            current_hub().collect(0)
 
     started = threading.Event()
     thread = threading.Thread(target=work)
@@ -84,12 +89,13 @@ def test_a_stream_that_it_received_from_can_be_closed_in_good_order(
     peer.result()
 
 
+@pytest.mark.parametrize("hears", [False, True])
 def test_an_orderly_close_that_waits_for_it_goes_on(
-    ends: Ends, closer: ThreadPoolExecutor
+    ends: Ends, closer: ThreadPoolExecutor, *, hears: bool
 ) -> None:
     left, right = ends
 
-    with thread_that_starts(lambda: umbel.receive(left)):
+    with thread_that_starts(lambda: umbel.receive(left), hears=hears):
         closing = closer.submit(umbel.close, left, umbel.within(10))
         wait_until(lambda: left not in open_handles, "the close")
     umbel.close(right, umbel.within(10))
@@ -97,23 +103,27 @@ def test_an_orderly_close_that_waits_for_it_goes_on(
     closing.result()
 
 
-def test_a_hard_close_that_it_never_heard_of_frees_the_descriptor(ends: Ends) -> None:
+@pytest.mark.parametrize("hears", [False, True])
+def test_a_hard_close_that_it_did_not_act_upon_frees_the_descriptor(
+    ends: Ends, *, hears: bool
+) -> None:
     left, right = ends
 
-    with thread_that_starts(lambda: umbel.receive(left)):
+    with thread_that_starts(lambda: umbel.receive(left), hears=hears):
         umbel.hclose(left)  # the descriptor is left to that thread
 
     assert umbel.receive(right, 1, umbel.within(10)) == b""
 
 
 @pytest.mark.parametrize("is_over", [True, False], ids=["ended", "ending"])
+@pytest.mark.parametrize("hears", [False, True])
 def test_a_listener_that_it_accepted_from_is_closed(
-    tmp_path: Path, *, is_over: bool
+    tmp_path: Path, *, is_over: bool, hears: bool
 ) -> None:
     listener = umbel.listen(f"ipc:{tmp_path}/s")
     before = open_descriptors()
 
-    with thread_that_starts(lambda: umbel.accept(listener)):
+    with thread_that_starts(lambda: umbel.accept(listener), hears=hears):
         if not is_over:
             umbel.hclose(listener)
     if is_over:
@@ -140,8 +150,11 @@ def test_who_waits_for_its_bundle_is_told(closer: ThreadPoolExecutor) -> None:
     umbel.hclose(own)
 
 
-def test_who_closes_its_bundle_goes_on(closer: ThreadPoolExecutor) -> None:
-    with thread_that_starts(lambda: umbel.msleep(-1)) as b:
+@pytest.mark.parametrize("hears", [False, True])
+def test_who_closes_its_bundle_goes_on(
+    closer: ThreadPoolExecutor, *, hears: bool
+) -> None:
+    with thread_that_starts(lambda: umbel.msleep(-1), hears=hears) as b:
         bundle = open_handles[b]
         assert isinstance(bundle, Bundle)
         closing = closer.submit(umbel.hclose, b)

@@ -148,8 +148,9 @@ class Bundle(Resource):
         return bool(self.running)
 
     def _lose(self, coroutine: Coroutine) -> None:
-        message = f"coroutine {coroutine.name} never goes on: its thread has ended"
-        self.failures.append(system_error(errno.ESRCH, message))
+        if not isinstance(coroutine.pending, Canceled):
+            message = f"coroutine {coroutine.name} never goes on: its thread has ended"
+            self.failures.append(system_error(errno.ESRCH, message))
         self.running.pop(coroutine, None)
 
     def _require_outside(self, me: Coroutine) -> None:

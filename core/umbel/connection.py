@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from functools import partial
 from typing import ClassVar, Final, TypeGuard, TypeVar, final
 
 from umbel._kernel.coroutine import Coroutine
@@ -132,6 +133,7 @@ class Connection(Resource):
 
     def leave(self, me: Coroutine) -> None:
         """End of a call that a close has overtaken: let the closer go on."""
+        me.hub.leaving.pop(me, None)
         if isinstance(me.pending, BadHandleError):
             me.pending = None  # it came too late for this call
         if self.sender is me:
@@ -298,6 +300,7 @@ class Connection(Resource):
                     self.leave(user)  # since it can't do so itself
                 else:
                     error = BadHandleError("the handle was closed meanwhile")
+                    hub.leaving[user] = partial(self.leave, user)
                     hub.interrupt(user, error)
 
         hub.reach(interrupt)

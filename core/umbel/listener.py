@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import ClassVar, TypeVar, final
 
 from umbel._kernel.coroutine import Coroutine
@@ -94,6 +95,8 @@ class Listening(Resource):
 
     def leave(self, me: Coroutine) -> None:
         """End of a use that a close has overtaken: free the descriptor."""
+        me.hub.leaving.pop(me, None)
+        self.accepter = None
         if isinstance(me.pending, BadHandleError):
             me.pending = None  # it came too late for this call
         self.listener.abort()
@@ -110,10 +113,10 @@ class Listening(Resource):
         def interrupt() -> None:
             if self.accepter is user:
                 if user.is_lost:
-                    self.accepter = None  # since it can't leave itself
-                    self.leave(user)
+                    self.leave(user)  # since it can't do so itself
                 else:
                     error = BadHandleError("the listener was closed meanwhile")
+                    hub.leaving[user] = partial(self.leave, user)
                     hub.interrupt(user, error)
 
         hub.reach(interrupt)

@@ -103,6 +103,9 @@ class Hub:
         self.must_ask = True
         self.is_turning = False
         self.is_abandoned = False
+        #: Who was told to leave what has been closed, and has yet to: what is to be done
+        #: in its place if this thread ends before.
+        self.leaving: dict[Coroutine, Callable[[], None]] = {}
         self._inbox: deque[Callable[[], None]] = deque()
         self._doorbell = Doorbell()
         self._ringing = self._watch_doorbell()
@@ -481,5 +484,7 @@ class Hub:
         self._idle.clear()
         Hub.ended += 1
         self._run_posted()
+        for leave in tuple(self.leaving.values()):
+            leave()
         for coroutine in tuple(Hub.onlookers):
             coroutine.hub.post(partial(coroutine.hub.unpark, coroutine))
