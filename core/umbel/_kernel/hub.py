@@ -103,8 +103,8 @@ class Hub:
         self.must_ask = True
         self.is_turning = False
         self.is_abandoned = False
-        #: Who was told to leave what has been closed, and has yet to: what is to be done
-        #: in its place if this thread ends before.
+        #: Who was told to leave what has been closed, and has yet to: what to do in its
+        #: place if this thread ends before.
         self.leaving: dict[Coroutine, Callable[[], None]] = {}
         self._inbox: deque[Callable[[], None]] = deque()
         self._doorbell = Doorbell()
