@@ -14,14 +14,16 @@ from contextlib import contextmanager
 from typing import cast, final
 
 from umbel.address import Address
-from umbel_plugins.integrations.httpcore_backend import AsyncUmbelBackend, UmbelBackend
 
 try:
-    import httpcore
     import httpx
 except ImportError as error:
     message = f"HTTP needs httpx ({error}): pip install 'umbel[integrations]'"
     raise ImportError(message) from error
+
+import httpcore  # httpx brings it
+
+from umbel_plugins.integrations.httpcore_backend import AsyncUmbelBackend, UmbelBackend
 
 #: As httpx's own clients have them.
 LIMITS = httpx.Limits(
