@@ -102,8 +102,8 @@ class TrioHost(AioHost):
             raise error
 
         main = _main_task()
-        if main is None:
-            raise error
+        if main is None or not hasattr(main, "_attempt_abort"):
+            raise error  # better than to swallow it
         if main._abort_func is not None:
             main._attempt_abort(raise_error)
         if self._last_words is not None:
