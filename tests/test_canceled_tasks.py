@@ -148,7 +148,10 @@ def test_it_goes_to_who_waits_already() -> None:
     right.abort()
 
 
-def test_it_is_received_though_the_sender_has_ended_its_direction() -> None:
+@pytest.mark.parametrize("end", [umbel.chdone, umbel.hclose])
+def test_it_is_received_though_the_sender_has_ended_its_direction(
+    end: Callable[[umbel.ChannelHandle[int]], None],
+) -> None:
     left, right = umbel.chmake(int)
 
     async def main() -> None:
@@ -157,13 +160,14 @@ def test_it_is_received_though_the_sender_has_ended_its_direction() -> None:
         )
 
     asyncio.run(main())
-    right.done()
+    end(right)
 
     assert umbel.choose([umbel.Recv(left)], 0) == (0, 7)
     with pytest.raises(umbel.EndOfStreamError):
         umbel.chrecv(left, 0)
     left.abort()
-    right.abort()
+    if end is umbel.chdone:
+        right.abort()
 
 
 def test_it_is_gone_with_the_channel() -> None:

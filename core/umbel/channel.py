@@ -143,15 +143,20 @@ class _Queue(deque[_Entry]):
             self._settled = 0
 
     def fail_all(self, error: type[UmbelError]) -> None:
-        """Let all who wait raise *error*."""
+        """Let all who wait raise *error*; what was sent and given back stays."""
+        returned = []
         while (entry := self.take()) is not None:
             coroutine = entry[0]
+            if isinstance(coroutine, _Returned):
+                returned.append(entry)
+                continue
             coroutine.ticket = entry[1] + 1
             coroutine.chosen = entry[2]
             if coroutine.is_parked:
                 coroutine.hub.unpark(coroutine, error())
             else:
                 coroutine.outcome = error()  # its deadline came first, unnoticed yet
+        self.extend(returned)
 
 
 class _Returned(Coroutine):
@@ -177,11 +182,7 @@ class _Lane:
 
     def end(self) -> None:
         self.has_ended = True
-        returned = [entry for entry in self.senders if isinstance(entry[0], _Returned)]
         self.senders.fail_all(EndOfStreamError)
-        for entry in returned:
-            entry[0].ticket = entry[1]  # what has been sent is not failed by the end
-            self.senders.append(entry)
         self.receivers.fail_all(EndOfStreamError)
 
 
