@@ -165,19 +165,13 @@ class Bundle(Resource):
         """Cancel what runs, wait until all of it has stopped, report failures."""
         me = current_hub().current
         for coroutine in tuple(self.running):
-            coroutine.hub.reach(partial(self._cancel, coroutine))
+            coroutine.hub.reach(partial(coroutine.hub.interrupt, coroutine, Canceled()))
         was_shielded, me.is_shielded = me.is_shielded, True
         try:
             self.wait(FOREVER)
         finally:
             me.is_shielded = was_shielded
         self.raise_failures()
-
-    def _cancel(self, coroutine: Coroutine) -> None:
-        if coroutine.is_lost:
-            self.running.pop(coroutine, None)
-        else:
-            coroutine.hub.interrupt(coroutine, Canceled())
 
     def raise_failures(self) -> None:
         """Raise what escaped from the coroutines and nobody was told yet."""

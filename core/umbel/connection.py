@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from functools import partial
 from typing import ClassVar, Final, TypeGuard, TypeVar, final
 
 from umbel._kernel.coroutine import Coroutine
@@ -133,9 +132,7 @@ class Connection(Resource):
 
     def leave(self, me: Coroutine) -> None:
         """End of a call that a close has overtaken: let the closer go on."""
-        me.hub.leaving.pop(me, None)
-        if isinstance(me.pending, BadHandleError):
-            me.pending = None  # it came too late for this call
+        me.hub.note_left(me)
         if self.sender is me:
             self.sender = None
         if self.receiver is me:
@@ -292,18 +289,11 @@ class Connection(Resource):
             self._evict(receiver)
 
     def _evict(self, user: Coroutine) -> None:
-        hub = user.hub
-
-        def interrupt() -> None:
+        def evict() -> None:
             if self.sender is user or self.receiver is user:
-                if user.is_lost:
-                    self.leave(user)  # since it can't do so itself
-                else:
-                    error = BadHandleError("the handle was closed meanwhile")
-                    hub.leaving[user] = partial(self.leave, user)
-                    hub.interrupt(user, error)
+                user.hub.evict(user, self.leave, "handle")
 
-        hub.reach(interrupt)
+        user.hub.reach(evict)
 
     def abort(self) -> None:
         """As `Resource.abort`; whoever uses it gets EBADF."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import select
-from _thread import get_ident
 from collections import deque
 from functools import partial
 
@@ -143,11 +142,7 @@ class WaitQueue:
 
 def unpark(coroutine: Coroutine) -> None:
     """Make *coroutine* ready, from any thread."""
-    hub = coroutine.hub
-    if hub.thread == get_ident():
-        hub.unpark(coroutine)
-    else:
-        hub.post(partial(hub.unpark, coroutine))
+    coroutine.hub.reach(partial(coroutine.hub.unpark, coroutine))
 
 
 def fdin(fd: int, deadline: int = FOREVER) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import ClassVar, TypeVar, final
 
 from umbel._kernel.coroutine import Coroutine
@@ -95,10 +94,8 @@ class Listening(Resource):
 
     def leave(self, me: Coroutine) -> None:
         """End of a use that a close has overtaken: free the descriptor."""
-        me.hub.leaving.pop(me, None)
+        me.hub.note_left(me)
         self.accepter = None
-        if isinstance(me.pending, BadHandleError):
-            me.pending = None  # it came too late for this call
         self.listener.abort()
 
     def abort(self) -> None:
@@ -108,19 +105,13 @@ class Listening(Resource):
         if user is None:
             self.listener.abort()
             return
-        hub = user.hub
 
-        def interrupt() -> None:
+        def evict() -> None:
             if self.accepter is user:
-                if user.is_lost:
-                    self.leave(user)  # since it can't do so itself
-                else:
-                    error = BadHandleError("the listener was closed meanwhile")
-                    hub.leaving[user] = partial(self.leave, user)
-                    hub.interrupt(user, error)
+                user.hub.evict(user, self.leave, "listener")
 
-        hub.reach(interrupt)
-        if hub is current_hub():
+        user.hub.reach(evict)
+        if user.hub is current_hub():
             self.listener.abort()  # else when it leaves: it may be in a system call
 
     def close(self, deadline: int, drain_limit: int | None) -> CloseReport:

@@ -40,7 +40,7 @@ from umbel._kernel.poller import BOTH, IN, OUT, make_poller
 from umbel._kernel.switch import Carrier, current_carrier, inherit_context, make_carrier
 from umbel._kernel.timers import Timers
 from umbel._kernel.watch import MOST_CAUGHT, Watch
-from umbel.errors import Canceled, DeadlineError
+from umbel.errors import BadHandleError, Canceled, DeadlineError
 
 if TYPE_CHECKING:
     from umbel._kernel.poller import Poller
@@ -103,8 +103,7 @@ class Hub:
         self.must_ask = True
         self.is_turning = False
         self.is_abandoned = False
-        #: Who was told to leave what has been closed, and has yet to: what to do in its
-        #: place if this thread ends before.
+        #: Who was told to leave what has been closed, and has yet to: see `evict`.
         self.leaving: dict[Coroutine, Callable[[], None]] = {}
         self._inbox: deque[Callable[[], None]] = deque()
         self._doorbell = Doorbell()
@@ -182,6 +181,25 @@ class Hub:
             self.unpark(coroutine, error)
         elif coroutine.pending is None:
             coroutine.pending = error
+
+    def evict(
+        self, user: Coroutine, leave: Callable[[Coroutine], None], what: str
+    ) -> None:
+        """Raise EBADF in *user*: *what* it uses was closed, and it is to *leave*.
+
+        If this thread ends before it could, or has ended, that is done in its place.
+        """
+        if self.is_abandoned:
+            leave(user)
+        else:
+            self.leaving[user] = partial(leave, user)
+            self.interrupt(user, BadHandleError(f"the {what} was closed meanwhile"))
+
+    def note_left(self, user: Coroutine) -> None:
+        """Take note that *user* has left, maybe before it was told to."""
+        self.leaving.pop(user, None)
+        if isinstance(user.pending, BadHandleError):
+            user.pending = None  # it came too late for that call
 
     def yield_now(self) -> None:
         """Let every other coroutine that is ready run once, and look at events."""
