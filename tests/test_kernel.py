@@ -18,7 +18,7 @@ import umbel
 from tests.support import Ends, python, run_python, wait_until
 from umbel._kernel.current import current_hub
 from umbel._kernel.hub import Hub
-from umbel._kernel.poller import IN, OUT, READABLE, EpollPoller, PollPoller
+from umbel._kernel.poller import BATCH, IN, OUT, READABLE, EpollPoller, PollPoller
 from umbel._kernel.timers import Timer, Timers
 
 if TYPE_CHECKING:
@@ -43,13 +43,13 @@ def test_a_poller_reports_each_change_once(poller: Poller) -> None:
     a, b = socket.socketpair()
     with a, b:
         poller.add(a.fileno())
-        poller.poll(0)  # an edge-triggered one tells what it finds first
+        poller.poll(0, BATCH)  # an edge-triggered one tells what it finds first
         _arm(poller, a.fileno(), IN)
-        assert poller.poll(0) == []
+        assert poller.poll(0, BATCH) == []
 
         b.send(b"x")
-        ((fd, events),) = poller.poll(1)
-        again = poller.poll(0)
+        ((fd, events),) = poller.poll(1, BATCH)
+        again = poller.poll(0, BATCH)
 
         assert (fd, events & IN) == (a.fileno(), IN)
         assert again == []
@@ -64,7 +64,7 @@ def test_a_poller_reports_room_and_data_at_once(poller: Poller) -> None:
         _arm(poller, a.fileno(), IN)
         _arm(poller, a.fileno(), OUT)
 
-        ((_, events),) = poller.poll(1)
+        ((_, events),) = poller.poll(1, BATCH)
 
         assert events & IN
         assert events & OUT
@@ -75,11 +75,11 @@ def test_a_poller_reports_the_end(poller: Poller) -> None:
     a, b = socket.socketpair()
     with a:
         poller.add(a.fileno())
-        poller.poll(0)
+        poller.poll(0, BATCH)
         _arm(poller, a.fileno(), IN)
         b.close()
 
-        ((_, events),) = poller.poll(1)
+        ((_, events),) = poller.poll(1, BATCH)
 
         assert events & READABLE
         poller.remove(a.fileno())
@@ -96,7 +96,7 @@ def test_a_poller_forgets_what_was_closed_before(poller: Poller) -> None:
     poller.remove(fd)
     poller.remove(fd)
 
-    assert poller.poll(0) == []
+    assert poller.poll(0, BATCH) == []
 
 
 def test_a_poller_refuses_a_closed_descriptor(poller: Poller) -> None:
@@ -113,7 +113,7 @@ def test_poll_waits_in_milliseconds_rounded_up() -> None:
     poller = PollPoller()
     start = time.monotonic()
 
-    poller.poll(0.0101)
+    poller.poll(0.0101, BATCH)
 
     assert time.monotonic() - start >= 0.0101
 

@@ -341,7 +341,7 @@ if not pid:
     umbel.msleep(umbel.within(30))
     os._exit(0)
 assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 128 + signal.SIGTERM
-assert [fd for fd, _ in current_hub().poller.poll(0)].count(parent.fd) == 0
+assert [fd for fd, _ in current_hub().poller.poll(0, 9)].count(parent.fd) == 0
 """
     run_python(code)
 

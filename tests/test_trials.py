@@ -21,9 +21,9 @@ def polls(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     seen: list[float] = []
     honest = poller.poll
 
-    def poll(timeout: float) -> list[tuple[int, int]]:
+    def poll(timeout: float, most: int) -> list[tuple[int, int]]:
         seen.append(timeout)
-        return honest(timeout)
+        return honest(timeout, most)
 
     monkeypatch.setattr(poller, "poll", poll)
     return seen

@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from time import monotonic_ns
 from types import FrameType
 from typing import NamedTuple
 
@@ -52,8 +53,8 @@ class LiveCoroutine(NamedTuple):
         state: "running", "ready" or "waiting".
         waits_on: the call that it waits in, such as "receive(5)"; "" if in none.
         place: "file:line" of that call, or of where it is.
-        since: ms of its waiting so far, counted from the last look at the clock that
-            its thread had before.
+        since: ms of its waiting so far, by the real clock, counted from the last time
+            before that its thread asked for events.
         started: "file:line" of the call that started it.
     """
 
@@ -200,7 +201,7 @@ def _describe_coroutine(
         state,
         call if is_waiting else "",
         place,
-        coroutine.hub.clock() - coroutine.parked_at if is_waiting else 0,
+        (monotonic_ns() - coroutine.parked_at) // 1_000_000 if is_waiting else 0,
         "" if task is None else place_of(task.started),
     )
 

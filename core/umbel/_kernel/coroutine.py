@@ -40,7 +40,7 @@ class Coroutine:
     ticket: int
     chosen: int
     parcel: object
-    #: When it last began to wait, in ms: the last look at the clock before.
+    #: When it last began to wait, in ns of the real clock: the last poll before.
     parked_at: int
 
     def run(self) -> None:

@@ -24,19 +24,19 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from _thread import get_ident
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 from functools import partial
 from importlib import import_module
+from time import monotonic_ns
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.doorbell import Doorbell
 from umbel._kernel.loops import loop_error, running_loop
-from umbel._kernel.poller import BOTH, IN, OUT, make_poller
+from umbel._kernel.poller import BATCH, BOTH, IN, OUT, make_poller
 from umbel._kernel.switch import Carrier, current_carrier, inherit_context, make_carrier
 from umbel._kernel.timers import Timers
 from umbel._kernel.watch import MOST_CAUGHT, Watch
@@ -63,7 +63,7 @@ IDLE_CARRIERS: Final = 1024
 
 
 def _read_clock() -> int:
-    return time.monotonic_ns() // 1_000_000
+    return monotonic_ns() // 1_000_000
 
 
 class Hub:
@@ -83,7 +83,7 @@ class Hub:
         self.clock: Callable[[], int] = _read_clock
         #: For test clocks: told when all wait, and until when, instead of waiting.
         self.jump: Callable[[int], None] | None = None
-        self.polled_at = _read_clock()
+        self.polled_at = monotonic_ns()
         #: The last poll told of one descriptor at most.
         self.saw_one = True
         self.thread = get_ident()
@@ -124,8 +124,7 @@ class Hub:
             me.raise_pending()
         timer = None
         if deadline >= 0:
-            self.polled_at = now = self.clock()
-            if deadline <= now:
+            if deadline <= self.clock():
                 self._try_once(me)
                 return
             timer = self.timers.add(deadline, me)
@@ -343,7 +342,7 @@ class Hub:
             if not self._inbox and (self.jump is None or until < 0):
                 timeout = -1 if until < 0 else max(0, until - self.clock()) / 1000
         try:
-            events = self.poller.poll(timeout)
+            events = self.poller.poll(timeout, BATCH)
         except BaseException as error:
             # Ctrl-C, or what else a signal handler raised. It belongs to main.
             self._is_asleep = self.host is not None
@@ -360,8 +359,9 @@ class Hub:
         # Also for who rang late: an answered doorbell is what the next one needs.
         if self._inbox or self._ringing.readable:
             self._read_inbox()
-        self.polled_at = now = self.clock()
+        self.polled_at = monotonic_ns()
         if self.timers.heap:
+            now = self.clock()
             while (sleeper := self.timers.pop_due(now)) is not None:
                 self.unpark(sleeper, DeadlineError())
 

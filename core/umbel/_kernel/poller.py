@@ -46,8 +46,11 @@ if TYPE_CHECKING:  # a Protocol takes long to make, and nobody asks for it
         def arm(self, fd: int, direction: int) -> None:
             """Say that someone waits for *direction* (IN or OUT), if `needs_arming`."""
 
-        def poll(self, timeout: float) -> list[tuple[int, int]]:
-            """Wait *timeout* seconds at most, -1 for ever; (fd, events) pairs."""
+        def poll(self, timeout: float, most: int) -> list[tuple[int, int]]:
+            """Wait *timeout* seconds at most, -1 for ever; (fd, events) pairs.
+
+            Of *most* descriptors at most, where the kernel can be told.
+            """
 
         def fileno(self) -> int:
             """Give the descriptor that is readable while events are queued."""
@@ -66,7 +69,8 @@ class EpollPoller:
         self._mask = (
             select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
         )
-        self._poll = self._epoll.poll
+        #: Its method itself: a call less each time.
+        self.poll = self._epoll.poll
 
     def add(self, fd: int) -> None:
         self._epoll.register(fd, self._mask)
@@ -81,9 +85,6 @@ class EpollPoller:
 
     def arm(self, fd: int, direction: int) -> None:
         pass
-
-    def poll(self, timeout: float) -> list[tuple[int, int]]:
-        return self._poll(timeout, BATCH)
 
     def fileno(self) -> int:
         return self._epoll.fileno()
@@ -111,7 +112,7 @@ class PollPoller:
     def arm(self, fd: int, direction: int) -> None:
         self._set(fd, self._armed.get(fd, 0) | direction)
 
-    def poll(self, timeout: float) -> list[tuple[int, int]]:
+    def poll(self, timeout: float, most: int) -> list[tuple[int, int]]:
         found = self._poll.poll(None if timeout < 0 else -int(-timeout * 1000 // 1))
         for fd, events in found:
             reported = (IN if events & READABLE else 0) | (
@@ -162,8 +163,8 @@ if sys.platform != "linux":  # pragma: no cover - macOS and the BSDs
         def arm(self, fd: int, direction: int) -> None:
             pass
 
-        def poll(self, timeout: float) -> list[tuple[int, int]]:
-            found = self._kqueue.control(None, BATCH, None if timeout < 0 else timeout)
+        def poll(self, timeout: float, most: int) -> list[tuple[int, int]]:
+            found = self._kqueue.control(None, most, None if timeout < 0 else timeout)
             return [(event.ident, self._events(event)) for event in found]
 
         def _events(self, event: select.kevent) -> int:
