@@ -259,6 +259,31 @@ def test_junk_is_eproto_and_leaks_nothing(ends: Ends, junk: bytes) -> None:
     b.close()
 
 
+@pytest.mark.parametrize("kind", ["stream", "listener"])
+def test_what_arrives_and_gets_no_handle_is_closed_once(
+    ends: Ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    path = tmp_path / "x.sock"
+    left, peer = umbel.ipc_pair()
+    moving = left if kind == "stream" else umbel.ipc_listen(path)
+    umbel.send_handle(ends[0], moving)
+
+    def register(*_: object) -> int:
+        raise MemoryError
+
+    before = open_descriptors()
+    monkeypatch.setattr("umbel.listener.register", register)
+    with pytest.raises(MemoryError):
+        umbel.receive_handle(ends[1], umbel.within(5))
+    monkeypatch.undo()
+
+    assert open_descriptors() == before
+    assert not path.exists()
+    umbel.hclose(peer)
+    if kind == "listener":
+        umbel.hclose(left)
+
+
 def test_a_header_without_a_descriptor_is_eproto(ends: Ends) -> None:
     umbel.bsend(ends[0], b"\0\0\0\x02{}")
 

@@ -9,8 +9,8 @@ from umbel._kernel.current import checkpoint
 from umbel.address import Address
 from umbel.connection import Connection
 from umbel.errors import NotSupportedError
-from umbel.handle import bad_handle, open_handles, refusal, register
-from umbel.listener import ListenerHandle, Listening, open_stream
+from umbel.handle import bad_handle, open_handles, refusal
+from umbel.listener import ListenerHandle, Listening, open_listener, open_stream
 from umbel.plugins import load_requested
 from umbel.registry import find_transport
 from umbel.stream import StreamHandle
@@ -24,7 +24,7 @@ def adopt_stream(fd: int, scheme: str) -> StreamHandle:
     transport = find_transport(scheme)
     address = Address(scheme, "")
     stream = transport.adopt(AdoptContext(address, fd))
-    return open_stream(cast("Stream", stream), address, transport)
+    return open_stream(cast("Stream", stream), address, transport, StreamHandle)
 
 
 def adopt_listener(fd: int, scheme: str) -> ListenerHandle:
@@ -34,11 +34,7 @@ def adopt_listener(fd: int, scheme: str) -> ListenerHandle:
     transport = find_transport(scheme)
     context = AdoptContext(Address(scheme, ""), fd, is_listener=True)
     listener = cast("Listener", transport.adopt(context))
-    try:
-        return register(Listening(listener, transport), ListenerHandle)
-    except BaseException:  # Ctrl-C, for one
-        listener.abort()
-        raise
+    return open_listener(listener, transport)
 
 
 def require_scheme(handle: int, schemes: Sequence[str], what: str) -> None:

@@ -12,6 +12,7 @@ from umbel.connection import Connection
 from umbel.deadline import FOREVER
 from umbel.errors import BadHandleError, BusyError
 from umbel.handle import (
+    AnyHandle,
     Handle,
     Resource,
     lookup,
@@ -31,6 +32,7 @@ from umbel.transport import (
     Stream,
 )
 
+H = TypeVar("H", bound=AnyHandle)
 T = TypeVar("T")
 
 
@@ -163,12 +165,23 @@ class AcceptUse:
             listening.leave(self.me)
 
 
-def open_stream(stream: Stream, address: Address, transport: Transport) -> StreamHandle:
+def open_stream(
+    stream: Stream, address: Address, transport: Transport, handle_class: type[H]
+) -> H:
     """Give *stream* a handle; abort it if that can't be done."""
     try:
-        return register(Connection(stream, address, transport), StreamHandle)
+        return register(Connection(stream, address, transport), handle_class)
     except BaseException:
         stream.abort()
+        raise
+
+
+def open_listener(listener: Listener, transport: Transport) -> ListenerHandle:
+    """Give *listener* a handle; abort it if that can't be done, so no file is left."""
+    try:
+        return register(Listening(listener, transport), ListenerHandle)
+    except BaseException:
+        listener.abort()
         raise
 
 

@@ -23,9 +23,9 @@ from umbel.errors import (
     NotSupportedError,
     system_error,
 )
-from umbel.handle import bad_handle, claim, open_handles, register
+from umbel.handle import bad_handle, claim, open_handles
 from umbel.iolist import check_count, outbound_view
-from umbel.listener import ListenerHandle, Listening, open_stream
+from umbel.listener import ListenerHandle, Listening, open_listener, open_stream
 from umbel.plugins import load_requested
 from umbel.registry import find_transport
 from umbel.stream import StreamHandle
@@ -238,9 +238,7 @@ def receive_handle(
             if len(descriptors) != 1 or not 0 < size <= LARGEST_HEADER:
                 raise _unexpected(f"{data!r} with {len(descriptors)} descriptors")
             header = _read_header(_fill_up(inbound, b"", size, deadline))
-            moved = _adopt(header, descriptors[0])
-            descriptors.clear()
-            return moved
+            return _adopt(header, descriptors)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -285,16 +283,18 @@ def _read_header(text: bytes) -> _Header:
         raise _unexpected(repr(error)) from error
 
 
-def _adopt(header: _Header, fd: int) -> StreamHandle | ListenerHandle:
+def _adopt(header: _Header, descriptors: list[int]) -> StreamHandle | ListenerHandle:
     load_requested()
     transport = find_transport(header.address.scheme)
     endpoint = transport.adopt(
-        AdoptContext(header.address, fd, header.is_listener, header.state)
+        AdoptContext(header.address, descriptors[0], header.is_listener, header.state)
     )
+    descriptors.clear()  # it is the endpoint's now
     if header.is_listener:
-        listening = Listening(cast("Listener", endpoint), transport)
-        return register(listening, ListenerHandle)
-    stream = open_stream(cast("Stream", endpoint), header.address, transport)
+        return open_listener(cast("Listener", endpoint), transport)
+    stream = open_stream(
+        cast("Stream", endpoint), header.address, transport, StreamHandle
+    )
     connection = find_connection(stream)
     if header.is_done:
         connection.outbound_error = EndOfStreamError

@@ -5,9 +5,8 @@ from __future__ import annotations
 from umbel._kernel.current import checkpoint
 from umbel.address import Address
 from umbel.deadline import FOREVER
-from umbel.handle import register
 from umbel.iolist import check_count
-from umbel.listener import ListenerHandle, Listening, open_stream
+from umbel.listener import ListenerHandle, open_listener, open_stream
 from umbel.plugins import load_requested
 from umbel.registry import find_transport
 from umbel.stream import StreamHandle
@@ -50,11 +49,7 @@ def listen(
     load_requested()
     transport = find_transport(where.scheme)
     listener = transport.listen(ListenContext(where, backlog, options))
-    try:
-        return register(Listening(listener, transport), ListenerHandle)
-    except BaseException:  # Ctrl-C, for one: no file must be left
-        listener.abort()
-        raise
+    return open_listener(listener, transport)
 
 
 def connect(
@@ -86,7 +81,7 @@ def connect(
     load_requested()
     transport = find_transport(where.scheme)
     stream = transport.connect(ConnectContext(where, deadline, options))
-    return open_stream(stream, where, transport)
+    return open_stream(stream, where, transport, StreamHandle)
 
 
 def pair(scheme: str = "mem", **options: object) -> tuple[StreamHandle, StreamHandle]:
@@ -115,8 +110,8 @@ def pair(scheme: str = "mem", **options: object) -> tuple[StreamHandle, StreamHa
     left, right = transport.pair(PairContext(scheme, options))
     where = Address(scheme, "")
     try:
-        first = open_stream(left, where, transport)
+        first = open_stream(left, where, transport, StreamHandle)
     except BaseException:
         right.abort()
         raise
-    return first, open_stream(right, where, transport)
+    return first, open_stream(right, where, transport, StreamHandle)

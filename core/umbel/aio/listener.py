@@ -12,14 +12,12 @@ from umbel.address import Address
 from umbel.aio.handle import AsyncHandle
 from umbel.aio.hosts import begin, run_blocking
 from umbel.aio.stream import AnyStream, AsyncStreamHandle
-from umbel.connection import Connection
 from umbel.deadline import FOREVER
 from umbel.errors import BadHandleError
-from umbel.handle import lookup, recast, register
-from umbel.listener import AcceptUse, ListenerHandle, Listening
+from umbel.handle import lookup, recast
+from umbel.listener import AcceptUse, ListenerHandle, Listening, open_stream
 from umbel.plugins import is_wrapped
 from umbel.stream import StreamHandle
-from umbel.transport import Stream
 from umbel.verbs import BACKLOG
 
 
@@ -64,16 +62,9 @@ async def accept(handle: AnyListener, deadline: int = FOREVER) -> AsyncStreamHan
     with AcceptUse(host.hub.main, listening) as use:
         while (stream := attempts.accept()) is None:
             await host.wait_in(attempts.readiness, deadline, use.go_on_as)
-        return _open(stream, listening)
-
-
-def _open(stream: Stream, listening: Listening) -> AsyncStreamHandle:
-    try:
-        connection = Connection(stream, listening.listener.address, listening.transport)
-        return register(connection, AsyncStreamHandle)
-    except BaseException:
-        stream.abort()
-        raise
+        return open_stream(
+            stream, listening.listener.address, listening.transport, AsyncStreamHandle
+        )
 
 
 async def connect(
