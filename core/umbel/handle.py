@@ -400,6 +400,13 @@ def hclose(handle: int) -> None:
     claim(handle).abort()
 
 
+def hclose_if_open(handle: int) -> None:
+    """Close hard, unless that was done before, or is just done by another thread."""
+    resource = open_handles.pop(handle, None)
+    if resource is not None:
+        resource.abort()
+
+
 def close(
     handle: int, deadline: int = FOREVER, *, drain_limit: int | None = None
 ) -> CloseReport:

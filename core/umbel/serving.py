@@ -27,7 +27,14 @@ from umbel.errors import (
     DeadlineError,
     system_error,
 )
-from umbel.handle import CLOSE_GRACE, close, hclose, lookup, open_handles
+from umbel.handle import (
+    CLOSE_GRACE,
+    close,
+    hclose,
+    hclose_if_open,
+    lookup,
+    open_handles,
+)
 from umbel.listener import AcceptUse, ListenerHandle, Listening, accept
 from umbel.stream import StreamHandle
 
@@ -154,8 +161,7 @@ class _Server:
         except Exception as error:  # noqa: BLE001 - one that fails never stops the others
             report_failure(self._address, error)
         finally:
-            if stream in open_handles:
-                hclose(stream)
+            hclose_if_open(stream)
             self._room.leave()
 
     def _part(self, stream: StreamHandle) -> None:

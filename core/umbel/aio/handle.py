@@ -10,7 +10,7 @@ from typing import TypeVar
 import umbel.handle as blocking
 from umbel.aio.hosts import run_blocking
 from umbel.deadline import FOREVER, within
-from umbel.handle import CLOSE_GRACE, AnyHandle, hclose, open_handles
+from umbel.handle import CLOSE_GRACE, AnyHandle, hclose_if_open, open_handles
 from umbel.report import CloseReport
 
 A = TypeVar("A", bound="AsyncHandle")
@@ -60,6 +60,5 @@ async def run_close(call: Callable[[], CloseReport], handle: int) -> CloseReport
     except Exception:
         raise  # *call* has begun, or there is no loop to begin in
     except BaseException:
-        if handle in open_handles:
-            hclose(handle)
+        hclose_if_open(handle)
         raise

@@ -16,7 +16,7 @@ from umbel.aio.listener import AnyListener, accept
 from umbel.aio.stream import AsyncStreamHandle
 from umbel.deadline import FOREVER, within
 from umbel.errors import BadHandleError, DeadlineError
-from umbel.handle import CLOSE_GRACE, hclose, open_handles
+from umbel.handle import CLOSE_GRACE, hclose_if_open, open_handles
 from umbel.listener import AcceptUse
 from umbel.serving import (
     Patience,
@@ -194,8 +194,7 @@ class _Server:
             report_parting(self._address, error)
 
     def _end(self, stream: AsyncStreamHandle) -> None:
-        if stream in open_handles:
-            hclose(stream)
+        hclose_if_open(stream)
         self._room.leave()
 
     async def stop(self, deadline: int) -> bool:
@@ -209,8 +208,7 @@ class _Server:
                 report_cut(self._address, self._room.count)
                 return True
             finally:
-                if self._handle in open_handles:
-                    hclose(self._handle)  # canceled again before it could be closed
+                hclose_if_open(self._handle)  # canceled again before it could be closed
         return False
 
     async def _stop_listening(self, until: int) -> None:

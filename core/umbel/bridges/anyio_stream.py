@@ -25,7 +25,7 @@ from umbel.errors import (
     BusyError,
     EndOfStreamError,
 )
-from umbel.handle import CLOSE_GRACE, hclose, hown, open_handles, recast
+from umbel.handle import CLOSE_GRACE, hclose_if_open, hown, open_handles, recast
 from umbel.peer import PeerIdentity
 
 if TYPE_CHECKING:
@@ -112,8 +112,7 @@ class AnyioStream(ByteStream):
         except OSError:
             pass  # the peer went away, or stays: closed all the same
         finally:
-            if self._handle in open_handles:
-                hclose(self._handle)
+            hclose_if_open(self._handle)
 
     @property  # as anyio declares it
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:

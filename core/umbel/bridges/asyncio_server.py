@@ -11,7 +11,7 @@ from umbel.aio.listener import connect
 from umbel.aio.serving import serve
 from umbel.bridges.asyncio_transport import StreamTransport, as_asyncio_transport
 from umbel.deadline import FOREVER
-from umbel.handle import CLOSE_GRACE, hclose, open_handles
+from umbel.handle import CLOSE_GRACE, hclose_if_open, open_handles
 from umbel.serving import Room, require_listener
 
 if TYPE_CHECKING:
@@ -182,8 +182,7 @@ class StreamServer(asyncio.AbstractServer):
 
     def close(self) -> None:
         """Stop listening; connections go on. Again: no effect."""
-        if self._handle in open_handles:
-            hclose(self._handle)
+        hclose_if_open(self._handle)
 
     def close_clients(self) -> None:
         """Close all connections in good order."""

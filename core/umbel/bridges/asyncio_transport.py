@@ -19,7 +19,7 @@ from umbel.bridges.names import local_name, remote_name
 from umbel.connection import find_connection
 from umbel.deadline import within
 from umbel.errors import DeadlineError
-from umbel.handle import CLOSE_GRACE, hclose, hown, open_handles, recast
+from umbel.handle import CLOSE_GRACE, hclose, hclose_if_open, hown, recast
 from umbel.peer import PeerIdentity
 from umbel.transport import StreamAttempts
 
@@ -350,8 +350,7 @@ class StreamTransport(asyncio.Transport):
         self._is_lost = self._is_closing = True
         self._backlog.clear()
         self._backlog_size = 0
-        if self.handle in open_handles:
-            hclose(self.handle)
+        hclose_if_open(self.handle)
         for task in (self._receiver, self._worker):
             if task is not None:
                 task.cancel()

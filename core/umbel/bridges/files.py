@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, cast, final, overload
 from umbel.connection import find_connection
 from umbel.deadline import within
 from umbel.errors import BrokenStreamError, DeadlineError
-from umbel.handle import CLOSE_GRACE, close, hclose, hown, open_handles, recast
+from umbel.handle import CLOSE_GRACE, close, hclose_if_open, hown, open_handles, recast
 from umbel.stream import StreamHandle, bsend, descriptor_of, receive
 
 if TYPE_CHECKING:
@@ -150,8 +150,7 @@ class StreamFile(io.RawIOBase):
 
     def abort(self) -> None:
         """Close the stream hard."""
-        if self._handle in open_handles:
-            hclose(self._handle)
+        hclose_if_open(self._handle)
         super().close()
 
     def readable(self) -> bool:
@@ -180,8 +179,7 @@ class StreamFile(io.RawIOBase):
         if not self.closed and not self._is_forgotten:
             self._is_forgotten = True
             _warn(source)
-            if self._handle in open_handles:
-                hclose(self._handle)
+            hclose_if_open(self._handle)
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None) in open_handles:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import umbel
 from umbel.discovery import installed_entries
-from umbel.handle import open_handles, register
+from umbel.handle import hclose_if_open, open_handles, register
 from umbel.testing.conformance.behaviour import CANCELING, behaviour
 from umbel.testing.conformance.expecting import (
     Violation,
@@ -100,8 +100,7 @@ def _queued(t: Trial) -> None:
 
 def _close_all(clients: list[int]) -> None:
     for client in clients:
-        if client in open_handles:
-            umbel.hclose(client)
+        hclose_if_open(client)
 
 
 def _full(t: Trial) -> None:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 
 import umbel
-from umbel.handle import open_handles
+from umbel.handle import hclose_if_open
 from umbel.testing.conformance.behaviour import behaviour
 from umbel.testing.conformance.expecting import equal, fails, require
 from umbel.testing.conformance.looking import pattern
@@ -89,8 +89,7 @@ def hammer(t: Trial) -> None:
     for job in jobs:
         job.result()
     for stream in streams:
-        if stream in open_handles:
-            umbel.hclose(stream)
+        hclose_if_open(stream)
     left, right = t.pair()
     t.bsend(left, b"x")
     equal(t.brecv(right, 1, t.soon()), b"x", "received afterwards")

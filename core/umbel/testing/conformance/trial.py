@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeAlias, TypeVar
 import umbel
 from umbel.address import Address
 from umbel.connection import Connection
-from umbel.handle import open_handles
+from umbel.handle import hclose_if_open, open_handles
 from umbel.listener import Listening
 from umbel.testing.conformance.expecting import Violation, require
 from umbel.testing.conformance.jobs import CoroutineJob, Job, ThreadJob
@@ -274,8 +274,7 @@ class Trial:
     def clean_up(self) -> None:
         """Close what is open of all that was given out, and wait for all jobs."""
         for handle in self._handles:
-            if handle in open_handles:
-                umbel.hclose(handle)
+            hclose_if_open(handle)
         for job in self._jobs:
             self._end(job)
 
@@ -301,8 +300,7 @@ class CoroutineTrial(Trial):
 
     def _end(self, job: Job) -> None:
         assert isinstance(job, CoroutineJob)
-        if job.bundle in open_handles:
-            umbel.hclose(job.bundle)
+        hclose_if_open(job.bundle)
 
 
 def _brecv(
