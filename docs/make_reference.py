@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import indent
 from types import ModuleType
 
 import umbel
@@ -37,10 +38,40 @@ def _text(name: str, found: object) -> str:
     return text
 
 
-def _signature(function: Callable[..., object]) -> str:
+def _signature(function: Callable[..., object], *, of_method: bool = False) -> str:
     # Annotations are strings, which Python shows with quotes.
-    text = str(inspect.signature(function))
+    found = inspect.signature(function)
+    if of_method:
+        _self, *others = found.parameters.values()
+        found = found.replace(parameters=others)
+    text = str(found)
     return re.sub(r"(: |-> )(['\"])(.*?)\2", r"\1\3", text)
+
+
+def _methods(found: type) -> list[tuple[str, object]]:
+    """Give what a class and its bases of ours define for others, in their order."""
+    members = {
+        name: member
+        for base in reversed(found.__mro__)
+        if base.__module__.startswith("umbel")
+        for name, member in vars(base).items()
+        if not name.startswith("_")
+    }
+    return [
+        (name, getattr(member, "__wrapped__", member))
+        for name, member in members.items()
+        if isinstance(member, (property, classmethod, staticmethod))
+        or inspect.isfunction(member)
+    ]
+
+
+def _method(name: str, member: object) -> str:
+    heading = name
+    if inspect.isfunction(member):
+        heading += _signature(member, of_method=True)
+    if inspect.iscoroutinefunction(member):
+        heading = f"await {heading}"
+    return heading + "\n" + indent(inspect.getdoc(member) or "", "    ") + "\n"
 
 
 def _section(prefix: str, name: str, found: object) -> str:
@@ -49,7 +80,11 @@ def _section(prefix: str, name: str, found: object) -> str:
         heading += _signature(found)
     if inspect.iscoroutinefunction(found):
         heading = f"await {heading}"
-    return f"### `{heading}`\n\n```text\n{_text(name, found)}\n```\n"
+    text = f"### `{heading}`\n\n```text\n{_text(name, found)}\n```\n"
+    if inspect.isclass(found) and (methods := _methods(found)):
+        listed = "\n".join(_method(*method) for method in methods)
+        text += f"\n```text\n{listed}```\n"
+    return text
 
 
 def _chapter(

@@ -54,7 +54,7 @@ DEFAULT_SIZE: Final = 65536
 
 @final
 class StreamHandle(Handle):
-    """Names a byte stream. Its methods are the functions of the same name."""
+    """Names a byte stream: the functions on byte streams, as methods."""
 
     def send(self, data: Buffer, deadline: int = FOREVER) -> None:
         """Send all of *data*, as `bsend`."""

@@ -23,7 +23,7 @@ from umbel.verbs import BACKLOG
 
 @final
 class AsyncListenerHandle(AsyncHandle):
-    """Names a listener. Its methods are the awaitable functions of the same name."""
+    """Names a listener: the awaitable functions on listeners, as methods."""
 
     __slots__ = ()
 

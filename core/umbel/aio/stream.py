@@ -44,7 +44,7 @@ FOREIGN: Final = (RuntimeError, TypeError)
 
 @final
 class AsyncStreamHandle(AsyncHandle):
-    """Names a byte stream. Its methods are the awaitable functions of the same name."""
+    """Names a byte stream: the awaitable functions on byte streams, as methods."""
 
     __slots__ = ()
 
