@@ -19,8 +19,8 @@ import umbel
 from tests.support import PATIENCE, Ends, open_descriptors
 from umbel import aio
 from umbel._kernel.current import current_hub
-from umbel.aio.host import AioHost
-from umbel.aio.hosting import Sleep
+from umbel.aio.aio_host import AioHost
+from umbel.aio.guest import Sleep
 from umbel.handle import open_handles
 
 uvloop.new_event_loop().close()  # the first one opens what stays open for good

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.current import all_hubs
 from umbel._kernel.hub import Hub
+from umbel._kernel.switch import frame_of
 from umbel.bundles import Bundle, Task
 from umbel.channel import ChannelEnd
 from umbel.connection import Connection
@@ -181,7 +182,7 @@ def _all_coroutines() -> Iterator[LiveCoroutine]:
         ready = set(hub.ready)
         for coroutine in coroutines:
             # Who polls for its hub has no frame of its own but the thread's.
-            frame = coroutine.carrier.gr_frame or tops.get(hub.thread)
+            frame = frame_of(coroutine.carrier) or tops.get(hub.thread)
             yield _describe_coroutine(
                 coroutine, names.get(hub.thread, "?"), frame, coroutine in ready
             )

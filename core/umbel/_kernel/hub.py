@@ -270,7 +270,7 @@ class Hub:
         host = self.host
         if (host is None or not host.is_running()) and running_loop():
             # By name: the layers above are not the kernel's to know.
-            import_module("umbel.aio.hosts").enter()
+            import_module("umbel.aio.entry").enter()
 
     def start_soon(self, coroutine: Coroutine, context: Context | None = None) -> None:
         """Run a new *coroutine* after those that are ready.

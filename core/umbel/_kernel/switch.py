@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import Context, copy_context
+from types import FrameType
 from typing import Final, TypeAlias
 
 from greenlet import getcurrent, greenlet
@@ -22,6 +23,11 @@ current_carrier: Final = getcurrent
 def current_context() -> Context:
     """Give the caller's context variables themselves, not a copy."""
     return getcurrent().gr_context or copy_context()
+
+
+def frame_of(carrier: Carrier) -> FrameType | None:
+    """Give the frame in which *carrier* waits; None if it runs, or never has."""
+    return carrier.gr_frame
 
 
 def inherit_context(carrier: Carrier, context: Context | None = None) -> None:

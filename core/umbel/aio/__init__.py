@@ -25,8 +25,8 @@ umbel's in a task, without a thread; `wait` is the way back.
 """
 
 from umbel.aio import chunks as _chunks  # noqa: F401 - sets `async for`
+from umbel.aio.entry import run_blocking
 from umbel.aio.handle import close
-from umbel.aio.hosts import run_blocking
 from umbel.aio.ipc import (
     ipc_accept,
     ipc_accept_mem,

@@ -10,8 +10,8 @@ from functools import partial
 from typing import Final, TypeVar, cast
 
 from umbel._kernel.hub import Hub
-from umbel.aio.host import AioHost
-from umbel.aio.hosting import Sleep
+from umbel.aio.aio_host import AioHost
+from umbel.aio.guest import Sleep
 
 T = TypeVar("T")
 

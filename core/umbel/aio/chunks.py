@@ -11,8 +11,8 @@ from umbel.connection import find_connection
 from umbel.errors import BadHandleError
 
 if TYPE_CHECKING:
-    from umbel.aio.host import AioHost
-    from umbel.aio.hosting import Guest
+    from umbel.aio.aio_host import AioHost
+    from umbel.aio.guest import Guest
 
 
 async def chunks(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TypeVar
 
 import umbel.handle as blocking
-from umbel.aio.hosts import run_blocking
+from umbel.aio.entry import run_blocking
 from umbel.deadline import FOREVER, within
 from umbel.handle import CLOSE_GRACE, AnyHandle, hclose_if_open, open_handles
 from umbel.report import CloseReport

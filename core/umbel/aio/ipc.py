@@ -9,8 +9,8 @@ from functools import partial
 
 import umbel.ipc as blocking
 import umbel.tcp as blocking_tcp
+from umbel.aio.entry import run_blocking
 from umbel.aio.handle import run_close
-from umbel.aio.hosts import run_blocking
 from umbel.aio.listener import (
     AnyListener,
     AsyncListenerHandle,

@@ -9,8 +9,8 @@ from typing import TypeAlias, cast, final, overload
 import umbel.listener as blocking
 from umbel import verbs
 from umbel.address import Address
+from umbel.aio.entry import begin, run_blocking
 from umbel.aio.handle import AsyncHandle
-from umbel.aio.hosts import begin, run_blocking
 from umbel.aio.stream import AnyStream, AsyncStreamHandle
 from umbel.deadline import FOREVER
 from umbel.errors import BadHandleError

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import umbel.passing as blocking
-from umbel.aio.hosts import run_blocking
+from umbel.aio.entry import run_blocking
 from umbel.aio.listener import AnyListener, AsyncListenerHandle, as_async, as_either
 from umbel.aio.stream import AnyStream, AsyncStreamHandle, as_stream
 from umbel.deadline import FOREVER

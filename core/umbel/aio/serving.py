@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import Protocol, final
 
 from umbel._kernel.loops import running_loop
+from umbel.aio.entry import enter
+from umbel.aio.guest import Guest
 from umbel.aio.handle import close
-from umbel.aio.hosting import Guest
-from umbel.aio.hosts import enter
 from umbel.aio.listener import AnyListener, accept
 from umbel.aio.stream import AsyncStreamHandle
 from umbel.deadline import FOREVER, within

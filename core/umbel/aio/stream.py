@@ -15,10 +15,10 @@ import umbel.stream as blocking
 from umbel._kernel.current import current_hub, local
 from umbel._kernel.watch import MOST_CAUGHT, Watch
 from umbel.address import Address
+from umbel.aio.aio_host import AioHost
+from umbel.aio.entry import begin, enter, run_blocking
+from umbel.aio.guest import Guest
 from umbel.aio.handle import AsyncHandle
-from umbel.aio.host import AioHost
-from umbel.aio.hosting import Guest
-from umbel.aio.hosts import begin, enter, run_blocking
 from umbel.connection import (
     PIECE,
     Connection,

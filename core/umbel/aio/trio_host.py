@@ -9,8 +9,9 @@ from typing import Final, NoReturn, TypeVar
 import trio
 
 from umbel._kernel.hub import Hub
-from umbel.aio.host import AioHost
-from umbel.aio.hosting import LOOK, NEVER, Sleep
+from umbel.aio.aio_host import AioHost
+from umbel.aio.guest import Sleep
+from umbel.aio.hosting import LOOK, NEVER
 from umbel.errors import Canceled
 
 T = TypeVar("T")

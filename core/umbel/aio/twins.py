@@ -11,7 +11,7 @@ import umbel.coroutine
 import umbel.fd
 import umbel.ipaddr
 import umbel.threads
-from umbel.aio.hosts import run_blocking
+from umbel.aio.entry import run_blocking
 from umbel.channel import ChannelHandle, Clause, Recv, give_back
 from umbel.deadline import FOREVER
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.current import checkpoint
-from umbel.aio.host import AioHost
+from umbel.aio.aio_host import AioHost
 from umbel.deadline import FOREVER
 from umbel.errors import Canceled, DeadlineError
 from umbel.future import Future

@@ -11,9 +11,9 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, final
 
+from umbel.aio.entry import enter
+from umbel.aio.guest import Guest
 from umbel.aio.handle import close
-from umbel.aio.hosting import Guest
-from umbel.aio.hosts import enter
 from umbel.aio.stream import AsyncStreamHandle, bsend, done, receive
 from umbel.bridges.names import local_name, remote_name
 from umbel.connection import find_connection

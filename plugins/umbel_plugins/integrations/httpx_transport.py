@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import cast, final
 
-from umbel.address import Address
+from umbel import Address
 
 try:
     import httpx

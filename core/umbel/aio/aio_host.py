@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.hub import BUDGET
 from umbel._kernel.timers import Timer
-from umbel.aio.hosting import Errand, Guest, Host, Sleep
+from umbel.aio.guest import Errand, Guest, Sleep
+from umbel.aio.hosting import Host
 from umbel.errors import Canceled, DeadlineError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, ParamSpec, Protocol, TypeVar, cast
 
 from umbel._kernel.current import current_hub
 from umbel._kernel.loops import running_loop
-from umbel.aio.host import AioHost
+from umbel.aio.aio_host import AioHost
 
 if TYPE_CHECKING:
 

@@ -1,0 +1,90 @@
+"""What a task of a host's loop waits as.
+
+A task of the loop that waits for something of umbel's is a `Guest`: for whoever wakes
+it, a coroutine like any; but to be made ready means that the loop goes on with its
+task. Some guests, the errands, have a carrier, on which blocking code runs: it is the
+task that switches to it, so that the code runs in that task's own step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Protocol
+
+from umbel._kernel.coroutine import Coroutine
+from umbel._kernel.hub import Hub
+from umbel._kernel.switch import current_context
+
+
+class Sleep(Protocol):
+    """What a task of the host awaits until it is woken: a future, or much like one."""
+
+    def __await__(self) -> Generator[object, object, None]:
+        """Sleep."""
+
+    def done(self) -> bool:
+        """Tell whether it was woken, or canceled."""
+
+    def set_result(self, result: None, /) -> None:
+        """Let the task go on."""
+
+
+class Guest(Coroutine):
+    """What a task of the host waits as."""
+
+    __slots__ = ("is_due", "sleep")
+
+    #: Made ready while its task did not sleep: the task must not begin to.
+    is_due: bool
+    #: What its task awaits; None while it does not sleep.
+    sleep: Sleep | None
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self.is_parked = self.is_shielded = self.is_due = False
+        self.outcome = self.pending = self.parcel = self.sleep = None
+        self.ticket = 0
+        self.parked_at = 0
+
+    @property
+    def name(self) -> str:
+        """As `Coroutine.name`."""
+        return "a task of the host's loop"
+
+
+class Errand(Guest):
+    """Blocking code on a carrier, which a task of the host's switches to."""
+
+    __slots__ = ("call", "error", "is_over", "value")
+
+    def __init__(self, hub: Hub, call: Callable[[], object]) -> None:
+        super().__init__(hub)
+        self.call = call
+        self.is_over = False
+        self.value: object = None
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """As `Coroutine.run`: what comes of it is the task's."""
+        try:
+            self.value = self.call()
+        except BaseException as error:  # noqa: BLE001 - raised in the task
+            self.error = error
+        finally:
+            del self.call
+        self.is_over = True
+
+    def start(self) -> None:
+        """Run until it first waits, or ends. Only from main."""
+        hub = self.hub
+        hub.start_soon(self, current_context())
+        self.is_due = False
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Run until it waits again, or ends. Only from main."""
+        hub = self.hub
+        # Before those that are ready: their turn comes, and this is the task's step.
+        hub.ready.appendleft(hub.main)
+        hub.current = self
+        self.carrier.switch()
