@@ -27,7 +27,7 @@ from umbel.spi import (
 #: Few enough for a run that nothing else of the machine interrupts.
 CALLS = 1_000
 RUNS = 800
-#: Microseconds that the issue allows above the object's own work.
+#: Microseconds that are allowed above the object's own work.
 ALLOWED = 1.0
 
 

@@ -1,4 +1,4 @@
-"""What must be reached: ratios of medians of one run, as issue 7 and 6 set them."""
+"""What must be reached: ratios of medians of one run, set before it was built."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def _growth(run: Run) -> Iterator[Target]:
 
 
 def _loops(run: Run) -> Iterator[Target]:
-    """Issue 6: umbel.aio against the streams of the loop that it runs in."""
+    """umbel.aio against the streams of the loop that it runs in."""
     case = "echo: 64 connections, 64 bytes"
     for subject, peer, limit in (
         ("umbel-aio-asyncio", "asyncio-streams", 1.0),

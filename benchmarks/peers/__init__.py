@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
 from collections.abc import Callable
 from typing import Final
 
+from benchmarks.compiled import compiler
 from benchmarks.model import Peer
 
 ECHO: Final = frozenset({"echo"})
@@ -152,6 +152,6 @@ def what_is_missing(peer: Peer) -> str | None:
     for module in peer.needs:
         if importlib.util.find_spec(module) is None:
             return f"{module} is not installed"
-    if peer.name == "c" and shutil.which("cc") is None:
+    if peer.name == "c" and compiler() is None:
         return "there is no C compiler"
     return None

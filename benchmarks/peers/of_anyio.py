@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+
 import anyio
 import anyio.abc
 
 from benchmarks.model import Job
-from benchmarks.peers.of_sockets import listening_socket
-
-READ = 65536
+from benchmarks.peers.of_sockets import BUFFER, listening_socket
 
 
 async def echo(stream: anyio.abc.SocketStream, _job: Job) -> None:
@@ -37,6 +37,8 @@ async def sink(stream: anyio.abc.SocketStream, job: Job) -> None:
 
 
 async def source(stream: anyio.abc.SocketStream, job: Job) -> None:
+    bare = stream.extra(anyio.abc.SocketAttribute.raw_socket)
+    bare.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
     data = bytes(job.size)
     await stream.receive(1)
     for _ in range(job.total // job.size):

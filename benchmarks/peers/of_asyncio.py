@@ -228,14 +228,18 @@ async def channel(count: int) -> None:
 
 
 async def timer(count: int) -> None:
-    """A timer that is set and canceled, as by each call with a deadline."""
-    loop = asyncio.get_running_loop()
-    waiting = asyncio.Event()
+    """A wait with a deadline that another task ends long before it."""
+    queue: asyncio.Queue[int] = asyncio.Queue(1)
+
+    async def send() -> None:
+        for value in range(count):
+            await queue.put(value)
+
+    sender = asyncio.create_task(send())
     for turn in range(count):
-        waiting.clear()
-        loop.call_soon(waiting.set)
         async with asyncio.timeout(60 + turn % 7):
-            await waiting.wait()
+            await queue.get()
+    await sender
 
 
 def run(variant: str, job: Job) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+
 import curio
 import curio.io
 import curio.network
 
 from benchmarks.child import report
 from benchmarks.model import Job
-from benchmarks.peers.of_sockets import listening_socket
+from benchmarks.peers.of_sockets import BUFFER, listening_socket
 
 READ = 65536
 
@@ -36,6 +38,7 @@ async def sink(client: curio.io.Socket, job: Job) -> None:
 
 
 async def source(client: curio.io.Socket, job: Job) -> None:
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
     data = bytes(job.size)
     await client.recv(1)
     for _ in range(job.total // job.size):
