@@ -28,6 +28,7 @@ from umbel.errors import (
     EndOfStreamError,
     NotSupportedError,
     UmbelError,
+    add_bytes_done,
 )
 from umbel.fd import Readiness, unpark
 from umbel.handle import Resource, open_handles, refusal
@@ -214,8 +215,7 @@ class Connection(Resource):
         try:
             self.stream.send((memoryview(data)[sent:],), deadline)
         except BaseException as error:
-            if hasattr(error, "bytes_done"):
-                error.bytes_done += sent
+            add_bytes_done(error, sent)
             raise
 
     def look(self, max_bytes: int) -> bytes | None:
@@ -359,12 +359,12 @@ class Connection(Resource):
 class InboundUse:
     """The time during which a coroutine is the user of the inbound direction."""
 
-    __slots__ = ("connection", "done", "me")
+    __slots__ = ("connection", "me", "moved")
 
     def __init__(self, me: Coroutine, connection: Connection) -> None:
         self.me = me
         self.connection = connection
-        self.done = 0
+        self.moved = 0
 
     def __enter__(self) -> InboundUse:
         connection = self.connection
@@ -380,14 +380,14 @@ class InboundUse:
 
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
         connection = self.connection
-        connection.bytes_in += self.done
+        connection.bytes_in += self.moved
         if error is not None:
             if isinstance(error, EndOfStreamError):
                 connection.inbound_error = connection.inbound_error or EndOfStreamError
             connection.break_inbound()
             # A loop's own cancellation carries it too.
             if hasattr(error, "bytes_done") or not isinstance(error, Exception):
-                error.bytes_done = self.done  # type: ignore[attr-defined]
+                error.bytes_done = self.moved  # type: ignore[attr-defined]
         self._leave()
         if isinstance(error, OSError) and not isinstance(error, UmbelError):
             raise explain(error) from error
@@ -407,11 +407,11 @@ class InboundUse:
         """Take note of *count* received bytes; none is the end of the stream."""
         if not count:
             message = (
-                f"the peer ended its direction after {self.done} of the bytes that "
+                f"the peer ended its direction after {self.moved} of the bytes that "
                 "were to come"
             )
             raise EndOfStreamError(message)
-        self.done += count
+        self.moved += count
 
 
 def explain(error: OSError) -> OSError:

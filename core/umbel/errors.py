@@ -129,6 +129,17 @@ class Canceled(BaseException):
         super().__init__(message)
 
 
+def add_bytes_done(error: BaseException, count: int) -> None:
+    """Tell in *error* that *count* bytes more had gone, if it is one that tells.
+
+    Args:
+        error: what ends a send, not of umbel's own for certain.
+        count: bytes that earlier parts of the same send had moved.
+    """
+    if hasattr(error, "bytes_done"):
+        error.bytes_done += count
+
+
 def system_error(number: int, message: str) -> OSError:
     """Make the OSError of an errno, with a message that says what to do.
 

@@ -130,7 +130,7 @@ def receive_with_fds(
         return b"", []
     with InboundUse(me, connection) as inbound:
         data, descriptors = passing.receive(max_bytes, max_fds, deadline)
-        inbound.done += len(data)
+        inbound.moved += len(data)
         if not data:
             connection.inbound_error = connection.inbound_error or EndOfStreamError
         return data, descriptors

@@ -24,6 +24,7 @@ from typing import Final, TypeVar
 from umbel.errors import (
     BadHandleError,
     BrokenStreamError,
+    add_bytes_done,
     system_error,
 )
 from umbel.fd import Readiness
@@ -116,7 +117,7 @@ class SocketStream:
 
     def send(self, buffers: Sequence[memoryview], deadline: int) -> None:
         """As `Stream.send`."""
-        done = 0
+        moved = 0
         left = [view for view in buffers if view.nbytes]
         try:
             while left:
@@ -124,12 +125,12 @@ class SocketStream:
                     self._send_rest(left[0], 0, deadline)
                     return
                 sent = self._send_some(left)
-                done += sent
+                moved += sent
                 left = _without_front(left, sent)
                 if left and not sent:
                     self._readiness.wait_out(deadline)
         except BaseException as error:
-            _add_done(error, done)
+            add_bytes_done(error, moved)
             raise
 
     def _send_some(self, views: list[memoryview]) -> int:
@@ -159,7 +160,7 @@ class SocketStream:
                     return
                 self._readiness.wait_out(deadline)
         except BaseException as error:
-            _add_done(error, sent)
+            add_bytes_done(error, sent)
             raise
 
     def _grow(self) -> bool:
@@ -435,8 +436,3 @@ def _without_front(views: list[memoryview], count: int) -> list[memoryview]:
             return [view[count:], *views[index + 1 :]]
         count -= view.nbytes
     return []
-
-
-def _add_done(error: BaseException, count: int) -> None:
-    if hasattr(error, "bytes_done"):
-        error.bytes_done += count

@@ -45,6 +45,7 @@ from umbel.errors import (
     DeadlineError,
     EndOfStreamError,
     NotSupportedError,
+    add_bytes_done,
     system_error,
 )
 from umbel.fd import Readiness, WaitQueue
@@ -57,7 +58,7 @@ from umbel.report import CloseReport
 from umbel.shutdown import shut_down
 from umbel.socket_adoption import adopt_socket
 from umbel.socket_listener import SocketListener
-from umbel.sockets import LOCAL_CAPABILITIES, SocketStream
+from umbel.sockets import LOCAL_CAPABILITIES, SEND_BUFFER, SocketStream
 from umbel.transport import (
     AcceptContext,
     AdoptContext,
@@ -83,6 +84,7 @@ __all__ = [
     "API_VERSION",
     "FOREVER",
     "LOCAL_CAPABILITIES",
+    "SEND_BUFFER",
     "SHARED_MEMORY",
     "AcceptContext",
     "Address",
@@ -118,6 +120,7 @@ __all__ = [
     "UnreadBytes",
     "WaitQueue",
     "Wrapped",
+    "add_bytes_done",
     "adopt_socket",
     "hookimpl",
     "now",

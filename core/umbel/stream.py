@@ -387,8 +387,8 @@ def _receive_exactly(
         if len(data) == count:
             return data
         pieces = [data]
-        while inbound.done < count:
-            left = min(count - inbound.done, PIECE)
+        while inbound.moved < count:
+            left = min(count - inbound.moved, PIECE)
             data = connection.receive_some(left, deadline)
             inbound.require(len(data))
             pieces.append(data)

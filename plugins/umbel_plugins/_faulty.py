@@ -20,6 +20,7 @@ from umbel.spi import (
     DescriptorPassing,
     Fileno,
     Stream,
+    add_bytes_done,
     now,
 )
 from umbel_plugins._proxy import StreamProxy
@@ -115,19 +116,18 @@ class FaultyStream(StreamProxy):
         if not self.plan.is_active or not left:
             self.inner.send(buffers, deadline)
             return
-        done = 0
+        moved = 0
         try:
             while left:
-                if done:
+                if moved:
                     umbel.yield_()  # so that a peer in this thread sees the piece
                 piece, left = self._next_piece(left, deadline)
                 self.inner.send(piece, deadline)
                 size = sum(view.nbytes for view in piece)
                 self._outbound.moved += size
-                done += size
+                moved += size
         except BaseException as error:
-            if hasattr(error, "bytes_done"):
-                error.bytes_done += done
+            add_bytes_done(error, moved)
             raise
 
     def _next_piece(

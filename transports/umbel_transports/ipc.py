@@ -18,9 +18,9 @@ Options of `listen`, `connect` and `pair`:
     descriptors=False    the kernel refuses descriptors: EPERM for who sends one
                          (Linux 6.16)
 
-Chapters, as in every transport: the plugin, names, listening, connecting. Closing is
-`shut_down`. Facts it stands on are in unix(7), unless named; docs/promises.md lists
-them.
+Chapters, as in every transport: the plugin, streams, names, listening, connecting,
+errors; those that it needs. Closing is `shut_down`. Facts it stands on are in unix(7),
+unless named; docs/promises.md lists them.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from typing import Final, TypeVar, cast
 from umbel import msleep
 from umbel.spi import (
     LOCAL_CAPABILITIES,
+    SEND_BUFFER,
     Address,
     AdoptContext,
     CloseContext,
@@ -71,6 +72,9 @@ LONGEST_PAUSE: Final = 16
 LOCK_PATIENCE: Final = 2.0
 #: Linux 6.16, as Python does not name it yet (asm-generic/socket.h).
 SO_PASSRIGHTS: Final = 83
+
+
+# The plugin.
 
 
 class IpcTransport:
@@ -149,6 +153,8 @@ class IpcTransport:
         return shut_down(context)
 
 
+# Streams.
+
 # Ints, as in `umbel.sockets`: an operation on flags costs as much as a system call.
 _NONBLOCK: Final = int(getattr(socket, "SOCK_NONBLOCK", 0))
 _KIND: Final = int(socket.SOCK_STREAM) | _NONBLOCK
@@ -163,7 +169,7 @@ def _open_socket() -> socket.SocketType:
 
 
 def _buffer_size(options: Options) -> int:
-    size = options.get("buffer_size", 1 << 20)
+    size = options.get("buffer_size", SEND_BUFFER)
     assert isinstance(size, int)
     if size < 0:
         raise system_error(errno.EINVAL, f"buffer_size={size}: give 0 or more bytes")
@@ -445,6 +451,34 @@ def _remove_stale(name: bytes, address: Address) -> None:
         raise _in_use(name, address)
 
 
+# Connecting.
+
+
+def _connect(sock: socket.SocketType, name: bytes, context: ConnectContext) -> None:
+    pause = 1
+    while True:
+        try:
+            sock.connect(name)
+            return
+        except BlockingIOError:
+            pass  # the backlog is full, and nothing is there to poll
+        except OSError as error:
+            raise _explain(error, context.address) from None
+        deadline = context.deadline
+        if 0 <= deadline <= now():
+            message = (
+                f"the backlog of {context.address} was full until the deadline: "
+                "the listener is too slow, or stuck"
+            )
+            raise DeadlineError(message)
+        until = now() + pause
+        msleep(until if deadline < 0 else min(until, deadline))
+        pause = min(pause * 2, LONGEST_PAUSE)
+
+
+# Errors.
+
+
 def _in_use(name: bytes, address: Address) -> OSError:
     pid = _find_owner(name)
     who = "a live process" if pid is None else f"the live process {pid}"
@@ -489,31 +523,6 @@ def _explain(error: OSError, address: Address) -> OSError:
     ):
         return system_error(number, f"{address}: its folder does not exist: make it")
     return system_error(number, f"{address}: {_ADVICE.get(number, 'it failed')}")
-
-
-# Connecting.
-
-
-def _connect(sock: socket.SocketType, name: bytes, context: ConnectContext) -> None:
-    pause = 1
-    while True:
-        try:
-            sock.connect(name)
-            return
-        except BlockingIOError:
-            pass  # the backlog is full, and nothing is there to poll
-        except OSError as error:
-            raise _explain(error, context.address) from None
-        deadline = context.deadline
-        if 0 <= deadline <= now():
-            message = (
-                f"the backlog of {context.address} was full until the deadline: "
-                "the listener is too slow, or stuck"
-            )
-            raise DeadlineError(message)
-        until = now() + pause
-        msleep(until if deadline < 0 else min(until, deadline))
-        pause = min(pause * 2, LONGEST_PAUSE)
 
 
 transport = IpcTransport()

@@ -2,7 +2,9 @@
 
     mem://name
 
-Chapters, as in every transport: the plugin, listening, connecting, closing.
+Chapters, as in every transport: the plugin, streams, names, listening, connecting,
+errors; those that it needs. Its streams are a socket's, and closing is
+`shut_down`.
 """
 
 from __future__ import annotations
@@ -39,6 +41,9 @@ from umbel.spi import (
 )
 
 T = TypeVar("T")
+
+
+# The plugin.
 
 
 class MemTransport:
@@ -96,15 +101,16 @@ class MemTransport:
         return shut_down(context)
 
 
+# Names.
+
+
 def _memory(options: Options) -> Memory:
     memory = take_options(options, memory=Memory).get("memory", SHARED_MEMORY)
     assert isinstance(memory, Memory)
     return memory
 
 
-def _refused(address: Address) -> OSError:
-    message = f"nobody listens at {address} in this Memory: listen there first"
-    return system_error(errno.ECONNREFUSED, message)
+# Listening and connecting.
 
 
 class MemListener:
@@ -118,8 +124,6 @@ class MemListener:
         self._arrivals = WaitQueue()
         self._departures = WaitQueue()
         self._is_closed = False
-
-    # Listening.
 
     def accept(self, deadline: int) -> Stream:
         """As `Listener.accept`."""
@@ -147,8 +151,6 @@ class MemListener:
     def query(self, kind: type[T]) -> T | None:
         """As `Listener.query`: there is nothing special about it."""
         return None
-
-    # Connecting.
 
     def connect(self, deadline: int) -> Stream:
         """Queue a new connection, once there is room for it.
@@ -181,6 +183,14 @@ class MemListener:
             near, far = socket.socketpair()
             self._queue.append(far)
             return near
+
+
+# Errors.
+
+
+def _refused(address: Address) -> OSError:
+    message = f"nobody listens at {address} in this Memory: listen there first"
+    return system_error(errno.ECONNREFUSED, message)
 
 
 transport = MemTransport()

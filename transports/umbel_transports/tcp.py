@@ -17,8 +17,9 @@ is tried beside it (RFC 8305). A close in good order is done, then drain: a plai
 with request bytes unread would make the kernel reset the connection, and lose what
 was sent. Whether the peer has read everything can't be known over TCP.
 
-Chapters, as in every transport: the plugin, names, listening, connecting. Closing is
-`shut_down`. Facts it stands on are in tcp(7) and ip(7), unless named.
+Chapters, as in every transport: the plugin, streams, names, listening, connecting,
+errors; those that it needs. Closing is `shut_down`. Facts it stands on are in tcp(7)
+and ip(7), unless named.
 """
 
 from __future__ import annotations
@@ -61,6 +62,9 @@ HEAD_START: Final = 250
 
 #: Family and socket address, as getaddrinfo gives them.
 Target = tuple[int, tuple[object, ...]]
+
+
+# The plugin.
 
 
 class TcpTransport:
@@ -113,6 +117,8 @@ class TcpTransport:
         """Shut down: done, then drain."""
         return shut_down(context)
 
+
+# Streams.
 
 _STREAM_OPTIONS: Final = {"nodelay": bool, "keepalive": bool}
 
@@ -257,22 +263,6 @@ def _listen(
         raise
 
 
-_ADVICE: Final = {
-    errno.EADDRINUSE: "the port is taken: stop who holds it, or choose another",
-    errno.EADDRNOTAVAIL: "this machine has no such address",
-    errno.EACCES: "ports below 1024 are the administrator's",
-    errno.ECONNREFUSED: "nobody listens there: start the listener, or mend the port",
-    errno.ENETUNREACH: "there is no way to that network",
-    errno.EHOSTUNREACH: "that machine can't be reached",
-    errno.ETIMEDOUT: "that machine did not answer",
-}
-
-
-def _explain(error: OSError, address: Address) -> OSError:
-    number = error.errno or errno.EIO
-    return system_error(number, f"{address}: {_ADVICE.get(number, 'it failed')}")
-
-
 # Connecting.
 
 
@@ -364,6 +354,24 @@ def _give_up(attempts: umbel.BundleHandle, came: object) -> None:
 def _head_start(deadline: int) -> int:
     until = now() + HEAD_START
     return until if deadline < 0 else min(until, deadline)
+
+
+# Errors.
+
+_ADVICE: Final = {
+    errno.EADDRINUSE: "the port is taken: stop who holds it, or choose another",
+    errno.EADDRNOTAVAIL: "this machine has no such address",
+    errno.EACCES: "ports below 1024 are the administrator's",
+    errno.ECONNREFUSED: "nobody listens there: start the listener, or mend the port",
+    errno.ENETUNREACH: "there is no way to that network",
+    errno.EHOSTUNREACH: "that machine can't be reached",
+    errno.ETIMEDOUT: "that machine did not answer",
+}
+
+
+def _explain(error: OSError, address: Address) -> OSError:
+    number = error.errno or errno.EIO
+    return system_error(number, f"{address}: {_ADVICE.get(number, 'it failed')}")
 
 
 transport = TcpTransport()

@@ -287,8 +287,8 @@ async def brecv(
         return b""
     with InboundUse(hub.main, connection) as inbound:
         pieces: list[bytes] = []
-        while inbound.done < target:
-            size = min(target - inbound.done, PIECE)
+        while inbound.moved < target:
+            size = min(target - inbound.moved, PIECE)
             if connection.readiness.is_drained:
                 await host.wait_in(connection.readiness, deadline, inbound.go_on_as)
             data = try_receive(size)

@@ -8,7 +8,8 @@ in its queue, and is woken when the other side has changed something. As everywh
 waiting is written as a blocking call: umbel runs it in threads, coroutines, asyncio and
 trio.
 
-Chapters, as in every transport: the plugin, streams, listening and connecting.
+Chapters, as in every transport: the plugin, streams, names, listening, connecting,
+errors; those that it needs.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from umbel.spi import (
     PairContext,
     Traits,
     WaitQueue,
+    add_bytes_done,
     hookimpl,
     system_error,
     take_options,
@@ -39,18 +41,15 @@ T = TypeVar("T")
 CAPACITY = 65536
 
 
+# The plugin.
+
+
 class ExampleTransport:
     """The plugin. What closes a stream in good order is umbel's standard: no hook."""
 
     def __init__(self) -> None:
         self.listeners: dict[str, ExampleListener] = {}
         self.lock = threading.Lock()
-
-    @hookimpl.pair
-    def pair(self, context: PairContext) -> tuple[ExampleStream, ExampleStream]:
-        """Make two streams that are each other's peers."""
-        take_options(context.options)  # there are none: another is a TypeError
-        return make_pair()
 
     @hookimpl.listen
     def listen(self, context: ListenContext) -> ExampleListener:
@@ -77,16 +76,16 @@ class ExampleTransport:
             raise refused(context.address)
         return listener.connect(context.deadline)
 
+    @hookimpl.pair
+    def pair(self, context: PairContext) -> tuple[ExampleStream, ExampleStream]:
+        """Make two streams that are each other's peers."""
+        take_options(context.options)  # there are none: another is a TypeError
+        return make_pair()
+
     @hookimpl.traits
     def traits(self) -> Traits:
         """Say where `umbel check` can try it, and what it can do."""
         return Traits(address="example://{name}", shows_abort=True)
-
-
-def refused(address: Address) -> OSError:
-    """Make the error for an address where nobody listens."""
-    message = f"nobody listens at {address}: listen there first"
-    return system_error(errno.ECONNREFUSED, message)
 
 
 # Streams.
@@ -153,17 +152,16 @@ class ExampleStream:
 
     def send(self, buffers: Sequence[memoryview], deadline: int) -> None:
         """As `Stream.send`."""
-        done = 0
+        moved = 0
         try:
             for view in buffers:
                 sent = 0
                 while sent < view.nbytes:
                     count = self._outbound.put(view[sent:], deadline)
                     sent += count
-                    done += count
+                    moved += count
         except BaseException as error:
-            if hasattr(error, "bytes_done"):
-                error.bytes_done += done  # so that the sender knows how far it came
+            add_bytes_done(error, moved)  # so that the sender knows how far it came
             raise
 
     def receive_into(self, buffer: memoryview, deadline: int) -> int:
@@ -248,6 +246,15 @@ class ExampleListener:
     def query(self, kind: type[T]) -> T | None:
         """As `Listener.query`: there is nothing special about it."""
         return None
+
+
+# Errors.
+
+
+def refused(address: Address) -> OSError:
+    """Make the error for an address where nobody listens."""
+    message = f"nobody listens at {address}: listen there first"
+    return system_error(errno.ECONNREFUSED, message)
 
 
 transport = ExampleTransport()
