@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import socket
 from pathlib import Path
@@ -242,8 +243,9 @@ def test_what_has_no_descriptor_cannot_travel(ends: Ends) -> None:
         b"\0\0\0\x02{}",
         b"\0\0\0\x04junk",
         b"\0\0\0\x02[]",
+        b"\0\0\x27\x10" + b"[" * 10_000,
     ],
-    ids=["empty", "huge", "no fields", "no JSON", "a list"],
+    ids=["empty", "huge", "no fields", "no JSON", "a list", "too deep"],
 )
 def test_junk_is_eproto_and_leaks_nothing(ends: Ends, junk: bytes) -> None:
     a, b = socket.socketpair()
@@ -282,6 +284,48 @@ def test_what_arrives_and_gets_no_handle_is_closed_once(
     umbel.hclose(peer)
     if kind == "listener":
         umbel.hclose(left)
+
+
+@pytest.mark.parametrize("state", [{}, {"unlink": True}, {"device": 0, "inode": 0}])
+def test_a_peer_cannot_have_a_file_removed(
+    ends: Ends, tmp_path: Path, state: dict[str, object]
+) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    if "inode" in state:
+        found = victim.stat()
+        state = {"device": found.st_dev, "inode": found.st_ino}
+    header = json.dumps(
+        {"address": f"ipc:{victim}", "is_listener": True, "state": state}
+    ).encode()
+    with socket.socket(socket.AF_UNIX) as evil:
+        evil.bind(str(tmp_path / "evil"))
+        evil.listen()
+        size = len(header).to_bytes(4, "big")
+        umbel.send_with_fds(ends[0], size + header, [evil.fileno()])
+
+    umbel.hclose(umbel.receive_handle(ends[1], umbel.within(5)))
+
+    assert victim.read_text() == "precious"
+
+
+@pytest.mark.parametrize("is_taken_over", [True, False])
+def test_a_file_that_changed_hands_on_the_way_is_left(
+    ends: Ends, tmp_path: Path, is_taken_over: bool
+) -> None:
+    path = tmp_path / "x.sock"
+    umbel.send_handle(ends[0], umbel.ipc_listen(path))
+    other = None
+    if is_taken_over:
+        other = umbel.listen(f"ipc:{path}", takeover=True)
+    else:
+        path.unlink()
+
+    umbel.hclose(umbel.receive_handle(ends[1], umbel.within(5)))
+
+    assert path.exists() is is_taken_over
+    if other is not None:
+        umbel.hclose(other)
 
 
 def test_a_header_without_a_descriptor_is_eproto(ends: Ends) -> None:

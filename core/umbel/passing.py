@@ -206,6 +206,9 @@ def receive_handle(
 ) -> StreamHandle | ListenerHandle:
     """Receive what the process at the other end sends by `send_handle`.
 
+    Trust that process: what it sends names a transport of yours, and a path. A socket
+    file is removed with the listener only if it is the one that was sent.
+
     Args:
         handle: a local stream.
         deadline: see `umbel.deadline`.
@@ -279,7 +282,7 @@ def _read_header(text: bytes) -> _Header:
             bytes.fromhex(found.get("kept", "")),
             dict(found["state"]),
         )
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise _unexpected(repr(error)) from error
 
 

@@ -134,9 +134,7 @@ class IpcTransport:
         if not address.location:
             location = "@" + name[1:] if name.startswith("\0") else name
             address = Address("ipc", location)
-        is_ours = context.state is not None and context.state.get("unlink")
-        file = os.lstat(address.location) if is_ours else None
-        return IpcListener(sock, address, {}, file)
+        return IpcListener(sock, address, {}, _handed_on(address, context.state))
 
     @hookimpl.traits
     def traits(self) -> Traits:
@@ -204,6 +202,18 @@ def _refuse_descriptors(sock: socket.SocketType) -> None:
 
 
 # Names.
+
+
+def _handed_on(address: Address, state: Options | None) -> os.stat_result | None:
+    """Find the file of a listener that came with *state*, if it is that file still."""
+    if not state:
+        return None
+    try:
+        found = os.lstat(address.location)
+    except (OSError, ValueError):  # ValueError: a NUL in it
+        return None
+    is_it = (found.st_dev, found.st_ino) == (state.get("device"), state.get("inode"))
+    return found if is_it and stat.S_ISSOCK(found.st_mode) else None
 
 
 def _check_location(address: Address) -> bytes:
@@ -293,7 +303,8 @@ class IpcListener(SocketListener):
         """As `Listener.query`."""
         if kind is not Transfer:
             return super().query(kind)
-        state = {"unlink": self._file is not None}
+        file = self._file
+        state = {} if file is None else {"device": file.st_dev, "inode": file.st_ino}
         transfer = Transfer(self.fileno(), state, self._release)
         return cast("T", transfer)
 
