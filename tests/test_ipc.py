@@ -160,6 +160,32 @@ def test_a_live_listener_is_never_taken_over(tmp_path: Path) -> None:
         exchange(listener, path)  # and none of the tries sits in its backlog
 
 
+def test_a_backlog_may_be_larger_than_the_kernel_takes(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    with umbel.ipc_listen(path, backlog=1 << 40) as listener:
+        exchange(listener, path)
+
+    assert not path.exists()
+
+
+def test_a_listen_that_fails_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Faulty(socket.socket):
+        def listen(self, *_: object) -> None:
+            raise MemoryError
+
+    path = tmp_path / "x.sock"
+    sock = Faulty(socket.AF_UNIX)
+    monkeypatch.setattr("umbel_transports.ipc._open_socket", lambda: sock)
+    with pytest.raises(MemoryError):
+        umbel.ipc_listen(path)
+
+    assert not path.exists()
+    assert sock.fileno() == -1
+
+
 def test_a_listener_with_a_full_backlog_is_live(tmp_path: Path) -> None:
     path = tmp_path / "x.sock"
 

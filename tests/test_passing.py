@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import socket
 from pathlib import Path
 
@@ -65,6 +66,33 @@ def test_more_descriptors_than_wanted_are_emsgsize_and_closed(ends: Ends) -> Non
     assert open_descriptors() == before
     os.close(read)
     os.close(write)
+
+
+def test_no_room_for_a_descriptor_is_emfile(ends: Ends) -> None:
+    umbel.send_with_fds(ends[0], b"x", [0, 1])
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1, hard))
+    try:
+        with pytest.raises(OSError, match="room for a descriptor") as caught:
+            umbel.receive_with_fds(ends[1], deadline=umbel.within(5))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert caught.value.errno == errno.EMFILE
+    os.close(free_again := os.dup(0))
+    assert free_again == free  # the one that came was closed
+
+
+def test_huge_limits_take_what_there_is(ends: Ends) -> None:
+    umbel.send_with_fds(ends[0], b"x", [0])
+
+    data, fds = umbel.receive_with_fds(ends[1], 1 << 40, 1 << 40, umbel.within(5))
+
+    assert (data, len(fds)) == (b"x", 1)
+    os.close(fds[0])
 
 
 def test_bad_arguments_break_nothing(ends: Ends) -> None:

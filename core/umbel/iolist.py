@@ -48,10 +48,10 @@ class Skip:
 def check_count(count: object, name: str) -> int:
     """Make sure that *count* is an int (TypeError) of 0 or more (EINVAL)."""
     if not isinstance(count, int):
-        message = f"{name} is a number of bytes, an int, not {count!r}"
+        message = f"{name} is an int, not {count!r}"
         raise TypeError(message)
     if count < 0:
-        message = f"{name} is {count}: give 0 or more bytes"
+        message = f"{name} is {count}: give 0 or more"
         raise system_error(errno.EINVAL, message)
     return count
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 from umbel._kernel.current import checkpoint
 from umbel.address import Address
 from umbel.connection import (
+    PIECE,
     Connection,
     InboundUse,
     find_connection,
@@ -110,7 +111,8 @@ def receive_with_fds(
 
     Raises:
         OSError: EINVAL, a size is out of range; EMSGSIZE, more than *max_fds* came: all
-            are closed, and this direction is broken.
+            are closed; EMFILE, there was no room for all here: likewise. This
+            direction is broken then.
         BadHandleError: EBADF, *handle* is not open, or was closed meanwhile.
         NotSupportedError: ENOTSUP, the stream can't pass descriptors.
         BusyError: EBUSY, another coroutine is receiving from it.
@@ -125,7 +127,8 @@ def receive_with_fds(
     connection, passing = find_passing(handle)
     if check_count(max_bytes, "max_bytes") == 0:
         raise system_error(errno.EINVAL, "max_bytes is 0: give 1 or more")
-    check_count(max_fds, "max_fds")
+    max_bytes = min(max_bytes, PIECE)
+    max_fds = min(check_count(max_fds, "max_fds"), MOST_DESCRIPTORS)
     if connection.inbound_error is EndOfStreamError:
         return b"", []
     with InboundUse(me, connection) as inbound:

@@ -300,7 +300,8 @@ class SocketStream:
         """As `DescriptorPassing.receive`.
 
         Raises:
-            OSError: EMSGSIZE, more came than *max_descriptors*; all are closed.
+            OSError: EMSGSIZE, more came than *max_descriptors*; EMFILE, there was no
+                room for all here. All are closed.
         """
         # CMSG_LEN: CMSG_SPACE has padding, in which the kernel puts one more.
         room = socket.CMSG_LEN(max_descriptors * INT_SIZE)
@@ -425,6 +426,11 @@ def _take_descriptors(
     if flags & TRUNCATED:
         for descriptor in rights:
             os.close(descriptor)
+        if len(rights) < limit:
+            message = (
+                "no room for a descriptor that came: close some, or raise ulimit -n"
+            )
+            raise system_error(errno.EMFILE, message)
         message = f"the peer sent more than {limit} descriptors at once"
         raise system_error(errno.EMSGSIZE, message)
     return list(rights)

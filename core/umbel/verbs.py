@@ -14,6 +14,8 @@ from umbel.transport import ConnectContext, ListenContext, PairContext
 
 #: Connections that may wait to be accepted, unless told otherwise.
 BACKLOG = 128
+#: What listen(2) takes; the kernel cuts it down to a limit of its own (somaxconn).
+MOST_BACKLOG = (1 << 31) - 1
 
 
 def _read(address: str | Address) -> Address:
@@ -45,7 +47,7 @@ def listen(
     """
     checkpoint()
     where = _read(address)
-    check_count(backlog, "backlog")
+    backlog = min(check_count(backlog, "backlog"), MOST_BACKLOG)
     load_requested()
     transport = find_transport(where.scheme)
     listener = transport.listen(ListenContext(where, backlog, options))

@@ -347,8 +347,7 @@ def _listen(address: Address, backlog: int, options: Options) -> SocketListener:
             file = _replace_file(sock, address, backlog, options)
         else:
             with _reachable(address) as name:
-                file = _make_file(sock, name, address, options)
-                sock.listen(backlog)
+                file = _make_file(sock, name, address, backlog, options)
     except BaseException:
         sock.close()
         raise
@@ -358,9 +357,13 @@ def _listen(address: Address, backlog: int, options: Options) -> SocketListener:
 
 
 def _make_file(
-    sock: socket.SocketType, name: bytes, address: Address, options: Options
+    sock: socket.SocketType,
+    name: bytes,
+    address: Address,
+    backlog: int,
+    options: Options,
 ) -> os.stat_result:
-    """Make the socket file. Nobody can connect before `listen`."""
+    """Make the socket file, then listen: nobody can connect before."""
     try:
         _bind(sock, name, address)
         group = options.get("group")
@@ -369,7 +372,9 @@ def _make_file(
         mode = options.get("mode")
         if isinstance(mode, int):
             os.chmod(name, mode)
-        return os.lstat(name)
+        file = os.lstat(name)
+        sock.listen(backlog)
+        return file
     except BaseException:  # also Ctrl-C, right after the bind
         if sock.getsockname():
             os.unlink(name)
@@ -398,9 +403,8 @@ def _replace_file(
         raise system_error(errno.EADDRINUSE, message)
     beside = f"{os.path.dirname(target)}/.{os.getpid()}-{id(sock):x}"
     with _reachable(Address("ipc", beside)) as name:
-        file = _make_file(sock, name, address, options)
+        file = _make_file(sock, name, address, backlog, options)
         try:
-            sock.listen(backlog)
             os.rename(beside, target)
         except BaseException:
             os.unlink(name)
