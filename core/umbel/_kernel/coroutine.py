@@ -34,7 +34,7 @@ class Coroutine:
     is_parked: bool
     #: While set, an interrupt waits in `pending` instead of waking it.
     is_shielded: bool
-    outcome: BaseException | None
+    outcome: BaseException | type[BaseException] | None
     pending: BaseException | None
     #: For waits in queues: the number of the present one, and what came of the last.
     ticket: int

@@ -26,7 +26,7 @@ import os
 import sys
 from _thread import get_ident
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import Context
 from functools import partial
 from importlib import import_module
@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.doorbell import Doorbell
 from umbel._kernel.loops import loop_error, running_loop
-from umbel._kernel.poller import BATCH, BOTH, IN, OUT, make_poller
+from umbel._kernel.poller import BATCH, IN, LIVE, OUT, make_poller
 from umbel._kernel.switch import Carrier, current_carrier, inherit_context, make_carrier
 from umbel._kernel.timers import Timers
 from umbel._kernel.watch import MOST_CAUGHT, Watch
@@ -60,6 +60,8 @@ if TYPE_CHECKING:
 BUDGET: Final = 128
 #: Idle carriers kept for reuse; more are left to the garbage collector.
 IDLE_CARRIERS: Final = 1024
+#: Ms of one poll at most: pollers take no more than some 24 days.
+LONGEST_POLL: Final = 3_600_000
 
 
 def _read_clock() -> int:
@@ -95,8 +97,16 @@ class Hub:
         #: Here too, since attributes of classes are found more slowly.
         self.needs_arming = self.poller.needs_arming
         self._watches: dict[int, Watch] = {}
+        #: Events whose dispatching was broken off.
+        self._undone: Sequence[tuple[int, int]] = ()
         self._idle: list[Carrier] = []
+        #: Where carriers begin, and what `_new_carrier` and it hand each other.
+        self._cradle = make_carrier(self._begin_carriers, self._parent)
+        self._newborn = self._maker = self._parent
+        self._cradle.switch()
         self._is_asleep = False
+        #: In a poll that waits, so that whoever calls is a signal's handler.
+        self._is_polling = False
         #: The loop that runs in main and calls `turn`; see `umbel.aio.hosting`.
         self.host: Host | None = None
         #: For `umbel.aio`: there is none yet, or it must be asked before each call.
@@ -170,6 +180,8 @@ class Hub:
             coroutine.is_parked = False
             coroutine.outcome = outcome
             self.ready.append(coroutine)
+            if self._is_polling:
+                self._doorbell.ring()  # we are a signal's handler: poll would go on
 
     def interrupt(self, coroutine: Coroutine, error: BaseException) -> None:
         """Raise *error* where *coroutine* waits, or at its next blocking call."""
@@ -178,8 +190,8 @@ class Hub:
             error = Canceled()
         if coroutine.is_parked and not coroutine.is_shielded:
             self.unpark(coroutine, error)
-        elif coroutine.pending is None:
-            coroutine.pending = error
+        elif coroutine.pending is None or not isinstance(error, Exception):
+            coroutine.pending = error  # what ends the program comes first
 
     def evict(
         self, user: Coroutine, leave: Callable[[Coroutine], None], what: str
@@ -252,8 +264,11 @@ class Hub:
             "asyncio" in modules or "trio.lowlevel" in modules
         ):
             self._become_guest()
-        idle = self._idle
-        carrier = idle.pop() if idle else make_carrier(self._carry, self._parent)
+        if self._is_polling:
+            self.start_soon(coroutine)  # we are a signal's handler, and poll goes on
+            self._doorbell.ring()
+            return
+        carrier = self._idle.pop() if self._idle else self._new_carrier()
         inherit_context(carrier)
         # As _equip, whose call would be a part of what starting costs.
         coroutine.carrier = carrier
@@ -281,8 +296,7 @@ class Hub:
             coroutine: a new one.
             context: its context variables; None: a copy of ours.
         """
-        idle = self._idle
-        carrier = idle.pop() if idle else make_carrier(self._carry, self._parent)
+        carrier = self._idle.pop() if self._idle else self._new_carrier()
         inherit_context(carrier, context)
         self._equip(coroutine, carrier)
         self.ready.append(coroutine)
@@ -294,7 +308,21 @@ class Hub:
         coroutine.outcome = coroutine.pending = coroutine.parcel = None
         coroutine.ticket = 0
 
+    def _begin_carriers(self) -> None:
+        # A carrier's depth of recursion begins where it was first switched to: here,
+        # however deep they are who start coroutines.
+        self._maker.switch()
+        while True:
+            self._newborn.switch()
+
+    def _new_carrier(self) -> Carrier:
+        self._newborn = carrier = make_carrier(self._carry, self._parent)
+        self._maker = current_carrier()
+        self._cradle.switch()
+        return carrier
+
     def _carry(self) -> None:
+        self._maker.switch()
         # No locals: they would keep a finished coroutine's objects alive.
         while True:
             self.current.run()
@@ -334,26 +362,38 @@ class Hub:
             if not self.is_abandoned:
                 self.poller.remove(watch.fd)
 
-    def collect(self, until: int) -> None:
+    def collect(self, until: int) -> None:  # noqa: C901 - each poll pays for calls
         """Take in events and timers; wait until *until* (0: don't, -1: for ever)."""
         timeout = 0.0
         if until:
-            self._is_asleep = True
-            if not self._inbox and (self.jump is None or until < 0):
-                timeout = -1 if until < 0 else max(0, until - self.clock()) / 1000
+            self._is_asleep = self._is_polling = True
+            is_idle = not self._inbox and not self.ready
+            if is_idle and (self.jump is None or until < 0):
+                timeout = -1
+                if until > 0:
+                    left = max(0, until - self.clock())
+                    timeout = min(left, LONGEST_POLL) / 1000
         try:
             events = self.poller.poll(timeout, BATCH)
         except BaseException as error:
-            # Ctrl-C, or what else a signal handler raised. It belongs to main.
+            self._is_polling = False
             self._is_asleep = self.host is not None
-            if self.current is self.main:
+            if isinstance(error, RecursionError):
+                raise
+            # Ctrl-C, or what else a signal handler raised. It belongs to main.
+            if self.current is self.main and not self.main.is_shielded:
                 raise
             self.interrupt(self.main, error)
             return
+        # Kept until all is told: who called may be at the limit of recursion, where any
+        # call fails.
+        self._undone = events = [*self._undone, *events] if self._undone else events
+        self._is_polling = False
         self._is_asleep = self.host is not None
         self.saw_one = len(events) < 2
         if events:
             self._dispatch(events)
+            self._undone = ()
         elif until > 0 and self.jump is not None and not self._inbox:
             self.jump(until)
         # Also for who rang late: an answered doorbell is what the next one needs.
@@ -363,7 +403,11 @@ class Hub:
         if self.timers.heap:
             now = self.clock()
             while (sleeper := self.timers.pop_due(now)) is not None:
-                self.unpark(sleeper, DeadlineError())
+                # As `unpark`, without its call: see above.
+                if sleeper.is_parked:
+                    self.ready.append(sleeper)
+                    sleeper.is_parked = False
+                    sleeper.outcome = DeadlineError
 
     def _dispatch(  # noqa: C901, PLR0912 - the data path, in few calls
         self, events: list[tuple[int, int]]
@@ -379,29 +423,31 @@ class Hub:
                 continue  # forgotten by what an earlier event brought about
             # Compared, which is faster than masked: most are IN, OUT, or both.
             if mask != OUT:
-                if mask > BOTH:
+                if mask > LIVE:
                     watch.has_ended = True
                 waiter = watch.reader
                 if waiter is not None and waiter.is_parked:
-                    watch.reader = None
-                    waiter.is_parked = False
                     catch = watch.catch
-                    if catch is not None:
+                    if catch is not None and watch.caught is None:
                         try:
                             watch.caught = catch(MOST_CAUGHT)
-                        except Exception as error:  # noqa: BLE001 - the reader's
+                        except OSError as error:
                             waiter.outcome = error
+                        except Exception:  # noqa: BLE001, S110 - it tries by itself
+                            pass
                         except BaseException as error:  # noqa: BLE001 - as in collect
                             self.interrupt(self.main, error)
                     ready.append(waiter)
+                    waiter.is_parked = False
+                    watch.reader = None
                 else:
                     watch.readable = True
             if mask != IN:
                 waiter = watch.writer
                 if waiter is not None and waiter.is_parked:
-                    watch.writer = None
-                    waiter.is_parked = False
                     ready.append(waiter)
+                    waiter.is_parked = False
+                    watch.writer = None
                 else:
                     watch.writable = True
 
@@ -432,7 +478,11 @@ class Hub:
                 call = self._inbox.popleft()
             except IndexError:
                 return  # of an ended thread: another one took the last
-            call()
+            try:
+                call()
+            except RecursionError:
+                self._inbox.appendleft(call)  # whoever polls next is less deep
+                raise
 
     def _watch_doorbell(self) -> Watch:
         watch = self.watch(self._doorbell.fd)
@@ -500,6 +550,7 @@ class Hub:
             return  # forked away, with its thread: what it had to do is the parent's
         # Here, since in another thread they could not be unwound, and never be freed.
         self._idle.clear()
+        self._cradle = self._newborn = self._maker = self._parent
         Hub.ended += 1
         self._run_posted()
         for leave in tuple(self.leaving.values()):

@@ -24,7 +24,8 @@ RDHUP: Final = 0x2000
 READABLE: Final = IN | ERR | HUP | RDHUP
 WRITABLE: Final = OUT | ERR | HUP
 #: Above it something ended, and no further edge need come: never wait for one again.
-BOTH: Final = IN | OUT
+#: ERR alone may be a message in a socket's error queue.
+LIVE: Final = 0xF
 
 #: Events taken per call: enough to spread its cost, few enough to stay fair.
 BATCH: Final = 128
@@ -101,24 +102,30 @@ class PollPoller:
     def __init__(self) -> None:
         self._poll = select.poll()
         self._armed: dict[int, int] = {}
+        self._owed: list[tuple[int, int]] = []
 
     def add(self, fd: int) -> None:
         os.fstat(fd)  # EBADF here, as epoll has it, not in a later poll
 
     def remove(self, fd: int) -> None:
-        if self._armed.pop(fd, 0):
+        if fd in self._armed:
             self._poll.unregister(fd)
+            del self._armed[fd]
 
     def arm(self, fd: int, direction: int) -> None:
         self._set(fd, self._armed.get(fd, 0) | direction)
 
     def poll(self, timeout: float, most: int) -> list[tuple[int, int]]:
-        found = self._poll.poll(None if timeout < 0 else -int(-timeout * 1000 // 1))
+        found = self._owed
+        if not found:
+            found = self._poll.poll(None if timeout < 0 else -int(-timeout * 1000 // 1))
+        self._owed = found  # until all are disarmed, should a call fail
         for fd, events in found:
             reported = (IN if events & READABLE else 0) | (
                 OUT if events & WRITABLE else 0
             )
             self._set(fd, self._armed.get(fd, 0) & ~reported)
+        self._owed = []
         return found
 
     def _set(self, fd: int, armed: int) -> None:

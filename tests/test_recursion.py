@@ -1,0 +1,128 @@
+"""Coroutines and the limit of recursion: each begins afresh, and only it is hit."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import umbel
+from tests.support import Ends
+
+LIMIT = sys.getrecursionlimit()
+
+
+def at_depth(depth: int, call: Callable[[], None]) -> None:
+    if depth:
+        at_depth(depth - 1, call)
+    else:
+        call()
+
+
+def test_who_starts_coroutines_deep_down_leaves_them_no_less_room() -> None:
+    failures: list[RecursionError] = []
+
+    def go_down() -> None:
+        umbel.yield_()
+        try:
+            at_depth(LIMIT // 2, lambda: None)
+        except RecursionError as error:
+            failures.append(error)
+
+    def start() -> None:
+        with umbel.go(go_down):
+            pass
+
+    with umbel.bundle() as running:
+        at_depth(LIMIT // 2, start)
+        for _ in range(10):  # and whoever takes their carriers
+            running.go(go_down)
+
+    assert failures == []
+
+
+def test_bundles_nest_as_deep_as_there_is_memory() -> None:
+    ended = 0
+
+    def enter(level: int) -> None:
+        nonlocal ended
+        try:
+            with umbel.bundle() as inner:
+                if level:
+                    inner.go(enter, level - 1)
+                umbel.msleep(-1)
+        finally:
+            ended += 1
+
+    umbel.hclose(umbel.go(enter, 400))
+
+    assert ended == 401
+
+
+def test_who_hits_the_limit_in_a_verb_loses_no_event_of_others() -> None:
+    count = 160
+    got: list[int] = []
+    pairs = [umbel.ipc_pair() for _ in range(count)]
+    idle, peer = umbel.ipc_pair()
+
+    def read(number: int) -> None:
+        umbel.brecv(pairs[number][0], 1)
+        got.append(number)
+
+    def look() -> None:
+        try:
+            umbel.receive(idle, deadline=0)
+        except umbel.DeadlineError:
+            pass
+
+    def dive() -> None:
+        for number in range(count):
+            umbel.bsend(pairs[number][1], b"x")
+            try:
+                at_depth(LIMIT - count + number, look)
+            except RecursionError:
+                pass
+
+    with umbel.bundle() as readers:
+        for number in range(count):
+            readers.go(read, number)
+        with umbel.go(dive):
+            pass
+        umbel.bundle_wait(readers, umbel.within(20))
+
+    assert sorted(got) == list(range(count))
+    for pair in [*pairs, (idle, peer)]:
+        for end in pair:
+            umbel.hclose(end)
+
+
+def test_who_hits_the_limit_in_a_verb_loses_no_timer_of_others(ends: Ends) -> None:
+    count = 160
+    woken: list[int] = []
+
+    def sleep(number: int, deadline: int) -> None:
+        umbel.msleep(deadline)
+        woken.append(number)
+
+    def look() -> None:
+        try:
+            umbel.receive(ends[0], deadline=0)
+        except umbel.DeadlineError:
+            pass
+
+    def dive() -> None:
+        for number in range(count):
+            due = umbel.now() + 1
+            sleepers.go(sleep, number, due)
+            while umbel.now() <= due:
+                pass  # nobody has looked yet
+            try:
+                at_depth(LIMIT - count + number, look)
+            except RecursionError:
+                pass
+
+    with umbel.bundle() as sleepers:
+        with umbel.go(dive):
+            pass
+        umbel.bundle_wait(sleepers, umbel.within(20))
+
+    assert sorted(woken) == list(range(count))
