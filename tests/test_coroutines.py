@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import errno
-import gc
+import signal
 import threading
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import pytest
 
 import umbel
-from tests.support import Ends, calls, lateness, wait_until
+from tests.support import Ends, calls, lateness, python, wait_until
 from umbel._kernel.current import current_hub
+from umbel.bundles import Bundle, Task
+from umbel.handle import lookup
 
 
 def test_a_coroutine_runs_at_once_until_it_first_waits() -> None:
@@ -307,24 +310,118 @@ def test_a_canceled_that_someone_raised_by_hand_is_told() -> None:
     assert isinstance(caught.value.exceptions[0], umbel.Canceled)
 
 
-def test_failures_of_a_forgotten_bundle_reach_the_unraisable_hook(
+FORGOTTEN = """
+import gc, sys, umbel
+def fail(when):
+    if when == "later":
+        umbel.msleep(umbel.within(0.01))
+    raise ValueError("lost?")
+umbel.go(fail, sys.argv[1])
+gc.collect()
+umbel.msleep(umbel.within(0.05))
+print("goes on")
+"""
+
+
+@pytest.mark.parametrize("when", ["at once", "later"])
+def test_failures_of_a_forgotten_bundle_are_reported(when: str) -> None:
+    with python(FORGOTTEN, when) as program:
+        out, err = program.communicate(timeout=20)
+
+    assert out == "goes on\n"
+    assert "ValueError: lost?" in err
+
+
+@dataclass(frozen=True)
+class TakesNoNotes(Exception):
+    code: int
+
+
+class NoName:
+    def __call__(self) -> None:
+        umbel.yield_()
+        raise TakesNoNotes(3)
+
+    def __repr__(self) -> str:
+        raise ZeroDivisionError
+
+
+def test_a_failure_that_takes_no_notes_is_kept_like_any() -> None:
+    b = umbel.go(NoName())
+    umbel.yield_()
+
+    with pytest.raises(ExceptionGroup) as caught:
+        umbel.bundle_wait(b)
+
+    assert caught.value.exceptions == (TakesNoNotes(3),)
+    umbel.hclose(b)
+
+
+def test_what_starts_as_its_bundle_closes_is_canceled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import sys
-    import warnings
+    seen: list[str] = []
 
-    told: list[object] = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda u: told.append(u.exc_value))
+    def run() -> None:
+        try:
+            umbel.msleep(umbel.within(20))
+            seen.append("ran")
+        except umbel.Canceled:
+            seen.append("canceled")
+            raise
 
-    def fail() -> None:
-        raise ValueError("lost?")
+    b = umbel.bundle()
+    found = lookup(b, Bundle)
+    umbel.hclose(b)
+    # As in another thread, which had found it just before.
+    current_hub().start(Task(found, run, (), {}, None))
+    umbel.yield_()
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        umbel.go(fail)
-        gc.collect()
+    assert seen == ["canceled"]
 
-    assert [str(error) for error in told] == ["lost?"]
+
+def test_a_cancellation_that_comes_while_an_object_closes_is_kept() -> None:
+    seen: list[str] = []
+
+    class Holder:
+        def __init__(self, inner: umbel.BundleHandle) -> None:
+            self._inner = inner
+
+        def query(self, kind: type[object]) -> None:
+            return None
+
+        def close(self) -> None:
+            umbel.hclose(self._inner)
+
+    def work() -> None:
+        held = umbel.hmake(Holder(umbel.go(umbel.msleep, -1)))
+        umbel.hclose(held)
+        seen.append("closed")
+        try:
+            umbel.msleep(umbel.within(20))
+        except umbel.Canceled:
+            seen.append("canceled")
+            raise
+
+    b = umbel.go(work)
+    umbel.yield_()  # it closes the object now, and waits for what that closes
+    umbel.hclose(b)
+
+    assert seen == ["closed", "canceled"]
+
+
+def test_a_handlers_timeout_error_is_not_taken_for_the_deadlines() -> None:
+    def ring(*_: object) -> None:
+        raise TimeoutError("alarm")
+
+    old = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        with pytest.raises(TimeoutError, match="alarm"):
+            umbel.msleep(umbel.within(20))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
 
 
 def test_a_coroutine_cannot_close_or_await_the_bundle_it_runs_in() -> None:
@@ -336,8 +433,13 @@ def test_a_coroutine_cannot_close_or_await_the_bundle_it_runs_in() -> None:
                 call()
             caught.append(error.value.errno)
 
-    b = umbel.bundle()
-    b.go(run)
+    with umbel.bundle() as b:
+        with umbel.go(b.go, umbel.msleep, umbel.within(0.01)):
+            pass
+        b.go(run)
+
+        # Nothing has happened: who runs beside it goes on.
+        assert "with 1 running" in lookup(b, Bundle).describe()
 
     assert caught == [errno.EDEADLK] * 2
 

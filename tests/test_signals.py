@@ -78,3 +78,162 @@ def test_it_is_for_the_main_thread() -> None:
     thread.join()
 
     assert len(caught) == 1
+
+
+BEGIN = """
+import os, signal, threading
+import umbel
+def kill(number):
+    os.kill(os.getpid(), number)
+"""
+
+#: Main is told of something else in the same moment; what ends the program comes first.
+MOMENTS = {
+    "the other end of main's channel closes": """
+umbel.exit_on_signal()
+near, far = umbel.chmake()
+def send_signal():
+    umbel.yield_()
+    kill(signal.SIGTERM)
+    umbel.msleep(0)
+def close():
+    umbel.yield_()
+    umbel.hclose(far)
+def work():
+    with umbel.bundle() as both:
+        both.go(send_signal)
+        both.go(close)
+umbel.go(work)
+for value in near:
+    pass
+""",
+    "main's stream closes": """
+umbel.exit_on_signal()
+near, far = umbel.ipc_pair()
+other, _ = umbel.ipc_pair()
+def look():
+    try:
+        umbel.receive(other, deadline=0)
+    except umbel.DeadlineError:
+        pass
+def work():
+    umbel.msleep(umbel.within(0.02))
+    umbel.bsend(far, b"x")
+    look()
+    umbel.hclose(near)
+    kill(signal.SIGTERM)
+    look()
+umbel.go(work)
+try:
+    umbel.receive(near)
+except OSError:
+    pass
+""",
+    "a coroutine fails as it is canceled": """
+umbel.exit_on_signal()
+def work():
+    try:
+        umbel.msleep(-1)
+    finally:
+        raise ValueError("cleanup failed")
+def send_signal():
+    umbel.msleep(umbel.within(0.02))
+    kill(signal.SIGTERM)
+try:
+    with umbel.bundle() as both:
+        both.go(work)
+        both.go(send_signal)
+        umbel.msleep(-1)
+except Exception as error:
+    print("swallowed by", error)
+""",
+}
+
+
+@pytest.mark.parametrize("code", MOMENTS.values(), ids=list(MOMENTS))
+def test_what_ends_the_program_is_never_lost(code: str) -> None:
+    code = BEGIN + code + "\numbel.msleep(umbel.within(0.5))\nprint('still alive')\n"
+    with python(code) as program:
+        out, err = program.communicate(timeout=20)
+
+    assert (program.returncode, out) == (143, ""), err
+
+
+@pytest.mark.parametrize("wanted", ["accept", "chrecv", "bundle_wait"])
+def test_a_handler_that_closes_or_starts_something_wakes_who_waits(wanted: str) -> None:
+    code = (
+        BEGIN
+        + """
+import sys
+near, far = umbel.chmake()
+listener = umbel.listen("mem://x")
+bundle = umbel.bundle()
+bundle.go(near.receive)
+ended = umbel.go(lambda: None)
+def handle(*_):
+    if sys.argv[1] == "accept":
+        umbel.hclose(listener)
+    elif sys.argv[1] == "chrecv":
+        far.close()
+    else:
+        bundle.go(far.close)
+signal.signal(signal.SIGALRM, handle)
+signal.setitimer(signal.ITIMER_REAL, 0.1)
+try:
+    if sys.argv[1] == "accept":
+        umbel.accept(listener, umbel.within(20))
+    elif sys.argv[1] == "chrecv":
+        near.receive(umbel.within(20))
+    else:
+        umbel.bundle_wait(bundle, umbel.within(20))
+except (umbel.BadHandleError, umbel.EndOfStreamError, umbel.BusyError) as error:
+    print(type(error).__name__)
+except ExceptionGroup as group:
+    print(type(group.exceptions[0]).__name__)
+os._exit(0)
+"""
+    )
+    with python(code, wanted) as program:
+        out, err = program.communicate(timeout=10)
+
+    expected = {"accept": "BadHandleError"}.get(wanted, "EndOfStreamError")
+    assert out.strip() == expected, err
+
+
+def test_ctrl_c_while_a_block_ends_leaves_nothing_running() -> None:
+    code = (
+        BEGIN
+        + """
+def work():
+    try:
+        umbel.msleep(-1)
+    finally:
+        time.sleep(0.4)
+        print("cleaned up", flush=True)
+def other(b):
+    b.go(work)
+    try:
+        umbel.bundle_wait(b)
+    except umbel.BadHandleError:
+        pass
+    left.wait()
+import time
+left = threading.Event()
+try:
+    with umbel.bundle() as b:
+        thread = threading.Thread(target=other, args=(b,))
+        thread.start()
+        umbel.msleep(umbel.within(0.1))
+        threading.Timer(0.1, kill, [signal.SIGINT]).start()
+        raise ValueError
+except KeyboardInterrupt:
+    print("left", flush=True)
+finally:
+    left.set()
+thread.join()
+"""
+    )
+    with python(code) as program:
+        out, err = program.communicate(timeout=20)
+
+    assert out.split("\n")[-3:] == ["cleaned up", "left", ""], err

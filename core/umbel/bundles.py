@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from types import CodeType, TracebackType
-from typing import ClassVar, ParamSpec, TypeVar, final
+from typing import ClassVar, Final, ParamSpec, TypeVar, final
 
 from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.current import checkpoint, current_hub
@@ -24,6 +24,7 @@ from umbel.fd import unpark
 from umbel.handle import (
     Handle,
     Resource,
+    claim,
     hclose,
     lookup,
     open_handles,
@@ -32,6 +33,9 @@ from umbel.handle import (
     warn_of_leak,
 )
 from umbel.report import CloseReport
+
+#: Meant for the program, not for whoever waits for a bundle.
+PROGRAM_ENDS: Final = (KeyboardInterrupt, SystemExit)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -70,17 +74,25 @@ class BundleHandle(Handle):
         if kind is None:
             try:
                 bundle.wait(FOREVER, until_failure=True)
-            except BaseException:  # Canceled, or Ctrl-C: nothing runs on all the same
-                bundle.leave(self)
+            except BaseException as failure:  # nothing runs on all the same
+                bundle.leave(self, failure)
                 raise
-        bundle.leave(self)
+        bundle.leave(self, error)
 
 
 @final
 class Bundle(Resource):
     """The coroutines that run in it, in order of start, and what went wrong."""
 
-    __slots__ = ("failures", "hub", "running", "seen_ended", "waiting")
+    __slots__ = (
+        "failures",
+        "hub",
+        "is_closed",
+        "is_forgotten",
+        "running",
+        "seen_ended",
+        "waiting",
+    )
 
     handle_class = BundleHandle
     noun: ClassVar[str] = "bundle"
@@ -92,6 +104,10 @@ class Bundle(Resource):
         self.seen_ended = Hub.ended
         self.running: dict[Coroutine, None] = {}
         self.failures: list[BaseException] = []
+        #: What starts from now on, in another thread, is canceled as it starts.
+        self.is_closed = False
+        #: Nobody is left to be told.
+        self.is_forgotten = False
         self.waiting: list[Coroutine] = []
 
     def fail(self, coroutine: Task, error: BaseException) -> None:
@@ -104,13 +120,17 @@ class Bundle(Resource):
 
             traceback.print_exception(error)
             os._exit(1)
-        if isinstance(error, (KeyboardInterrupt, SystemExit)):
-            # Meant for the program, not for whoever waits for this bundle.
+        if isinstance(error, PROGRAM_ENDS):
             coroutine.hub.interrupt(coroutine.hub.main, error)
             return
-        where = place_of(coroutine.started) or "another thread"
-        error.add_note(f"in coroutine {coroutine.name}, started at {where}")
         self.failures.append(error)
+        try:
+            where = place_of(coroutine.started) or "another thread"
+            error.add_note(f"in coroutine {coroutine.name}, started at {where}")
+        except Exception:  # noqa: BLE001, S110 - it takes no notes, or has no name
+            pass
+        if self.is_forgotten:
+            self.report_failures()
 
     def tell(self) -> None:
         """Wake who waits, if there is news."""
@@ -162,8 +182,19 @@ class Bundle(Resource):
             )
 
     def abort(self) -> None:
-        """Cancel what runs, wait until all of it has stopped, report failures."""
+        """Cancel what runs, wait until all of it has stopped, raise failures."""
         me = current_hub().current
+        if me in self.running:
+            open_handles[self.number] = self  # it was taken out to be closed
+            self._require_outside(me)
+        self._stop(me)
+        if not me.is_shielded and isinstance(me.pending, PROGRAM_ENDS):
+            self.report_failures()
+            me.raise_pending()
+        self.raise_failures()
+
+    def _stop(self, me: Coroutine) -> None:
+        self.is_closed = True
         for coroutine in tuple(self.running):
             coroutine.hub.reach(partial(coroutine.hub.interrupt, coroutine, Canceled()))
         was_shielded, me.is_shielded = me.is_shielded, True
@@ -171,7 +202,6 @@ class Bundle(Resource):
             self.wait(FOREVER)
         finally:
             me.is_shielded = was_shielded
-        self.raise_failures()
 
     def raise_failures(self) -> None:
         """Raise what escaped from the coroutines and nobody was told yet."""
@@ -180,14 +210,29 @@ class Bundle(Resource):
             message = "coroutines of a bundle failed"
             raise BaseExceptionGroup(message, failures)
 
+    def report_failures(self) -> None:
+        """Tell what nobody can be told any more to `sys.unraisablehook`."""
+        failures, self.failures = self.failures, []
+        for error in failures:
+            _NobodyToBeTold(error)
+
     def close(self, deadline: int, drain_limit: int | None) -> CloseReport:
         """As abort: there is nothing to be said to a peer."""
         self.abort()
         return CloseReport()
 
-    def leave(self, handle: int) -> None:
-        """Close at the end of a `with` block."""
-        if open_handles.get(handle) is self:
+    def leave(self, handle: int, error: BaseException | None) -> None:
+        """Close at the end of a `with` block, which *error* ended.
+
+        What ends the program stays what it is, whatever fails beside it.
+        """
+        if open_handles.get(handle) is not self:
+            return
+        if isinstance(error, PROGRAM_ENDS):
+            claim(handle)
+            self._stop(current_hub().current)
+            self.report_failures()
+        else:
             hclose(handle)
 
     def forsake(self, handle: int) -> None:
@@ -196,9 +241,8 @@ class Bundle(Resource):
             warn_of_leak(handle, self)
         finally:  # the warning may be an error
             open_handles.pop(int(handle), None)
-            for error in self.failures:
-                # Its own class can't be made in Python.
-                sys.unraisablehook(_Unraisable(error))  # type: ignore[arg-type]
+            self.is_forgotten = True
+            self.report_failures()
 
     def disown(self) -> None:
         """As `Resource.disown`."""
@@ -235,6 +279,8 @@ class Task(Coroutine):
         """As `Coroutine.run`: what escapes is kept by the bundle."""
         bundle = self.bundle
         bundle.running[self] = None
+        if bundle.is_closed:
+            self.pending = Canceled()
         try:
             # Without a star, where it can be: that takes no C stack, which each switch
             # would have to copy.
@@ -265,12 +311,16 @@ class Task(Coroutine):
         return getattr(self.function, "__qualname__", None) or repr(self.function)
 
 
-class _Unraisable:
-    """What `sys.unraisablehook` reads."""
+class _NobodyToBeTold:
+    """Raises *error* where Python can but report it: its hook takes nothing of ours."""
 
     def __init__(self, error: BaseException) -> None:
-        self.exc_type = type(error)
-        self.exc_value = error
-        self.exc_traceback = error.__traceback__
-        self.err_msg = "A coroutine of a forgotten bundle failed"
-        self.object = None
+        self._error: BaseException | None = error
+
+    def __del__(self) -> None:
+        error, self._error = self._error, None
+        assert error is not None
+        try:
+            raise error
+        finally:
+            del error, self  # its traceback would refer to itself

@@ -154,8 +154,8 @@ class _Queue(deque[_Entry]):
             coroutine.chosen = entry[2]
             if coroutine.is_parked:
                 coroutine.hub.unpark(coroutine, error())
-            else:
-                coroutine.outcome = error()  # its deadline came first, unnoticed yet
+            elif coroutine.outcome is DeadlineError:
+                coroutine.outcome = error()  # that came first, and is unnoticed yet
         self.extend(returned)
 
 

@@ -9,6 +9,7 @@ from typing import ParamSpec
 from umbel._kernel.current import checkpoint, current_hub, local
 from umbel.bundles import Bundle, BundleHandle, Task
 from umbel.deadline import FOREVER
+from umbel.errors import DeadlineError
 from umbel.handle import lookup, open_handles, refusal, register
 
 P = ParamSpec("P")
@@ -134,7 +135,7 @@ def msleep(deadline: int) -> None:
     try:
         while True:
             hub.park(deadline)
-    except TimeoutError:
+    except DeadlineError:
         return
 
 

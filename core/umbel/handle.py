@@ -281,7 +281,8 @@ class _Made(Resource):
         try:
             self.made.close()
         finally:
-            me.pending = saved
+            if me.pending is _FORBIDDEN:  # else it was canceled meanwhile
+                me.pending = saved
         return _NOTHING
 
     def describe(self) -> str:
@@ -387,7 +388,7 @@ def hclose(handle: int) -> None:
     handle gets EBADF.
 
     Args:
-        handle: any handle. Closed on return, whatever is raised but EBADF.
+        handle: any handle. Closed on return, whatever is raised but EBADF and EDEADLK.
 
     Raises:
         BadHandleError: EBADF, *handle* is not open.
