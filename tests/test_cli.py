@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +21,10 @@ import pytest
 
 import umbel
 from tests.support import is_listening, pattern, wait_until
+from umbel.cli.exchange import Exchange
 from umbel.cli.files import Input, Output
 from umbel.cli.progress import Meter
+from umbel.unread import ask
 
 Command = subprocess.Popen[bytes]
 File = int | BinaryIO
@@ -113,10 +116,14 @@ def test_a_pipe_is_carried_byte_for_byte_in_either_direction(tmp_path: Path) -> 
         listening(path, stdin=subprocess.PIPE, stdout=taken) as listen,
         command("connect", f"ipc:{path}", stdin=subprocess.PIPE) as connect,
     ):
+        assert listen.stdin is not None
+        with listen.stdin as there:
+            there.write(b"and back")
+        listen.stdin = None
         out, _ = connect.communicate(data, timeout=40)
         finish(listen)
 
-    assert (out, connect.returncode) == (b"", 0)
+    assert (out, connect.returncode) == (b"and back", 0)
     assert target.read_bytes() == data
 
 
@@ -158,10 +165,9 @@ def test_the_end_of_input_leaves_receiving_open(tmp_path: Path) -> None:
         assert listen.wait(40) == 0
 
 
-@pytest.mark.parametrize("kind", ["pipe", "terminal"])
-def test_the_peers_end_ends_all_though_input_is_open(tmp_path: Path, kind: str) -> None:
+def test_a_terminal_is_not_read_on_after_the_peers_end(tmp_path: Path) -> None:
     path = tmp_path / "x.sock"
-    ours, theirs = pty.openpty() if kind == "terminal" else os.pipe()[::-1]
+    ours, theirs = pty.openpty()
 
     with listening(path, stdin=theirs) as listen:
         with umbel.ipc_connect(path) as client:
@@ -171,6 +177,90 @@ def test_the_peers_end_ends_all_though_input_is_open(tmp_path: Path, kind: str) 
     assert out == b"last words"
     os.close(ours)
     os.close(theirs)
+
+
+@pytest.mark.parametrize("who", ["listen", "connect"])
+def test_a_pipe_is_sent_to_its_end_though_the_peer_has_little_to_say(
+    tmp_path: Path, who: str
+) -> None:
+    path, little, target = (tmp_path / name for name in ("x.sock", "little", "out"))
+    little.write_bytes(b"ok")
+    data = pattern(5_000_001)
+
+    with little.open("rb") as ok, target.open("wb") as taken:
+        much, few = (subprocess.PIPE, subprocess.PIPE), (ok, taken)
+        first, second = (much, few) if who == "listen" else (few, much)
+        with (
+            listening(path, stdin=first[0], stdout=first[1]) as listen,
+            command(
+                "connect", f"ipc:{path}", stdin=second[0], stdout=second[1]
+            ) as connect,
+        ):
+            sender, taker = (listen, connect) if who == "listen" else (connect, listen)
+            out, _ = sender.communicate(data, timeout=40)
+            finish(taker)
+
+    assert (sender.returncode, out) == (0, b"ok")
+    assert target.read_bytes() == data
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_what_input_gives_after_the_peers_end_is_sent_too(
+    tmp_path: Path, kind: str
+) -> None:
+    path = tmp_path / "x.sock"
+    pair = socket.socketpair()
+    theirs, ours = os.pipe() if kind == "pipe" else [end.detach() for end in pair]
+
+    with listening(path, stdin=theirs) as listen:
+        os.close(theirs)
+        client = umbel.ipc_connect(path)
+        umbel.bsend(client, b"ok")
+        umbel.done(client)
+        assert listen.stdout is not None
+        assert listen.stdout.read(2) == b"ok"
+        for word in (b"one", b"two"):
+            os.write(ours, word)
+            assert umbel.brecv(client, 3, umbel.within(20)) == word
+        os.close(ours)
+        umbel.close(client, umbel.within(20))
+        finish(listen)
+
+    for end in pair:
+        end.close()
+
+
+def test_a_peer_that_goes_is_told_though_input_says_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+    theirs, ours = os.pipe()
+
+    with listening(path, stdin=theirs) as listen:
+        client = umbel.ipc_connect(path)
+        umbel.bsend(client, b"ok")
+        umbel.done(client)
+        assert listen.stdout is not None
+        assert listen.stdout.read(2) == b"ok"
+        umbel.hclose(client)
+        _, err = finish(listen, errno.ECONNRESET)
+
+    assert "killed" in err
+    os.close(ours)
+    os.close(theirs)
+
+
+def test_a_peer_that_goes_without_our_last_bytes_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    with listening(path, stdin=subprocess.PIPE) as listen:
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(str(path))
+        client.shutdown(socket.SHUT_WR)
+        assert listen.stdin is not None
+        listen.stdin.write(bytes(100_000))
+        listen.stdin.close()
+        wait_until(lambda: ask(client, termios.FIONREAD) == 100_000, "all of it")
+        client.close()
+        assert listen.wait(40) == errno.ECONNRESET
 
 
 def test_a_killed_receiver_is_told_by_name(tmp_path: Path) -> None:
@@ -419,6 +509,28 @@ def test_memory_does_not_grow_with_what_is_carried(tmp_path: Path) -> None:
 
 
 # Its parts.
+
+
+def test_a_peer_that_goes_long_after_its_end_is_told() -> None:
+    stream, peer = umbel.ipc_pair()
+    theirs, ours = os.pipe()
+    with open(os.devnull, "wb") as nothing:
+        sink = Output(nothing.fileno())
+        exchange = Exchange(stream, Input(theirs), sink, Meter(), umbel.within(20))
+        running = umbel.go(exchange.run)
+        umbel.done(peer)
+        while not exchange.has_peer_ended:
+            umbel.msleep(umbel.within(0.001))
+        umbel.hclose(peer)
+
+        with pytest.raises(BaseExceptionGroup) as caught:
+            running.wait(umbel.within(20))
+
+        sink.close()
+    assert caught.group_contains(umbel.BrokenStreamError, match="killed")
+    umbel.hclose(running)
+    os.close(ours)
+    os.close(theirs)
 
 
 class Screen(io.StringIO):

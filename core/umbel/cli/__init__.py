@@ -21,9 +21,9 @@ Wait for a connection, then carry standard input to it and what it sends to stan
 output.
 
 At the end of input our direction ends and receiving goes on; input that was empty
-from the start, such as /dev/null, keeps it open until the peer's end. At the end of
-the peer's stream reading stops (a regular file is sent to its end), our direction
-ends too, and both part in good order: status 0.
+from the start, such as /dev/null, keeps it open until the peer's end. When the peer
+has ended its own, a terminal is not read on, but a file or pipe is sent to its end.
+Then both part in good order: status 0.
 
 A peer that was killed is reported (ECONNRESET) while our own direction is open, or
 bytes of ours lie unread. Once our input has ended and the peer has read all of it,

@@ -24,6 +24,8 @@ class Input:
         self._fd = fd
         #: It ends by itself, and never makes one wait.
         self.is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+        #: Someone would have to see that nobody reads it any more.
+        self.is_terminal = os.isatty(fd)
 
     def read_into(self, buffer: memoryview, deadline: int) -> int:
         """Fill the front of *buffer*; return how many bytes, 0 at the end."""
