@@ -35,10 +35,15 @@ def command(
     *arguments: object,
     stdin: File = subprocess.DEVNULL,
     stdout: File = subprocess.PIPE,
+    shell: str = "",
     **env: str,
 ) -> Iterator[Command]:
+    """Run umbel; *shell* is what a shell would read behind the command."""
     with subprocess.Popen(
-        [sys.executable, "-m", "umbel", *map(str, arguments)],
+        [
+            *(("sh", "-c", f'exec "$@" {shell}', "sh") if shell else ()),
+            *(sys.executable, "-m", "umbel", *map(str, arguments)),
+        ],
         stdin=stdin,
         stdout=stdout,
         stderr=subprocess.PIPE,
@@ -56,9 +61,10 @@ def listening(
     *arguments: object,
     stdin: File = subprocess.DEVNULL,
     stdout: File = subprocess.PIPE,
+    shell: str = "",
 ) -> Iterator[Command]:
     with command(
-        "listen", f"ipc:{path}", *arguments, stdin=stdin, stdout=stdout
+        "listen", f"ipc:{path}", *arguments, stdin=stdin, stdout=stdout, shell=shell
     ) as process:
         wait_until(lambda: is_listening(path) or process.poll() is not None)
         yield process
@@ -364,6 +370,38 @@ def test_wrong_usage_is_status_2(arguments: tuple[str, ...]) -> None:
     assert "usage: umbel" in err
 
 
+@pytest.mark.parametrize("value", ["-1", "soon", "nan", ""])
+def test_a_deadline_that_is_none_says_what_to_give(value: str) -> None:
+    with command("connect", "ipc:x", "--deadline", value) as process:
+        _, err = finish(process, 2)
+
+    assert f"argument --deadline: {value!r}: give 0 or more seconds" in err
+
+
+@pytest.mark.parametrize("value", ["-1", "many", "1.5"])
+def test_a_backlog_that_is_none_says_what_to_give(value: str) -> None:
+    with command("listen", "ipc:x", "--backlog", value) as process:
+        _, err = finish(process, 2)
+
+    assert f"argument --backlog: {value!r}: give a number of connections" in err
+
+
+@pytest.mark.parametrize("arguments", [(), ("listen",), ("connect",)], ids=repr)
+def test_the_exit_statuses_stand_in_the_manual(arguments: tuple[str, ...]) -> None:
+    with command(*arguments, "--help") as process:
+        out, _ = finish(process)
+
+    for words in ("0     all went well", "2     wrong usage", "128+n", "errno"):
+        assert words in out.decode()
+
+
+def test_the_manual_says_that_keep_serves_one_at_a_time() -> None:
+    with command("listen", "--help") as process:
+        out, _ = finish(process)
+
+    assert "one client at a time" in " ".join(out.decode().split())
+
+
 def test_the_version_is_printed() -> None:
     with command("--version") as process:
         out, _ = finish(process)
@@ -425,6 +463,45 @@ def test_a_signal_ends_it_and_leaves_no_file(tmp_path: Path, number: int) -> Non
     assert not path.exists()
 
 
+#: Runs what follows with SIGHUP as it is by default, whatever we were started with.
+HANGING_UP = """
+import os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, "-m", "umbel", *sys.argv[1:]])
+"""
+
+
+def test_a_terminal_that_is_closed_leaves_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    with subprocess.Popen(
+        [sys.executable, "-c", HANGING_UP, "listen", f"ipc:{path}"],
+        stdin=subprocess.DEVNULL,
+    ) as process:
+        wait_until(lambda: is_listening(path))
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(20) == 128 + signal.SIGHUP
+
+    assert not path.exists()
+
+
+def test_nohup_keeps_it_alive(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    with subprocess.Popen(
+        ["nohup", sys.executable, "-m", "umbel", "listen", f"ipc:{path}", "--echo"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        wait_until(lambda: is_listening(path))
+        process.send_signal(signal.SIGHUP)
+        with umbel.ipc_connect(path) as client:
+            umbel.bsend(client, b"hello")
+            assert umbel.brecv(client, 5) == b"hello"
+        assert process.wait(20) == 0
+
+
 def test_a_signal_in_the_middle_of_an_exchange_ends_it(tmp_path: Path) -> None:
     path = tmp_path / "x.sock"
     read_end, write_end = os.pipe()
@@ -456,6 +533,69 @@ def test_an_output_that_nobody_reads_is_an_error_not_a_hang(tmp_path: Path) -> N
         umbel.hclose(client)
 
     assert "EPIPE" in err
+
+
+def test_without_standard_error_all_works_and_nothing_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    with listening(path, shell="2>&-") as process:
+        with umbel.ipc_connect(path) as client:
+            umbel.bsend(client, b"hello")
+        assert finish(process) == (b"hello", "")
+    with command("connect", f"ipc:{path}", shell="2>&-") as process:
+        assert finish(process, errno.ENOENT) == (b"", "")
+
+
+@pytest.mark.parametrize("verb", ["listen", "connect"])
+@pytest.mark.parametrize(
+    ("closed", "name"), [("<&-", "standard input"), (">&-", "standard output")]
+)
+def test_closed_input_or_output_is_refused_before_there_is_a_connection(
+    tmp_path: Path, verb: str, closed: str, name: str
+) -> None:
+    with (
+        umbel.ipc_listen(tmp_path / "x.sock") as listener,
+        command(verb, f"ipc:{tmp_path}/x.sock", shell=closed) as process,
+    ):
+        out, err = finish(process, errno.EBADF)
+        with pytest.raises(umbel.DeadlineError):
+            umbel.accept(listener, 0)
+
+    assert out == b""
+    assert err.startswith(f"umbel {verb}: EBADF: ")
+    assert f"{name} is closed" in err
+    assert err.count("\n") == 1
+
+
+def test_echo_needs_neither_input_nor_output(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    with listening(path, "--echo", shell="<&- >&- 2>&-") as process:
+        with umbel.ipc_connect(path) as client:
+            umbel.bsend(client, b"hello")
+            assert umbel.brecv(client, 5) == b"hello"
+        finish(process)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--version",),
+        ("transports",),
+        ("check", "mem", "--only", "1", "--driver", "threads", "--json"),
+    ],
+    ids=["version", "transports", "check"],
+)
+def test_what_can_not_be_printed_is_one_line_and_the_errno(
+    arguments: tuple[str, ...],
+) -> None:
+    for shell, number in ((">&-", errno.EBADF), (">/dev/full", errno.ENOSPC)):
+        with command(*arguments, shell=shell) as process:
+            _, err = finish(process, number)
+
+        assert err.startswith("umbel")
+        assert errno.errorcode[number] in err
+        assert err.count("\n") == 1
 
 
 def test_transports_lists_them_with_distribution_and_state() -> None:

@@ -22,7 +22,7 @@ def status_of(error: BaseException) -> int:
     return number if 0 < number <= HIGHEST_STATUS else 1
 
 
-def report_failure(what: str, error: BaseException) -> None:
+def report_failure(what: str | None, error: BaseException) -> None:
     """Say on standard error what went wrong, by the errno's name."""
     cause = _leaf(error)
     name = errno.errorcode.get(getattr(cause, "errno", None) or 0)
@@ -30,4 +30,8 @@ def report_failure(what: str, error: BaseException) -> None:
     filename = getattr(cause, "filename", None)
     place = f" ({filename})" if filename else ""
     start = f"{name}: " if name else ""
-    print(f"umbel {what}: {start}{text}{place}", file=sys.stderr)
+    command = f"umbel {what}" if what else "umbel"
+    try:
+        print(f"{command}: {start}{text}{place}", file=sys.stderr, flush=True)
+    except OSError:
+        pass  # nobody is there to be told; the status says it

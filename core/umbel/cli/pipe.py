@@ -6,16 +6,13 @@ import math
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Final
 
 import umbel
 from umbel.cli.exchange import Exchange
 from umbel.cli.failure import report_failure
 from umbel.cli.files import CHUNK, Input, Output
 from umbel.cli.progress import Meter
-
-STDIN: Final = 0
-STDOUT: Final = 1
+from umbel.cli.standard import STDIN, STDOUT
 
 
 def _deadline(seconds: float | None) -> int:
