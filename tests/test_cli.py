@@ -651,22 +651,28 @@ def test_memory_does_not_grow_with_what_is_carried(tmp_path: Path) -> None:
 # Its parts.
 
 
-def test_a_peer_that_goes_long_after_its_end_is_told() -> None:
+@pytest.fixture
+def nothing() -> Iterator[int]:
+    """Give the descriptor of an output that is no terminal."""
+    with open(os.devnull, "wb") as file:
+        yield file.fileno()
+
+
+def test_a_peer_that_goes_long_after_its_end_is_told(nothing: int) -> None:
     stream, peer = umbel.ipc_pair()
     theirs, ours = os.pipe()
-    with open(os.devnull, "wb") as nothing:
-        sink = Output(nothing.fileno())
-        exchange = Exchange(stream, Input(theirs), sink, Meter(), umbel.within(20))
-        running = umbel.go(exchange.run)
-        umbel.done(peer)
-        while not exchange.has_peer_ended:
-            umbel.msleep(umbel.within(0.001))
-        umbel.hclose(peer)
+    sink, meter = Output(nothing), Meter(nothing)
+    exchange = Exchange(stream, Input(theirs), sink, meter, umbel.within(20))
+    running = umbel.go(exchange.run)
+    umbel.done(peer)
+    while not exchange.has_peer_ended:
+        umbel.msleep(umbel.within(0.001))
+    umbel.hclose(peer)
 
-        with pytest.raises(BaseExceptionGroup) as caught:
-            running.wait(umbel.within(20))
+    with pytest.raises(BaseExceptionGroup) as caught:
+        running.wait(umbel.within(20))
 
-        sink.close()
+    sink.close()
     assert caught.group_contains(umbel.BrokenStreamError, match="killed")
     umbel.hclose(running)
     os.close(ours)
@@ -678,9 +684,9 @@ class Screen(io.StringIO):
         return True
 
 
-def test_progress_is_shown_on_a_terminal() -> None:
+def test_progress_is_shown_on_a_terminal(nothing: int) -> None:
     screen = Screen()
-    meter = Meter(screen)
+    meter = Meter(nothing, screen)
     meter.sent, meter.received = 1_500_000, 10
 
     showing = umbel.go(meter.show)
@@ -692,14 +698,27 @@ def test_progress_is_shown_on_a_terminal() -> None:
     assert screen.getvalue().endswith("\n")
 
 
-def test_progress_is_not_shown_elsewhere() -> None:
+def test_progress_is_not_shown_elsewhere(nothing: int) -> None:
     screen = io.StringIO()
-    meter = Meter(screen)
+    meter = Meter(nothing, screen)
 
     with umbel.go(meter.show):
         meter.finish()
 
     assert screen.getvalue() == ""
+
+
+def test_progress_is_not_shown_where_what_the_peer_sends_is() -> None:
+    screen = Screen()
+    ours, theirs = pty.openpty()
+    meter = Meter(theirs, screen)
+
+    with umbel.go(meter.show):
+        meter.finish()
+
+    assert screen.getvalue() == ""
+    os.close(ours)
+    os.close(theirs)
 
 
 def test_output_waits_for_a_slow_reader_without_holding_up_others() -> None:

@@ -20,7 +20,7 @@ def _deadline(seconds: float | None) -> int:
 
 
 def _with_meter(work: Callable[[Meter], None]) -> None:
-    meter = Meter()
+    meter = Meter(STDOUT)
     shown = umbel.go(meter.show)
     try:
         work(meter)
