@@ -38,10 +38,10 @@ def command(
     shell: str = "",
     **env: str,
 ) -> Iterator[Command]:
-    """Run umbel; *shell* is what a shell would read behind the command."""
+    """Run umbel; *shell* is a line of a shell's, with "$@" for the command."""
     with subprocess.Popen(
         [
-            *(("sh", "-c", f'exec "$@" {shell}', "sh") if shell else ()),
+            *(("sh", "-c", shell, "sh") if shell else ()),
             *(sys.executable, "-m", "umbel", *map(str, arguments)),
         ],
         stdin=stdin,
@@ -437,6 +437,68 @@ def test_echo_keep_serves_many_at_once_and_survives_bad_ones(tmp_path: Path) -> 
     assert not path.exists()
 
 
+def test_echo_keep_waits_for_descriptors(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    few = 'ulimit -n 12; exec "$@"'
+    with listening(path, "--echo", "--keep", shell=few) as process:
+        clients = [umbel.ipc_connect(path) for _ in range(12)]
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        assert b"accepting failed, and is tried again" in said
+        for client in clients:
+            umbel.bsend(client, b"hello")
+            assert umbel.brecv(client, 5, umbel.within(20)) == b"hello"
+            umbel.close(client, umbel.within(20))
+        process.send_signal(signal.SIGTERM)
+        finish(process, 128 + signal.SIGTERM)
+
+
+@pytest.mark.parametrize("keep", [(), ("--keep",)], ids=["once", "keep"])
+def test_an_output_that_is_full_ends_it(tmp_path: Path, keep: tuple[str, ...]) -> None:
+    path = tmp_path / "x.sock"
+
+    with listening(path, *keep, shell='exec "$@" >/dev/full') as process:
+        client = umbel.ipc_connect(path)
+        umbel.bsend(client, b"hello")
+        _, err = finish(process, errno.ENOSPC)
+        umbel.hclose(client)
+
+    assert err.count("ENOSPC") == err.count("\n") == 1
+    assert not path.exists()
+
+
+def test_keep_goes_on_when_a_client_fails(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    with listening(path, "--keep") as process:
+        bad = socket.socket(socket.AF_UNIX)
+        bad.connect(str(path))
+        bad.close()
+        with umbel.ipc_connect(path) as client:
+            umbel.bsend(client, b"hello")
+        process.send_signal(signal.SIGTERM)
+        out, err = finish(process, 128 + signal.SIGTERM)
+
+    assert out == b"hello"
+    assert err.count("ECONNRESET") == err.count("\n") == 1
+
+
+def test_a_signal_ends_keep_at_once_also_with_clients(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    with listening(path, "--keep", "--echo") as process:
+        client = umbel.ipc_connect(path)
+        umbel.bsend(client, b"hello")
+        assert umbel.brecv(client, 5) == b"hello"
+        process.send_signal(signal.SIGTERM)
+        process.wait(5)
+        umbel.hclose(client)
+
+    assert process.returncode == 128 + signal.SIGTERM
+    assert not path.exists()
+
+
 def test_keep_serves_one_after_the_other(tmp_path: Path) -> None:
     path = tmp_path / "x.sock"
 
@@ -538,11 +600,11 @@ def test_an_output_that_nobody_reads_is_an_error_not_a_hang(tmp_path: Path) -> N
 def test_without_standard_error_all_works_and_nothing_is_said(tmp_path: Path) -> None:
     path = tmp_path / "x.sock"
 
-    with listening(path, shell="2>&-") as process:
+    with listening(path, shell='exec "$@" 2>&-') as process:
         with umbel.ipc_connect(path) as client:
             umbel.bsend(client, b"hello")
         assert finish(process) == (b"hello", "")
-    with command("connect", f"ipc:{path}", shell="2>&-") as process:
+    with command("connect", f"ipc:{path}", shell='exec "$@" 2>&-') as process:
         assert finish(process, errno.ENOENT) == (b"", "")
 
 
@@ -555,7 +617,7 @@ def test_closed_input_or_output_is_refused_before_there_is_a_connection(
 ) -> None:
     with (
         umbel.ipc_listen(tmp_path / "x.sock") as listener,
-        command(verb, f"ipc:{tmp_path}/x.sock", shell=closed) as process,
+        command(verb, f"ipc:{tmp_path}/x.sock", shell=f'exec "$@" {closed}') as process,
     ):
         out, err = finish(process, errno.EBADF)
         with pytest.raises(umbel.DeadlineError):
@@ -570,7 +632,7 @@ def test_closed_input_or_output_is_refused_before_there_is_a_connection(
 def test_echo_needs_neither_input_nor_output(tmp_path: Path) -> None:
     path = tmp_path / "x.sock"
 
-    with listening(path, "--echo", shell="<&- >&- 2>&-") as process:
+    with listening(path, "--echo", shell='exec "$@" <&- >&- 2>&-') as process:
         with umbel.ipc_connect(path) as client:
             umbel.bsend(client, b"hello")
             assert umbel.brecv(client, 5) == b"hello"
@@ -590,7 +652,7 @@ def test_what_can_not_be_printed_is_one_line_and_the_errno(
     arguments: tuple[str, ...],
 ) -> None:
     for shell, number in ((">&-", errno.EBADF), (">/dev/full", errno.ENOSPC)):
-        with command(*arguments, shell=shell) as process:
+        with command(*arguments, shell=f'exec "$@" {shell}') as process:
             _, err = finish(process, number)
 
         assert err.startswith("umbel")

@@ -102,9 +102,20 @@ def _run_command(options: argparse.Namespace) -> int:
         from umbel.cli.top import show_census
 
         return show_census(options.address, options.interval, once=options.once)
-    from umbel.cli.pipe import connect_and_pipe, listen_and_echo, listen_and_pipe
-
     if options.command == "connect":
+        from umbel.cli.pipe import connect_and_pipe
+
         return connect_and_pipe(options.address, options.deadline)
-    serve = listen_and_echo if options.echo else listen_and_pipe
-    return serve(options.address, options.backlog, options.deadline, options.keep)
+    return _listen(options)
+
+
+def _listen(options: argparse.Namespace) -> int:
+    from umbel.cli import pipe
+
+    if options.keep:
+        serve = pipe.keep_echoing if options.echo else pipe.keep_piping
+    else:
+        serve = pipe.listen_and_echo if options.echo else pipe.listen_and_pipe
+    with umbel.listen(options.address, options.backlog) as listener:
+        serve(listener, options.deadline)
+    return 0

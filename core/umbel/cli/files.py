@@ -42,6 +42,8 @@ class Output:
         self._own = -1
         self._piece = CHUNK
         self._must_wait = False
+        #: Why it can't be written any more; None while it can.
+        self.error: OSError | None = None
         if stat.S_ISREG(os.fstat(fd).st_mode):
             return
         try:
@@ -63,6 +65,9 @@ class Output:
                 left = left[os.write(self._fd, left[: self._piece]) :]
             except BlockingIOError:
                 umbel.fdout(self._fd, deadline)
+            except OSError as error:
+                self.error = error
+                raise
 
     def close(self) -> None:
         """Free what was opened here; the descriptor that was given stays."""
