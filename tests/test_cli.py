@@ -345,6 +345,15 @@ def test_connecting_to_nothing_says_what_to_do(tmp_path: Path) -> None:
     assert "start the listener" in err
 
 
+def test_a_backlog_may_be_huge(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    with listening(path, "--backlog", "99999999999999", "--echo") as process:
+        with umbel.ipc_connect(path):
+            pass
+        finish(process)
+
+
 def test_an_unknown_scheme_names_what_is_installed() -> None:
     with command("connect", "quic://x") as process:
         _, err = finish(process, errno.EPROTONOSUPPORT)
