@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import termios
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,11 +21,13 @@ from typing import BinaryIO
 import pytest
 
 import umbel
-from tests.support import is_listening, pattern, wait_until
+from tests.support import is_listening, pattern, python, wait_until
 from umbel.cli.exchange import Exchange
 from umbel.cli.files import Input, Output
 from umbel.cli.progress import Meter
 from umbel.unread import ask
+
+ROOT = Path(__file__).parent.parent
 
 Command = subprocess.Popen[bytes]
 File = int | BinaryIO
@@ -571,6 +574,27 @@ def test_nohup_keeps_it_alive(tmp_path: Path) -> None:
             umbel.bsend(client, b"hello")
             assert umbel.brecv(client, 5) == b"hello"
         assert process.wait(20) == 0
+
+
+def test_ctrl_c_while_it_starts_shows_no_traceback(tmp_path: Path) -> None:
+    # In the middle of `import umbel`, which is most of the start.
+    (tmp_path / "greenlet.py").write_text(
+        "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    module, function = project["scripts"]["umbel"].split(":")
+    code = f"""
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from {module} import {function}
+sys.exit({function}())
+"""
+    roots = [tmp_path, ROOT / "core", ROOT / "transports", ROOT / "plugins"]
+
+    with python(code, PYTHONPATH=":".join(map(str, roots))) as process:
+        out, err = process.communicate(timeout=20)
+
+    assert (process.returncode, out, err) == (128 + signal.SIGINT, "", "")
 
 
 def test_a_signal_in_the_middle_of_an_exchange_ends_it(tmp_path: Path) -> None:
