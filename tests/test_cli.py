@@ -325,7 +325,10 @@ def test_a_deadline_ends_waiting_for_a_peer(tmp_path: Path) -> None:
     with listening(tmp_path / "x.sock", "--deadline", "0.05") as process:
         _, err = finish(process, errno.ETIMEDOUT)
 
-    assert "ETIMEDOUT" in err
+    assert err == (
+        "umbel listen: ETIMEDOUT: the deadline was reached: give a longer --deadline, "
+        "or none to wait for ever\n"
+    )
     assert not (tmp_path / "x.sock").exists()
 
 
@@ -355,6 +358,29 @@ def test_a_backlog_may_be_huge(tmp_path: Path) -> None:
         with umbel.ipc_connect(path):
             pass
         finish(process)
+
+
+@pytest.mark.parametrize("verb", ["listen", "connect", "top"])
+def test_an_address_within_one_process_is_refused_at_once(verb: str) -> None:
+    with command(verb, "mem://x") as process:
+        _, err = finish(process, errno.ENOTSUP)
+
+    assert err.startswith(f"umbel {verb}: ENOTSUP: mem://x is within one process")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("options", [(), ("--echo",), ("--keep",)], ids=repr)
+def test_the_port_that_the_system_chose_is_told(options: tuple[str, ...]) -> None:
+    with command("listen", "tcp://127.0.0.1:0", *options) as process:
+        assert process.stderr is not None
+        said = process.stderr.readline().decode()
+        found = re.fullmatch(r"listening at (tcp://127\.0\.0\.1:[1-9]\d*)\n", said)
+        assert found is not None, said
+        with umbel.connect(found[1]) as client:
+            umbel.bsend(client, b"hello")
+            umbel.done(client)
+            while umbel.receive(client, deadline=umbel.within(20)):
+                pass
 
 
 def test_an_unknown_scheme_names_what_is_installed() -> None:

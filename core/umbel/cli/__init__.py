@@ -21,6 +21,7 @@ from umbel.cli.standard import (
     all_written,
     fill_gaps,
     require_open,
+    say,
 )
 
 
@@ -77,7 +78,18 @@ def _run(options: argparse.Namespace) -> int:
         make_parser().print_help(sys.stderr)
         return 2
     _exit_on_signal()
+    if "address" in options:
+        _require_meeting_place(options.address)
     return _run_command(options)
+
+
+def _require_meeting_place(address: str) -> None:
+    if umbel.Address.parse(address).scheme == "mem":
+        message = (
+            f"{address} is within one process, and this is one of its own: nobody can "
+            "meet it there; give an address such as ipc:x.sock"
+        )
+        raise umbel.NotSupportedError(message)
 
 
 def _run_command(options: argparse.Namespace) -> int:
@@ -117,5 +129,7 @@ def _listen(options: argparse.Namespace) -> int:
     else:
         serve = pipe.listen_and_echo if options.echo else pipe.listen_and_pipe
     with umbel.listen(options.address, options.backlog) as listener:
+        if options.address.endswith(":0"):
+            say(f"listening at {listener.address}")
         serve(listener, options.deadline)
     return 0

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import errno
-import sys
+from typing import Final
+
+import umbel
+from umbel.cli.standard import say
 
 #: From here on a shell's own meanings begin.
-HIGHEST_STATUS = 125
+HIGHEST_STATUS: Final = 125
+
+_LATE: Final = (
+    "the deadline was reached: give a longer --deadline, or none to wait for ever"
+)
 
 
 def _leaf(error: BaseException) -> BaseException:
@@ -27,11 +34,10 @@ def report_failure(what: str | None, error: BaseException) -> None:
     cause = _leaf(error)
     name = errno.errorcode.get(getattr(cause, "errno", None) or 0)
     text = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+    if text == umbel.DeadlineError.advice and what in ("listen", "connect"):
+        text = _LATE  # that one is for who writes a program
     filename = getattr(cause, "filename", None)
     place = f" ({filename})" if filename else ""
     start = f"{name}: " if name else ""
     command = f"umbel {what}" if what else "umbel"
-    try:
-        print(f"{command}: {start}{text}{place}", file=sys.stderr, flush=True)
-    except OSError:
-        pass  # nobody is there to be told; the status says it
+    say(f"{command}: {start}{text}{place}")
