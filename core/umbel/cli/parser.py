@@ -29,8 +29,8 @@ empty input ends our direction at once."""
 _STATUSES: Final = """\
 exit status:
   0     all went well
-  2     wrong usage
-  128+n ended by signal n, such as 130 by Ctrl-C, 143 by SIGTERM
+  2     wrong usage, or ENOENT
+  128+n ended by signal n: 130 by Ctrl-C, 143 by SIGTERM, 129 by a closed terminal
   else  the errno of what went wrong, as the message on standard error names it, such
         as 104 for ECONNRESET; 1 if it has none"""
 
