@@ -413,7 +413,14 @@ def test_a_deadline_that_is_none_says_what_to_give(value: str) -> None:
     with command("connect", "ipc:x", "--deadline", value) as process:
         _, err = finish(process, 2)
 
-    assert f"argument --deadline: {value!r}: give 0 or more seconds" in err
+    assert f"argument --deadline: {value!r}: give 0 or more seconds, or none" in err
+
+
+def test_an_interval_that_is_none_says_what_to_give() -> None:
+    with command("top", "ipc:x", "--interval", "-1") as process:
+        _, err = finish(process, 2)
+
+    assert err.endswith("argument --interval: '-1': give 0 or more seconds\n")
 
 
 @pytest.mark.parametrize("value", ["-1", "many", "1.5"])

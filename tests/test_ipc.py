@@ -167,6 +167,14 @@ def test_connecting_to_what_is_no_socket_says_what_it_is(
         umbel.ipc_connect(tmp_path / "x")
 
 
+def test_a_long_path_without_its_folder_says_so(tmp_path: Path) -> None:
+    path = tmp_path / ("d" * 100) / "x.sock"
+
+    for call in (umbel.ipc_listen, umbel.ipc_connect):
+        with pytest.raises(FileNotFoundError, match="its folder does not exist"):
+            call(path)
+
+
 @pytest.mark.parametrize("takeover", [False, True])
 def test_listening_at_a_link_says_that_it_is_one(
     tmp_path: Path, takeover: bool

@@ -252,7 +252,10 @@ def _reachable(address: Address) -> Iterator[bytes]:
     else:
         path = os.fsencode(address.location)
         folder, name = os.path.split(path)
-        at = os.open(folder or b".", getattr(os, "O_PATH", os.O_RDONLY))
+        try:
+            at = os.open(folder or b".", getattr(os, "O_PATH", os.O_RDONLY))
+        except OSError as error:
+            raise _explain(error, address) from None
         try:
             start = b"/proc/self/fd/%d/" % at
             room = PATH_MAX - len(start)

@@ -68,7 +68,7 @@ def _add_pipe(
     parser.add_argument("address", help="such as ipc:x.sock or ipc:@name")
     parser.add_argument(
         "--deadline",
-        type=_seconds,
+        type=_deadline,
         metavar="SECONDS",
         help="for the whole exchange, the wait for the peer included",
     )
@@ -144,9 +144,17 @@ def _seconds(text: str) -> float:
     except ValueError:
         value = -1
     if not value >= 0:
-        message = f"{text!r}: give 0 or more seconds; without the option: for ever"
+        message = f"{text!r}: give 0 or more seconds"
         raise argparse.ArgumentTypeError(message)
     return value
+
+
+def _deadline(text: str) -> float:
+    try:
+        return _seconds(text)
+    except argparse.ArgumentTypeError as error:
+        message = f"{error}, or none to wait for ever"
+        raise argparse.ArgumentTypeError(message) from None
 
 
 def _connections(text: str) -> int:
