@@ -227,7 +227,7 @@ def test_what_input_gives_after_the_peers_end_is_sent_too(
         umbel.bsend(client, b"ok")
         umbel.done(client)
         assert listen.stdout is not None
-        assert listen.stdout.read(2) == b"ok"
+        assert listen.stdout.read() == b"ok"  # to its end: its reader need not wait
         for word in (b"one", b"two"):
             os.write(ours, word)
             assert umbel.brecv(client, 3, umbel.within(20)) == word
@@ -270,6 +270,8 @@ def test_a_peer_that_goes_without_our_last_bytes_is_told(tmp_path: Path) -> None
         wait_until(lambda: ask(client, termios.FIONREAD) == 100_000, "all of it")
         client.close()
         assert listen.wait(40) == errno.ECONNRESET
+        assert listen.stderr is not None
+        assert b"before it had read all that we sent" in listen.stderr.read()
 
 
 def test_a_killed_receiver_is_told_by_name(tmp_path: Path) -> None:

@@ -86,6 +86,7 @@ class Exchange:
         if self._source is None or self._sending is None:
             return
         if not self._source.is_terminal:
+            self._sink.end()  # whoever reads it need not wait for our input
             self._wait_for_sender()
         # A send that has begun is finished: it is part of what we have to say.
         elif self._is_in_read:
@@ -120,6 +121,12 @@ class Exchange:
             umbel.flush(self._stream, self._deadline)
         except umbel.NotSupportedError:
             pass  # over a network it can't be known
+        except umbel.BrokenStreamError:
+            message = (
+                "the peer was killed, or closed hard, before it had read all that we "
+                "sent; look what became of it"
+            )
+            raise umbel.BrokenStreamError(message) from None
 
 
 def has_hung_up(stream: umbel.StreamHandle) -> bool:

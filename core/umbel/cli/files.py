@@ -38,7 +38,7 @@ class Output:
     """A descriptor that is written, without holding up other coroutines."""
 
     def __init__(self, fd: int) -> None:
-        self._fd = fd
+        self._given = self._fd = fd
         self._own = -1
         self._piece = CHUNK
         self._must_wait = False
@@ -68,6 +68,13 @@ class Output:
             except OSError as error:
                 self.error = error
                 raise
+
+    def end(self) -> None:
+        """Let whoever reads it see the end. The number stays taken, by /dev/null."""
+        self.close()
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, self._given)
+        os.close(nothing)
 
     def close(self) -> None:
         """Free what was opened here; the descriptor that was given stays."""
