@@ -51,6 +51,15 @@ PIECE: Final = 1 << 20
 #: Looks in vain of which each doubles the way to the next.
 MOST_MISSED: Final = 8
 
+#: What a transport's plain errors mean.
+_OWN: Final[dict[int | None, type[UmbelError]]] = {
+    errno.ECONNRESET: BrokenStreamError,
+    errno.EPIPE: BrokenStreamError,
+    errno.ECONNABORTED: BrokenStreamError,
+    errno.ETIMEDOUT: DeadlineError,
+    errno.EBADF: BadHandleError,
+}
+
 #: Of streams that make no attempts.
 _NONE: Final = Readiness(-1)
 
@@ -119,7 +128,9 @@ class Connection(Resource):
             return self.stream.query(kind)
         except OSError as error:
             # EBADF, for one: another thread may close it at this very moment.
-            raise explain(error) from error
+            if is_plain(error):
+                raise explain(error) from error
+            raise
 
     def describe(self) -> str:
         """As `Resource.describe`."""
@@ -167,9 +178,10 @@ class Connection(Resource):
                 self.sender = None
 
     def fail_outbound(self, error: BaseException) -> TypeGuard[OSError]:
-        """Break that direction; tell whether *error* is a plain one, to explain."""
-        self.break_outbound()
-        return isinstance(error, OSError) and not isinstance(error, UmbelError)
+        """Break that direction; tell whether *error* is to be explained."""
+        if not isinstance(error, BusyError) or error.bytes_done:
+            self.break_outbound()
+        return is_plain(error)
 
     def break_outbound(self) -> None:
         """Remember that the position in the outbound direction is lost."""
@@ -180,6 +192,12 @@ class Connection(Resource):
         """Remember that the position in the inbound direction is lost."""
         if self.inbound_error is None:
             self.inbound_error = BrokenStreamError
+
+    def fail_inbound(self, error: OSError) -> bool:
+        """Note a broken stream, after a `receive`; tell as `fail_outbound`."""
+        if _OWN.get(error.errno) is BrokenStreamError:
+            self.break_inbound()
+        return is_plain(error)
 
     def require_inbound(self) -> None:
         """Raise what keeps the inbound direction from being used."""
@@ -340,6 +358,9 @@ class Connection(Resource):
             )
             return self.transport.close(context)
         except BaseException as error:
+            if is_plain(error):
+                report = getattr(error, "report", None) or CloseReport()
+                raise explain(error, report) from error
             if getattr(error, "report", 0) is None:
                 # The end was not reached, so that nothing is known of it.
                 error.report = CloseReport()  # type: ignore[attr-defined]
@@ -384,12 +405,14 @@ class InboundUse:
         if error is not None:
             if isinstance(error, EndOfStreamError):
                 connection.inbound_error = connection.inbound_error or EndOfStreamError
-            connection.break_inbound()
+            if self.moved or not isinstance(error, BusyError):
+                connection.break_inbound()
             # A loop's own cancellation carries it too.
-            if hasattr(error, "bytes_done") or not isinstance(error, Exception):
+            is_ours = hasattr(error, "bytes_done") or not isinstance(error, Exception)
+            if is_ours or is_plain(error):
                 error.bytes_done = self.moved  # type: ignore[attr-defined]
         self._leave()
-        if isinstance(error, OSError) and not isinstance(error, UmbelError):
+        if is_plain(error):
             raise explain(error) from error
 
     def _leave(self) -> None:
@@ -414,15 +437,19 @@ class InboundUse:
         self.moved += count
 
 
-def explain(error: OSError) -> OSError:
-    """Make the error of umbel's own that stands for a transport's plain one."""
-    if error.errno in (errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED):
-        return BrokenStreamError()
-    if error.errno == errno.ETIMEDOUT:
-        return DeadlineError()
-    if error.errno == errno.EBADF:
-        return BadHandleError()
-    return error
+def is_plain(error: BaseException | None) -> TypeGuard[OSError]:
+    """Tell whether it is a transport's plain error, for which umbel has its own."""
+    if isinstance(error, UmbelError) or not isinstance(error, OSError):
+        return False
+    return error.errno in _OWN
+
+
+def explain(error: OSError, report: CloseReport | None = None) -> UmbelError:
+    """Give the error of umbel's own that stands for a plain one."""
+    own = _OWN[error.errno]()
+    own.bytes_done = getattr(error, "bytes_done", 0)
+    own.report = report
+    return own
 
 
 def find_connection(handle: int) -> Connection:

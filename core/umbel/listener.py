@@ -8,7 +8,7 @@ from typing import ClassVar, TypeVar, final
 from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.current import checkpoint, current_hub
 from umbel.address import Address
-from umbel.connection import Connection
+from umbel.connection import Connection, explain, is_plain
 from umbel.deadline import FOREVER
 from umbel.errors import BadHandleError, BusyError
 from umbel.handle import (
@@ -235,6 +235,10 @@ def accept(handle: ListenerHandle, deadline: int = FOREVER) -> StreamHandle:
         except BaseException:
             stream.abort()
             raise
+    except OSError as error:
+        if is_plain(error):
+            raise explain(error) from error
+        raise
     finally:
         listening.accepter = None
         if listening.is_closed:

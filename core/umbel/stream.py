@@ -21,6 +21,7 @@ from umbel.connection import (
     InboundUse,
     explain,
     find_connection,
+    is_plain,
 )
 from umbel.deadline import FOREVER
 from umbel.errors import (
@@ -286,8 +287,9 @@ def receive(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
         else:
             connection.note_end()
         return data
-    except ConnectionResetError:
-        connection.break_inbound()
+    except OSError as error:
+        if connection.fail_inbound(error):
+            raise explain(error) from error
         raise
     finally:
         if connection.inbound_error is BadHandleError:
@@ -464,8 +466,9 @@ def done(handle: StreamHandle, deadline: int = FOREVER) -> None:
             connection.transport.observed(
                 "umbel_done", context, lambda c: connection.stream.done(c.deadline)
             )
-        except BaseException:
-            connection.break_outbound()
+        except BaseException as error:
+            if connection.fail_outbound(error):
+                raise explain(error) from error
             raise
         if connection.outbound_error is None:
             connection.outbound_error = EndOfStreamError
@@ -506,7 +509,12 @@ def flush(handle: StreamHandle, deadline: int = FOREVER) -> None:
     try:
         if connection.outbound_error not in (None, EndOfStreamError):
             raise connection.outbound_error or BrokenStreamError
-        unread.wait(deadline)
+        try:
+            unread.wait(deadline)
+        except OSError as error:
+            if is_plain(error):
+                raise explain(error) from error
+            raise
     finally:
         if connection.outbound_error is BadHandleError:
             connection.leave(me)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from umbel._kernel.current import current_hub
 from umbel.aio.stream import FOREIGN, AsyncStreamHandle, break_off, receive
-from umbel.connection import find_connection
+from umbel.connection import explain, find_connection
 from umbel.errors import BadHandleError
 
 if TYPE_CHECKING:
@@ -69,9 +69,12 @@ async def chunks(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
                     connection.receiver = None
             outcome = me.outcome
             if outcome is not None:
-                if isinstance(outcome, ConnectionResetError):
-                    connection.break_inbound()
-                me.raise_outcome()
+                try:
+                    me.raise_outcome()
+                except OSError as error:
+                    if connection.fail_inbound(error):
+                        raise explain(error) from error
+                    raise
             data, watch.caught = watch.caught, None
             if not data:
                 break

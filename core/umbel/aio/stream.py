@@ -111,8 +111,6 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
     if try_receive is None:
         call = partial(blocking.receive, as_stream(handle), max_bytes, deadline)
         return await enter().run(call)
-    if connection.receiver is not None:
-        raise BusyError
     readiness = connection.readiness
     watch = readiness.home
     if watch is None or watch.hub is not hub:
@@ -120,6 +118,9 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
     me: Guest | None = watch.guest  # type: ignore[assignment]  # set here alone
     if me is None:
         me = watch.guest = Guest(hub)
+    # Next to each other: by now another thread may receive from it.
+    if connection.receiver is not None:
+        raise BusyError
     connection.receiver = me
     try:
         data = None
@@ -176,8 +177,9 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
         else:
             connection.note_end()
         return data
-    except ConnectionResetError:
-        connection.break_inbound()
+    except OSError as error:
+        if connection.fail_inbound(error):
+            raise explain(error) from error
         raise
     finally:
         if connection.inbound_error is BadHandleError:
@@ -192,7 +194,7 @@ def break_off(me: Guest, watch: Watch, connection: Connection) -> None:
     me.is_parked = False
     # What the hub has received for it meanwhile, or failed to.
     connection.give_back(watch)
-    if isinstance(me.outcome, ConnectionResetError):
+    if isinstance(me.outcome, ConnectionResetError | BrokenPipeError):
         connection.break_inbound()
     me.outcome = None
 
