@@ -264,7 +264,9 @@ class Connection(Resource):
             self.keep(data)
 
     def keep(self, data: bytes) -> None:
-        """Let the next read, of whatever kind, begin with *data*."""
+        """Let the next read, of whatever kind, begin with *data*, if there is any."""
+        if not data:
+            return
         stream = self.stream
         if isinstance(stream, KeptStream):
             stream.kept += data
@@ -320,11 +322,12 @@ class Connection(Resource):
         self.must_abort = True
         if self.sender is not None or self.receiver is not None:
             self._evict_users()
-            # A user in another thread may be in a system call: the last to leave
-            # frees the descriptor, lest its number come back under that call.
+            # In another thread a user that is not parked may be in a system call just
+            # now: the last to leave frees the descriptor, lest its number come back
+            # under that call.
             hub = current_hub()
             for user in (self.sender, self.receiver):
-                if user is not None and user.hub is not hub:
+                if user is not None and user.hub is not hub and not user.is_parked:
                     return
         self.stream.abort()
 

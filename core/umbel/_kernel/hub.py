@@ -37,7 +37,13 @@ from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.doorbell import Doorbell
 from umbel._kernel.loops import loop_error, running_loop
 from umbel._kernel.poller import BATCH, IN, LIVE, OUT, make_poller
-from umbel._kernel.switch import Carrier, current_carrier, inherit_context, make_carrier
+from umbel._kernel.switch import (
+    Carrier,
+    current_carrier,
+    frame_of,
+    inherit_context,
+    make_carrier,
+)
 from umbel._kernel.timers import Timers
 from umbel._kernel.watch import MOST_CAUGHT, Watch
 from umbel.errors import BadHandleError, Canceled, DeadlineError
@@ -53,6 +59,9 @@ if TYPE_CHECKING:
 
         def leave_if_over(self) -> None:
             """Let the hub be on its own again, if the loop has ended for good."""
+
+        def leave(self) -> None:
+            """Let the hub be on its own again. Again: no effect."""
 
 
 #: Calls of a thread's coroutines between two looks at descriptors and timers; one
@@ -142,7 +151,7 @@ class Hub:
         me.parked_at = self.polled_at
         ready = self.ready
         try:
-            target = ready.popleft() if ready else self._next()
+            target = ready.popleft() if ready else self.next_ready()
             if target is not me:
                 self.current = target
                 target.carrier.switch()
@@ -242,7 +251,8 @@ class Hub:
             self._spender = self.current
             self.collect(0)
 
-    def _next(self) -> Coroutine:
+    def next_ready(self) -> Coroutine:
+        """Give who is to run next, waiting until there is somebody."""
         while not self.ready:
             loop = running_loop()
             if not loop or self.main.is_shielded:
@@ -252,7 +262,8 @@ class Hub:
                 timers = self.timers
                 self.collect((timers.soonest() or 1) if timers.heap else -1)
             else:
-                self.interrupt(self.main, loop_error(loop))
+                frame = frame_of(self.main.carrier) or sys._getframe()
+                self.interrupt(self.main, loop_error(loop, frame))
         return self.ready.popleft()
 
     # Coroutines.
@@ -331,10 +342,10 @@ class Hub:
             if len(self._idle) >= IDLE_CARRIERS:
                 break
             self._idle.append(self.current.carrier)
-            self.current = self.ready.popleft() if self.ready else self._next()
+            self.current = self.ready.popleft() if self.ready else self.next_ready()
             self.current.carrier.switch()
         carrier = self.current.carrier
-        self.current = self._next()
+        self.current = self.next_ready()
         # An ending carrier returns to its parent: let that be whose turn it is.
         carrier.parent = self.current.carrier
 
@@ -365,6 +376,8 @@ class Hub:
     def collect(self, until: int) -> None:  # noqa: C901 - each poll pays for calls
         """Take in events and timers; wait until *until* (0: don't, -1: for ever)."""
         timeout = 0.0
+        if self.host is not None and not self.is_turning:
+            self._free_host()
         if until:
             self._is_asleep = self._is_polling = True
             is_idle = not self._inbox and not self.ready
@@ -401,13 +414,24 @@ class Hub:
             self._read_inbox()
         self.polled_at = monotonic_ns()
         if self.timers.heap:
-            now = self.clock()
-            while (sleeper := self.timers.pop_due(now)) is not None:
-                # As `unpark`, without its call: see above.
-                if sleeper.is_parked:
-                    self.ready.append(sleeper)
-                    sleeper.is_parked = False
-                    sleeper.outcome = DeadlineError
+            self._wake_due()
+
+    def _wake_due(self) -> None:
+        now = self.clock()
+        while (sleeper := self.timers.pop_due(now)) is not None:
+            # As `unpark`, without its call, which could fail at the limit of recursion.
+            if sleeper.is_parked:
+                self.ready.append(sleeper)
+                sleeper.is_parked = False
+                sleeper.outcome = DeadlineError
+
+    def _free_host(self) -> None:
+        """Let main, in a verb that others keep from waiting, go back to its loop."""
+        main = self.main
+        if main.is_parked and not main.is_shielded and self.current is not main:
+            loop = running_loop()
+            if loop:
+                self.interrupt(main, loop_error(loop, frame_of(main.carrier)))
 
     def _dispatch(  # noqa: C901, PLR0912 - the data path, in few calls
         self, events: list[tuple[int, int]]
@@ -545,6 +569,8 @@ class Hub:
 
     def end(self) -> None:
         """Close with the thread: nothing is waited for that can't come any more."""
+        if self.host is not None and not self._doorbell.is_inherited:
+            self.host.leave()  # whose loop may go on in another thread
         self.close()
         if self._doorbell.is_inherited:
             return  # forked away, with its thread: what it had to do is the parent's

@@ -152,11 +152,20 @@ class AioHost(Host):
 
     # Blocking code in a task.
 
-    async def run(self, call: Callable[[], R]) -> R:
+    async def run(
+        self, call: Callable[[], R], undo: Callable[[R], object] | None = None
+    ) -> R:
         """Run *call*, which may block, on a carrier, while the loop goes on.
 
         When the task is canceled, so is what it runs: a blocking call raises `Canceled`
         there, and once it has come to its end, the loop's own cancellation goes on.
+
+        Args:
+            call: what to run.
+            undo: takes back what *call* gave though the task had been canceled.
+
+        Returns:
+            what *call* returned.
         """
         errand = Errand(self.hub, call)
         errand.start()
@@ -174,6 +183,8 @@ class AioHost(Host):
                 break  # the loop was closed: there is no waiting any more
         try:
             if canceled is not None:
+                if undo is not None and errand.is_over and errand.error is None:
+                    undo(cast("R", errand.value))
                 _tell(canceled, errand.error)
                 raise canceled
             if errand.error is not None:

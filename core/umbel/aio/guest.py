@@ -9,11 +9,12 @@ task that switches to it, so that the code runs in that task's own step.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Protocol
+from typing import Final, Protocol, cast
 
 from umbel._kernel.coroutine import Coroutine
+from umbel._kernel.current import current_hub
 from umbel._kernel.hub import Hub
-from umbel._kernel.switch import current_context
+from umbel._kernel.switch import Carrier, current_context
 
 
 class Sleep(Protocol):
@@ -29,6 +30,22 @@ class Sleep(Protocol):
         """Let the task go on."""
 
 
+class _Nowhere:
+    """The carrier of a guest whose loop was closed: its task never goes on."""
+
+    def switch(self) -> None:
+        """Let whoever is ready run instead."""
+        hub = current_hub()
+        leave = hub.leaving.pop(hub.current, None)
+        if leave is not None:
+            leave()
+        hub.current = target = hub.next_ready()
+        target.carrier.switch()
+
+
+_NOWHERE: Final = cast("Carrier", _Nowhere())
+
+
 class Guest(Coroutine):
     """What a task of the host waits as."""
 
@@ -41,6 +58,7 @@ class Guest(Coroutine):
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
+        self.carrier = _NOWHERE
         self.is_parked = self.is_shielded = self.is_due = False
         self.outcome = self.pending = self.parcel = self.sleep = None
         self.ticket = 0
@@ -84,6 +102,9 @@ class Errand(Guest):
     def go_on(self) -> None:
         """Run until it waits again, or ends. Only from main."""
         hub = self.hub
+        if hub.current is not hub.main:
+            message = "a task of the loop runs in a coroutine of umbel's, not in main"
+            raise RuntimeError(message)
         # Before those that are ready: their turn comes, and this is the task's step.
         hub.ready.appendleft(hub.main)
         hub.current = self

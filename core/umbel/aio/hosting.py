@@ -39,7 +39,10 @@ class _Queue(deque[Coroutine]):
             if sleep is None:
                 coroutine.is_due = True
             elif not sleep.done():  # done: its task was canceled
-                sleep.set_result(None)
+                try:
+                    sleep.set_result(None)
+                except RuntimeError:
+                    pass  # its loop was closed: it never goes on
             return
         deque.append(self, coroutine)
         if not self._hub.is_turning and coroutine is not self._main:

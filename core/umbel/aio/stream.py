@@ -110,7 +110,7 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
     try_receive = connection.try_receive
     if try_receive is None:
         call = partial(blocking.receive, as_stream(handle), max_bytes, deadline)
-        return await enter().run(call)
+        return await enter().run(call, connection.keep)
     readiness = connection.readiness
     watch = readiness.home
     if watch is None or watch.hub is not hub:

@@ -50,6 +50,8 @@ def wait(awaitable: Awaitable[T], deadline: int = FOREVER) -> T:
         future.wait(deadline)
     except BaseException as error:
         cancel()
+        if me.hub.main.is_parked:
+            raise  # a verb has stopped the loop until we are gone: it ends without us
         was_shielded, me.is_shielded = me.is_shielded, True
         try:
             future.wait(FOREVER)
