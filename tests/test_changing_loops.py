@@ -140,7 +140,8 @@ def test_an_await_whose_deadline_has_come_ends_before_it_began() -> None:
 def test_an_await_is_canceled_in_the_step_in_which_it_began() -> None:
     async def main() -> None:
         waiting = umbel.go(lambda: aio.wait(asyncio.sleep(20)))
-        await asyncio.wait_for(aio.close(waiting), 20)
+        async with asyncio.timeout(20):
+            await aio.close(waiting)
 
     asyncio.run(main())
 

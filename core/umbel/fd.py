@@ -29,13 +29,16 @@ class Readiness:
     `forget` comes before closing it.
     """
 
-    __slots__ = ("_elsewhere", "fd", "home", "is_drained")
+    __slots__ = ("_elsewhere", "fd", "home", "is_drained", "must_look")
 
     def __init__(self, fd: int) -> None:
         self.fd: int = fd
         #: Nothing can be there before the next edge. The user's, for the user's use;
         #: false again after each wait for something to receive.
         self.is_drained: bool = False
+        #: Something may be there still: the next `wait_in` only lets others run. The
+        #: user's, for who must not go on trying for ever.
+        self.must_look: bool = False
         self.home: Watch | None = None
         #: Hubs of further threads that have used it; None as long as there are none.
         self._elsewhere: list[Watch] | None = None
@@ -50,7 +53,13 @@ class Readiness:
         watch = self.home
         if watch is None or watch.hub is not hub:
             watch = self.watch_in(hub)
-        watch.wait_in(deadline)
+        if self.must_look:
+            self.must_look = False
+            hub.yield_now()
+            if 0 <= deadline <= hub.clock():
+                raise DeadlineError
+        else:
+            watch.wait_in(deadline)
         self.is_drained = False
 
     def wait_out(self, deadline: int) -> None:
@@ -74,6 +83,8 @@ class Readiness:
         watches += self._elsewhere or []
         self.home = self._elsewhere = None
         for watch in watches:
+            if watch.reader is not None or watch.writer is not None:
+                watch.hub.reach(partial(_disappoint, watch))
             watch.hub.forget(watch)
 
     def watch_in(self, hub: Hub) -> Watch:
@@ -86,12 +97,21 @@ class Readiness:
             if watch.hub is hub:
                 return watch
         found = hub.watch(self.fd)
+        found.is_lent = False  # no longer of fdin's, which may wait there just now
         if self.home is None or self.home.hub.is_abandoned:
             self.home = found
         else:
             others = [w for w in self._elsewhere or () if not w.hub.is_abandoned]
             self._elsewhere = [*others, found]
         return found
+
+
+def _disappoint(watch: Watch) -> None:
+    """Raise EBADF in who waits there though it uses no handle: in fdin or fdout."""
+    for waiter in (watch.reader, watch.writer):
+        if waiter is not None:
+            error = BadHandleError("the descriptor was closed meanwhile")
+            watch.hub.unpark(waiter, error)
 
 
 class WaitQueue:
@@ -198,6 +218,8 @@ def _wait(fd: int, direction: int, wanted: int, deadline: int) -> None:
 
 
 def _is_ready(fd: int, direction: int, wanted: int) -> bool:
+    if not 0 <= fd < 1 << 31:
+        raise OSError(errno.EBADF, f"{fd} is no descriptor")
     look = select.poll()
     look.register(fd, direction)
     for _, events in look.poll(0):
@@ -208,8 +230,9 @@ def _is_ready(fd: int, direction: int, wanted: int) -> bool:
 
 
 def _wait_for_edge(hub: Hub, fd: int, direction: int, deadline: int) -> None:
-    is_ours = hub.watching(fd) is None
+    is_new = hub.watching(fd) is None
     watch = hub.watch(fd)
+    watch.is_lent = watch.is_lent or is_new
     try:
         if direction == select.POLLIN:
             watch.readable = False
@@ -220,11 +243,11 @@ def _wait_for_edge(hub: Hub, fd: int, direction: int, deadline: int) -> None:
     except DeadlineError:
         pass  # one more look, since the deadline is what poll(2) then tells
     finally:
-        # A stream's watch is left alone; so is one that the other direction uses.
-        if is_ours:
-            watch.is_lent = True
-        if watch.is_lent and watch.reader is None and watch.writer is None:
-            hub.forget(watch)
+        if not watch.is_lent:
+            # A stream's, whose next wait may need the edge that we have had.
+            watch.readable = watch.writable = True
+        elif watch.reader is None and watch.writer is None:
+            hub.forget(watch)  # else the other direction is waited for
 
 
 def fdclean(fd: int) -> None:
@@ -246,4 +269,5 @@ def fdclean(fd: int) -> None:
     for waiter in (watch.reader, watch.writer):
         if waiter is not None and waiter.is_parked:
             raise BusyError
-    current_hub().forget(watch)
+    if watch.is_lent:  # else it is a stream's, which forgets it by itself
+        current_hub().forget(watch)

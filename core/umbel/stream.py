@@ -99,7 +99,7 @@ def descriptor_of(handle: int) -> int:
     return found.fd
 
 
-def bsend(  # noqa: C901, PLR0912 - the data path in few calls
+def bsend(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
     handle: StreamHandle, data: Buffer, deadline: int = FOREVER
 ) -> None:
     """Send all of *data*.
@@ -130,6 +130,9 @@ def bsend(  # noqa: C901, PLR0912 - the data path in few calls
     me = hub.current
     if me.pending is not None and not me.is_shielded:
         me.raise_pending()
+    hub.budget = budget = hub.budget - 1
+    if budget < 0:
+        hub.spend_budget()
     try:
         connection = open_handles[handle]
     except KeyError:
@@ -234,7 +237,7 @@ def receive(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
     readiness = connection.readiness
     may_try = hub.saw_one or not readiness.is_drained
     if may_try:  # else it waits, which is as fair
-        hub.budget = budget = hub.budget - 2
+        hub.budget = budget = hub.budget - 1
         if budget < 0:
             hub.spend_budget()
     if connection.receiver is not None:

@@ -261,6 +261,7 @@ class Hub:
                     self.host.leave_if_over()
                 timers = self.timers
                 self.collect((timers.soonest() or 1) if timers.heap else -1)
+                self.budget = BUDGET  # all waited: nobody was kept from anything
             else:
                 frame = frame_of(self.main.carrier) or sys._getframe()
                 self.interrupt(self.main, loop_error(loop, frame))

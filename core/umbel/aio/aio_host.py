@@ -107,6 +107,12 @@ class AioHost(Host):
                 thread has closed meanwhile what is waited for.
         """
         watch = readiness.watch_in(self.hub)
+        if readiness.must_look:
+            readiness.must_look = False
+            await self.pause()
+            if 0 <= deadline <= self.hub.clock():
+                raise DeadlineError
+            return
         if watch.readable or watch.has_ended:
             watch.readable = readiness.is_drained = False
             return
