@@ -113,9 +113,9 @@ class Hub:
         self._cradle = make_carrier(self._begin_carriers, self._parent)
         self._newborn = self._maker = self._parent
         self._cradle.switch()
+        #: In a poll that waits, or has a host: who has news must ring. Without a host,
+        #: whoever calls in this thread then is a signal's handler.
         self._is_asleep = False
-        #: In a poll that waits, so that whoever calls is a signal's handler.
-        self._is_polling = False
         #: The loop that runs in main and calls `turn`; see `umbel.aio.hosting`.
         self.host: Host | None = None
         #: For `umbel.aio`: there is none yet, or it must be asked before each call.
@@ -189,7 +189,7 @@ class Hub:
             coroutine.is_parked = False
             coroutine.outcome = outcome
             self.ready.append(coroutine)
-            if self._is_polling:
+            if self._is_asleep and self.host is None:
                 self._doorbell.ring()  # we are a signal's handler: poll would go on
 
     def interrupt(self, coroutine: Coroutine, error: BaseException) -> None:
@@ -241,6 +241,8 @@ class Hub:
 
         So a coroutine that has just started or gone on is not made to wait.
         """
+        if self.host is not None and self.current is self.main:
+            return  # a task of the host's, which lets others run when it next awaits
         self.budget = BUDGET
         if not (self.ready or self.timers or len(self._watches) > 1 or self._inbox):
             return
@@ -276,7 +278,7 @@ class Hub:
             "asyncio" in modules or "trio.lowlevel" in modules
         ):
             self._become_guest()
-        if self._is_polling:
+        if self._is_asleep and self.host is None:
             self.start_soon(coroutine)  # we are a signal's handler, and poll goes on
             self._doorbell.ring()
             return
@@ -374,15 +376,14 @@ class Hub:
             if not self.is_abandoned:
                 self.poller.remove(watch.fd)
 
-    def collect(self, until: int) -> None:  # noqa: C901 - each poll pays for calls
+    def collect(self, until: int) -> None:  # noqa: C901, PLR0912 - each poll pays for calls
         """Take in events and timers; wait until *until* (0: don't, -1: for ever)."""
         timeout = 0.0
         if self.host is not None and not self.is_turning:
             self._free_host()
         if until:
-            self._is_asleep = self._is_polling = True
-            is_idle = not self._inbox and not self.ready
-            if is_idle and (self.jump is None or until < 0):
+            self._is_asleep = True
+            if not (self._inbox or self.ready) and (self.jump is None or until < 0):
                 timeout = -1
                 if until > 0:
                     left = max(0, until - self.clock())
@@ -390,7 +391,6 @@ class Hub:
         try:
             events = self.poller.poll(timeout, BATCH)
         except BaseException as error:
-            self._is_polling = False
             self._is_asleep = self.host is not None
             if isinstance(error, RecursionError):
                 raise
@@ -399,16 +399,20 @@ class Hub:
                 raise
             self.interrupt(self.main, error)
             return
-        # Kept until all is told: who called may be at the limit of recursion, where any
-        # call fails.
-        self._undone = events = [*self._undone, *events] if self._undone else events
-        self._is_polling = False
         self._is_asleep = self.host is not None
-        self.saw_one = len(events) < 2
-        if events:
-            self._dispatch(events)
+        if self._undone:
+            events = [*self._undone, *events]
             self._undone = ()
-        elif until > 0 and self.jump is not None and not self._inbox:
+        try:
+            self.saw_one = len(events) < 2
+            if events:
+                self._dispatch(events)
+        except BaseException:
+            # Who called may be at the limit of recursion, where any call fails: others
+            # must be told all the same.
+            self._undone = events
+            raise
+        if until > 0 and not events and self.jump is not None and not self._inbox:
             self.jump(until)
         # Also for who rang late: an answered doorbell is what the next one needs.
         if self._inbox or self._ringing.readable:
@@ -560,6 +564,12 @@ class Hub:
         if self.ready or self._inbox:
             return 0
         return self.timers.soonest()
+
+    def leave_host(self) -> None:
+        """Be on its own again."""
+        self.host = None
+        self.must_ask = True
+        self._is_asleep = False
 
     def close(self) -> None:
         """Free the hub's own descriptors: its thread ends, or was forked away."""

@@ -111,8 +111,7 @@ class Host:
         """Let the hub be on its own again. Again: no effect."""
         hub = self.hub
         if hub.host is self:
-            hub.host = None
-            hub.must_ask = True
+            hub.leave_host()
             ready, timers = self._own
             ready.clear()
             ready.extend(hub.ready)
