@@ -4,10 +4,10 @@ Each direction is open, ended or broken, and used by one coroutine at a time.
 Rules, in the order in which they are checked: busy, ended, broken.
 
 * Closing takes over: whoever is in the middle of a call gets EBADF.
-* The claim of a direction is `if user is None: user = me`, with no call in
-  between, which no other thread can interrupt. A user who finds the direction
-  refused after claiming it was overtaken by a close; a closer who finds a user
-  interrupts it, and an orderly one waits until it has left.
+* The claim of a direction is `if user is None: user = me`, with no call in between,
+  which no other thread can interrupt. If a user finds the direction refused after
+  claiming it, a close has overtaken it. If a closer finds a user, it interrupts the
+  user; an orderly close also waits until the user has left.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ class Connection(Resource):
             raise self.outbound_error
 
     def refuse_receive(self) -> bytes:
-        """Give b"" for ever at the end of the stream; raise what else is the matter."""
+        """Give b"" for ever at the end of the stream; otherwise raise the reason."""
         if self.inbound_error is EndOfStreamError:
             return b""
         raise self.inbound_error or BrokenStreamError
@@ -225,7 +225,7 @@ class Connection(Resource):
             self.inbound_error = EndOfStreamError
 
     def send_indirectly(self, data: bytes | memoryview, deadline: int) -> None:
-        """Send all of *data*, where there is no attempting it."""
+        """Send all of *data*, for a transport without attempts."""
         self.stream.send((memoryview(data),), deadline)
 
     def send_rest(self, data: bytes | memoryview, sent: int, deadline: int) -> None:
@@ -237,10 +237,11 @@ class Connection(Resource):
             raise
 
     def look(self, max_bytes: int) -> bytes | None:
-        """Try to receive, though the stream was drained: was it answered meanwhile?
+        """Try to receive, although the stream was drained: an answer may have come.
 
-        Where two processes share a core, the peer often has by the time we look. It is
-        tried again as long as that is so, and else after 2, 4, 8 … 256 waits.
+        If two processes share a core, the peer has often answered by the time we look.
+        As long as that is so, each receive looks; otherwise only one in 2, 4, 8 … 256
+        waits.
         """
         assert self.try_receive is not None
         self.readiness.is_drained = False
@@ -294,7 +295,7 @@ class Connection(Resource):
                 return data
 
     def receive_indirectly(self, max_bytes: int, deadline: int) -> bytes:
-        """Receive what there is, where there is no attempting it."""
+        """Receive what there is, for a transport without attempts."""
         buffer = bytearray(min(max_bytes, PIECE))
         count = self.stream.receive_into(memoryview(buffer), deadline)
         return bytes(memoryview(buffer)[:count])
@@ -448,7 +449,7 @@ def is_plain(error: BaseException | None) -> TypeGuard[OSError]:
 
 
 def explain(error: OSError, report: CloseReport | None = None) -> UmbelError:
-    """Give the error of umbel's own that stands for a plain one."""
+    """Give the error of umbel's own that corresponds to a plain one."""
     own = _OWN[error.errno]()
     own.bytes_done = getattr(error, "bytes_done", 0)
     own.report = report

@@ -23,10 +23,10 @@ from umbel.errors import BadHandleError, BusyError, DeadlineError
 class Readiness:
     """Waits until a descriptor is ready, from any coroutine of any thread.
 
-    Edges are what it waits for: try the system call first, and wait only after
-    EAGAIN, or after a short read where nothing can be left behind it. A wait may end
-    early for no reason: try again, and wait again. The descriptor stays the caller's;
-    `forget` comes before closing it.
+    It waits for edges: try the system call first, and wait only after EAGAIN, or after
+    a short read if nothing can be left behind it. A wait may end early for no reason:
+    then try again, and wait again. The descriptor stays the caller's; call `forget`
+    before you close it.
     """
 
     __slots__ = ("_elsewhere", "fd", "home", "is_drained", "must_look")
@@ -75,7 +75,7 @@ class Readiness:
         watch.wait_out(deadline)
 
     def forget(self) -> None:
-        """Stop watching. From any thread; again: no effect."""
+        """Stop watching. May be called again, and from any thread."""
         self.fd = -1
         if self.home is None and self._elsewhere is None:
             return
@@ -117,9 +117,9 @@ def _disappoint(watch: Watch) -> None:
 class WaitQueue:
     """Coroutines, of any thread, that wait for others to wake them.
 
-    It remembers nothing: look at your condition, wait, and look again. Between
-    looking and waiting nothing may block, and with threads a wake-up can come in
-    between: hold no lock, but call `ticket` before you look.
+    It remembers nothing: look at your condition, wait, and look again. Nothing may
+    block between looking and waiting, so hold no lock; and since another thread may
+    wake you in between, call `ticket` before you look.
     """
 
     __slots__ = ("_generation", "_waiting")
@@ -175,7 +175,7 @@ def fdin(fd: int, deadline: int = FOREVER) -> None:
     Raises:
         OSError: EBADF, *fd* is not open.
         BusyError: EBUSY, another coroutine waits for the same.
-        DeadlineError: ETIMEDOUT, it did not get readable in time.
+        DeadlineError: ETIMEDOUT, it did not become readable in time.
         Canceled: ECANCELED, the calling coroutine is being canceled.
 
     Source:
@@ -195,7 +195,7 @@ def fdout(fd: int, deadline: int = FOREVER) -> None:
     Raises:
         OSError: EBADF, *fd* is not open.
         BusyError: EBUSY, another coroutine waits for the same.
-        DeadlineError: ETIMEDOUT, it did not get writable in time.
+        DeadlineError: ETIMEDOUT, it did not become writable in time.
         Canceled: ECANCELED, the calling coroutine is being canceled.
 
     Source:
@@ -260,8 +260,8 @@ def fdclean(fd: int) -> None:
         BusyError: EBUSY, a coroutine waits for it.
 
     Source:
-        libdill fdclean(3). `fdin` and `fdout` leave nothing behind, so that it has
-        something to do only where someone still waits.
+        libdill fdclean(3). `fdin` and `fdout` leave nothing behind, so all that it has
+        to do is to refuse while somebody still waits.
     """
     watch = current_hub().watching(fd)
     if watch is None:

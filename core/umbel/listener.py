@@ -91,7 +91,7 @@ class Listening(Resource):
         self.accepter = None
 
     def accept(self, deadline: int) -> Stream:
-        """Accept inside the wrappers of plugins."""
+        """Accept inside the wrappers of observers."""
         context = AcceptContext(self.number, self.listener.address, deadline)
         return self.transport.observed(
             "umbel_accept", context, lambda c: self.listener.accept(c.deadline)
@@ -212,8 +212,8 @@ def accept(  # noqa: C901 - a path that is hot where streams are short
         BusyError: EBUSY, another coroutine is accepting from it.
         DeadlineError: ETIMEDOUT, nobody connected in time.
         Canceled: ECANCELED, the calling coroutine is being canceled.
-        OSError: EMFILE, ENFILE: no descriptor is left. The listener lives on, and
-            the peer stays in its queue.
+        OSError: EMFILE, ENFILE: no descriptor is left. The listener stays open, and the
+            peer stays in its queue.
 
     Source:
         libdill ipc_accept(3), made generic.

@@ -83,7 +83,7 @@ class SocketListener:
     def make_stream(self, sock: socket.SocketType) -> SocketStream | None:
         """Make the stream of an accepted socket; None if it was sent away.
 
-        It is a plain one, without what `socket.socket` adds to it in Python: to make
+        *sock* is a plain one, without what `socket.socket` adds to it in Python: making
         it takes half the time.
         """
         return SocketStream(sock, self._send_buffer)

@@ -174,7 +174,7 @@ def bsendl(
 
     Args:
         handle: a byte stream.
-        buffers: one or more, of any number; each as the data of `bsend`.
+        buffers: one or more; each as *data* of `bsend`.
         deadline: see `umbel.deadline`.
 
     Raises:
@@ -339,8 +339,8 @@ def brecv(
         BadHandleError: EBADF, *handle* is not open, or was closed meanwhile.
         NotSupportedError: ENOTSUP, it is not a byte stream.
         BusyError: EBUSY, another coroutine is receiving from it.
-        EndOfStreamError: EPIPE, the peer ended its direction before that many bytes,
-            now and ever after. What came of them is lost.
+        EndOfStreamError: EPIPE, the peer ended its direction before that many bytes
+            came; so does every later call. The bytes that came are lost.
         BrokenStreamError: ECONNRESET, the peer is gone, or an earlier brecv failed.
         DeadlineError: ETIMEDOUT. This direction is broken from now on.
         Canceled: ECANCELED. Likewise. These errors carry `bytes_done`.

@@ -38,7 +38,7 @@ def wait_until_read(
     """Return once the peer has read all that was sent on *sock*, a local socket.
 
     Raises:
-        BrokenStreamError: ECONNRESET, it went without.
+        BrokenStreamError: ECONNRESET, it went away without reading it all.
         DeadlineError: ETIMEDOUT. Also Canceled.
     """
     pause = 0

@@ -51,7 +51,7 @@ class AioHost(Host):
         """
 
     async def pause(self) -> None:
-        """Be fair, where the budget is spent; be canceled, where each call must be."""
+        """Be fair if the budget is spent; be canceled if each call must be."""
         if self.hub.budget < 0:
             self.hub.budget = BUDGET
             await self.pass_on()
@@ -103,8 +103,8 @@ class AioHost(Host):
         Args:
             readiness: of what is waited for.
             deadline: see `umbel.deadline`.
-            claim: makes the guest known to who may interrupt it, and raises if another
-                thread has closed meanwhile what is waited for.
+            claim: makes the guest known to those who may interrupt it, and raises if
+                another thread has closed the handle meanwhile.
         """
         watch = readiness.watch_in(self.hub)
         if readiness.must_look:
@@ -163,8 +163,8 @@ class AioHost(Host):
     ) -> R:
         """Run *call*, which may block, on a carrier, while the loop goes on.
 
-        When the task is canceled, so is what it runs: a blocking call raises `Canceled`
-        there, and once it has come to its end, the loop's own cancellation goes on.
+        When the task is canceled, so is what it runs: a blocking call in it raises
+        `Canceled`, and once it has ended, the loop's own cancellation goes on.
 
         Args:
             call: what to run.

@@ -20,9 +20,9 @@ async def chunks(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
 ) -> AsyncIterator[bytes]:
     """Give what comes until the end of the stream, as `receive` would.
 
-    The inner loop is `receive` for one that must wait, and waits for what the hub
-    catches, as the one before did: with nothing looked up anew, it takes a tenth off a
-    request. Whatever else is the matter is left to `receive` itself.
+    The inner loop is the part of `receive` that waits for what the hub catches. It
+    looks nothing up anew, which takes a tenth off a request. Everything else is left to
+    `receive` itself.
     """
     while chunk := await receive(handle):
         yield chunk

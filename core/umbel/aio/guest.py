@@ -1,9 +1,9 @@
 """What a task of a host's loop waits as.
 
-A task of the loop that waits for something of umbel's is a `Guest`: for whoever wakes
-it, a coroutine like any; but to be made ready means that the loop goes on with its
-task. Some guests, the errands, have a carrier, on which blocking code runs: it is the
-task that switches to it, so that the code runs in that task's own step.
+A task of the loop that waits for something of umbel's is a `Guest`. To code that wakes
+it, that is a coroutine like any other; but making it ready means that the loop goes on
+with its task. Some guests, the errands, have a carrier on which blocking code runs: the
+task itself switches to the carrier, so that the code runs in the task's own step.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Guest(Coroutine):
 
 
 class Errand(Guest):
-    """Blocking code on a carrier, which a task of the host's switches to."""
+    """Blocking code on a carrier that a task of the host switches to."""
 
     __slots__ = ("call", "error", "is_over", "value")
 

@@ -1,8 +1,8 @@
 """A hub as the guest of somebody else's event loop.
 
 The loop runs in the hub's main coroutine. It watches the hub's one descriptor, and
-calls `Hub.turn` when that is readable, when a timer is due, and when a coroutine got
-ready meanwhile. Between two turns, main is that loop, and its tasks.
+calls `Hub.turn` when that is readable, when a timer is due, and when a coroutine has
+become ready meanwhile. Between two turns, main is that loop and its tasks.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ class Host:
 
     Attributes:
         hub: the guest.
-        descriptor: what the loop watches; -1: there is none, and the hub looks itself,
-            now and then.
+        descriptor: what the loop watches; -1: there is none, and the hub looks by
+            itself now and then.
         alarm_at: when the next alarm is due, in ms; NEVER if there is none.
         checks_each_call: a canceled task must not even make a call that needn't wait.
     """
@@ -108,7 +108,7 @@ class Host:
             self.leave()
 
     def leave(self) -> None:
-        """Let the hub be on its own again. Again: no effect."""
+        """Let the hub be on its own again. A second call has no effect."""
         hub = self.hub
         if hub.host is self:
             hub.leave_host()
@@ -140,7 +140,7 @@ class Host:
             self.set_alarm()
 
     def set_alarm(self) -> None:
-        """Have it rung when the soonest timer is due, if it would not be before."""
+        """Have it rung when the soonest timer is due, unless it is rung before that."""
         soonest = self.hub.timers.soonest()
         if soonest < 0:
             soonest = NEVER

@@ -52,7 +52,7 @@ AnyListener: TypeAlias = ListenerHandle | AsyncListenerHandle
 
 
 async def accept(handle: AnyListener, deadline: int = FOREVER) -> AsyncStreamHandle:
-    """Accept the next stream, as `umbel.accept`. A canceled one loses no stream."""
+    """Accept the next stream, as `umbel.accept`. If canceled, it loses no stream."""
     host = await begin()
     listening = lookup(handle, Listening)
     attempts = listening.attempts
@@ -82,7 +82,7 @@ async def connect(
 def listen(
     address: str | Address, backlog: int = BACKLOG, **options: object
 ) -> AsyncListenerHandle:
-    """Listen at *address*, as `umbel.listen`. It never waits: nothing to await."""
+    """Listen at *address*, as `umbel.listen`. It never waits, and is not awaited."""
     return as_async(verbs.listen(address, backlog, **options))
 
 
@@ -111,8 +111,8 @@ def as_async(
     """Give a handle to the same object whose methods are awaited.
 
     Args:
-        handle: a stream or a listener. It goes on naming the object, but no longer owns
-            it: that does the new one.
+        handle: a stream or a listener. It still names the object, but now the new
+            handle owns it.
 
     Returns:
         a handle with the same number.

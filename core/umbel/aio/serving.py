@@ -40,24 +40,27 @@ async def serve(
 ) -> None:
     """Accept streams, and run *handler* for each in a task of its own.
 
-    As `umbel.serve`. The loop's own cancellation stops it in the same way: it is raised
-    once the grace is over, or nobody is served any more. Where a task can be canceled
-    twice, in asyncio, the second time cuts the grace short. The tasks of trio are in a
-    nursery of this call.
+    As `umbel.serve`. The loop's own cancellation stops it in the same way; it is raised
+    once the grace is over, or once no handler runs any more. In asyncio, where a task
+    can be canceled twice, the second time cuts the grace short. In trio, the tasks are
+    in a nursery of this call.
 
     Args:
         handle: a listener. Owned by this call.
-        handler: given each stream.
-        deadline: see `umbel.deadline`; when all of it must be over, the grace too.
+        handler: called with each stream.
+        deadline: see `umbel.deadline`; when everything must be over, including the
+            grace.
         limit: how many may be served at once. None: any number.
-        grace: seconds that those who are being served have after a stop.
+        grace: seconds that running handlers have after a stop.
 
     Raises:
-        BadHandleError: EBADF, *handle* is not open. Closed later on, that is the end.
+        BadHandleError: EBADF, *handle* is not open. If it is closed later, that is a
+            stop.
         NotSupportedError: ENOTSUP, it is not a listener.
         BusyError: EBUSY, another coroutine or task is accepting from it.
-        DeadlineError: ETIMEDOUT, nobody stopped it before, or the grace was cut short.
-        Canceled: ECANCELED never comes here, but the loop's own cancellation.
+        DeadlineError: ETIMEDOUT, nobody stopped it before, or the deadline cut the
+            grace short.
+        Canceled: ECANCELED is never raised here, but the loop's own cancellation.
         OSError: EINVAL, *limit* is less than 1.
         RuntimeError: no asyncio or trio loop runs in this thread.
 
@@ -89,7 +92,7 @@ async def serve(
 
 
 class Crew(Protocol):
-    """The tasks of one server; who leaves its `async with` waits for all of them."""
+    """The tasks of one server; the end of its `async with` waits for all of them."""
 
     async def __aenter__(self) -> object: ...
 
@@ -106,13 +109,13 @@ class Crew(Protocol):
         """Start a task; call *ended* when it has ended, or was stopped before."""
 
     def scope(self) -> AbstractContextManager[object]:
-        """Give what a task does its work in, which only `cancel` cancels."""
+        """Give the scope that a task works in, which only `cancel` cancels."""
 
     def cancel(self) -> None:
         """Cancel all tasks."""
 
     def held_up(self) -> AbstractContextManager[object]:
-        """Give what a task that is being canceled can await in all the same."""
+        """Give a scope in which a task that is being canceled can still await."""
 
 
 def _make_crew() -> Crew:
@@ -198,7 +201,7 @@ class _Server:
         self._room.leave()
 
     async def stop(self, deadline: int) -> bool:
-        """Listen no more, wait for the grace; tell whether some must be canceled."""
+        """Stop listening, wait for the grace; tell whether some must be canceled."""
         until = soonest(within(self._grace), deadline)
         with self._crew.held_up():
             try:

@@ -1,8 +1,8 @@
 """Awaitable verbs on byte streams; their contracts are those of `umbel.stream`.
 
 Where the transport can try without waiting (`StreamAttempts`), a call that can be done
-at once awaits nothing, and one that can't sleeps on one future of the loop's. Any other
-transport's blocking code runs on a carrier (`AioHost.run`).
+at once awaits nothing, and one that can't sleeps on one future of the loop's. The
+blocking code of other transports runs on a carrier (`AioHost.run`).
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ AnyStream: TypeAlias = StreamHandle | AsyncStreamHandle
 async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
     handle: AnyStream, max_bytes: int = DEFAULT_SIZE, deadline: int = FOREVER
 ) -> bytes:
-    """Receive what there is, as `umbel.receive`. A canceled one loses nothing."""
+    """Receive what there is, as `umbel.receive`. If canceled, it loses nothing."""
     try:
         hub = local.hub
     except AttributeError:
@@ -202,7 +202,7 @@ def break_off(me: Guest, watch: Watch, connection: Connection) -> None:
 async def bsend(  # noqa: C901, PLR0912 - the data path, in few calls
     handle: AnyStream, data: Buffer, deadline: int = FOREVER
 ) -> None:
-    """Send all of *data*, as `umbel.bsend`. A canceled one breaks that direction."""
+    """Send all of *data*, as `umbel.bsend`. If canceled, it breaks that direction."""
     try:
         hub = local.hub
     except AttributeError:

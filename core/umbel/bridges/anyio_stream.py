@@ -1,4 +1,4 @@
-"""A stream as a byte stream of anyio's, on asyncio and trio alike."""
+"""A stream as an anyio byte stream, on both asyncio and trio."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class UmbelAttribute(anyio.TypedAttributeSet):
 def as_anyio_stream(handle: AnyStream, *, grace: float = CLOSE_GRACE) -> AnyioStream:
     """Turn a stream into an `anyio.abc.ByteStream`.
 
-    Its errors are anyio's. `stream.extra(UmbelAttribute.peer)` tells what umbel knows.
+    Its errors are anyio's. `stream.extra(UmbelAttribute.peer)` gives what umbel knows.
 
     Args:
         handle: a byte stream. Taken over: the anyio stream owns it.

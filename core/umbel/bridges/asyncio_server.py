@@ -34,7 +34,7 @@ async def open_connection(
 
     Args:
         address: where to connect, such as "ipc:x.sock".
-        deadline: see `umbel.deadline`; for the connecting alone.
+        deadline: see `umbel.deadline`; for connecting only.
         **options: of its transport.
 
     Returns:
@@ -42,7 +42,7 @@ async def open_connection(
 
     Raises:
         DeadlineError: ETIMEDOUT, nobody answered in time.
-        Canceled: ECANCELED never comes here, but the loop's own cancellation.
+        Canceled: ECANCELED is never raised here, but the loop's own cancellation.
         OSError: as `umbel.connect`.
 
     Source:
@@ -99,7 +99,7 @@ async def start_server(
 
     Args:
         handle: a listener. Owned by the server.
-        talk: given the reader and the writer of each connection.
+        talk: called with the reader and the writer of each connection.
         limit: as of `create_server`.
         grace: as of `create_server`.
 
@@ -122,7 +122,7 @@ async def start_server(
 
 @final
 class StreamServer(asyncio.AbstractServer):
-    """What `create_server` gives; as asyncio's own, connections outlive its close."""
+    """What `create_server` returns. Connections outlive its close, as in asyncio."""
 
     def __init__(
         self,
@@ -159,7 +159,7 @@ class StreamServer(asyncio.AbstractServer):
 
     @property
     def sockets(self) -> tuple[()]:
-        """None: what it listens on is umbel's."""
+        """Empty: it listens on a handle of umbel's."""
         return ()
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
@@ -181,7 +181,7 @@ class StreamServer(asyncio.AbstractServer):
             self.close()
 
     def close(self) -> None:
-        """Stop listening; connections go on. Again: no effect."""
+        """Stop listening; connections go on. A second call has no effect."""
         hclose_if_open(self._handle)
 
     def close_clients(self) -> None:

@@ -1,8 +1,8 @@
-"""A stream as a transport of asyncio's, for what was written against its protocols.
+"""A stream as an asyncio transport, for code that was written for asyncio's protocols.
 
-Two tasks at most work for a transport: one receives as long as it is open, the other
-sends what did not fit at once, ends our direction and closes, and is there only while
-there is something of that to do. Whatever ends the transport goes through `_lose`.
+At most two tasks work for a transport. One receives as long as it is open. The other
+sends what did not fit at once, ends our direction and closes; it is there only while
+there is such work to do. Whatever ends the transport goes through `_lose`.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def as_asyncio_transport(
     *,
     grace: float = CLOSE_GRACE,
 ) -> StreamTransport:
-    """Turn a stream into a transport of asyncio's, which drives *protocol*.
+    """Turn a stream into an asyncio transport, which drives *protocol*.
 
-    `connection_made` has been called on return. `close` sends the backlog and closes
+    On return, `connection_made` has been called. `close` sends the backlog and closes
     in good order: `connection_lost` comes when the peer has ended its direction too,
     with an error if it left bytes of ours unread.
 

@@ -1,4 +1,4 @@
-"""A stream as a binary file, for what reads lines or pickles."""
+"""A stream as a binary file, for code that reads lines or pickles."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ def as_file(
 
     Args:
         handle: a byte stream. Taken over: the file owns it.
-        mode: "rb", "wb" or "rwb". A file for one direction closes both, too.
-        seconds: what each single receive, send or close may take. After a call that was
-            late, that direction is broken, since a part of it may have been done.
+        mode: "rb", "wb" or "rwb". A file for one direction closes both directions, too.
+        seconds: how long each receive, send or close may take. After a call that timed
+            out, that direction is broken, since part of the call may have been done.
         buffer_size: bytes that are held, in each direction.
 
     Returns:
@@ -96,9 +96,9 @@ class StreamFile(io.RawIOBase):
 
     Args:
         handle: a byte stream. Taken over: the file owns it.
-        seconds: what each call may take.
-        is_buffered: a receive that was late is the last one, since whoever reads
-            through a buffer may have lost what came before it.
+        seconds: how long each call may take.
+        is_buffered: a receive that times out is the last one, since a reader behind a
+            buffer may have lost what came before it.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class StreamFile(io.RawIOBase):
         return view.nbytes
 
     def close(self) -> None:
-        """Close the stream in good order. Again: no effect."""
+        """Close the stream in good order. A second call has no effect."""
         if self.closed:
             return
         super().close()

@@ -77,7 +77,7 @@ class Verdict(Record):
     seconds: float = 0.0
 
     def as_json(self) -> dict[str, object]:
-        """Give it as numbers and words: all of them, whatever came of it."""
+        """Give it as numbers and strings: all its fields, whatever the verdict."""
         return {
             "number": self.number,
             "title": self.title,
@@ -109,7 +109,7 @@ class Report(Record):
         return [v for v in self.verdicts if v.state == "failed"]
 
     def as_json(self) -> dict[str, object]:
-        """Give it as numbers, words and lists."""
+        """Give it as numbers, strings and lists."""
         return {
             "scheme": self.scheme,
             "source": self.source,
@@ -143,7 +143,7 @@ def check(
         scheme_or_template: as of `Subject`.
         numbers: of the behaviours; none: all.
         drivers: of `DRIVERS`; None: all.
-        on_verdict: told of each as it comes.
+        on_verdict: called with each verdict as it comes.
 
     Returns:
         all verdicts.
@@ -196,7 +196,7 @@ def try_behaviour(
         behaviour: which one.
         subject: the transport.
         driver: of `DRIVERS`.
-        patience: seconds after which it hangs.
+        patience: seconds after which it counts as hanging.
 
     Returns:
         the verdict.
