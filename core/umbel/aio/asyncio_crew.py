@@ -53,5 +53,5 @@ class AsyncioCrew:
             task.cancel()
 
     def held_up(self) -> AbstractContextManager[object]:
-        """As `Crew.held_up`: asyncio cancels a task once, and then once more."""
+        """As `Crew.held_up`: asyncio raises each cancellation only once."""
         return nullcontext()

@@ -3,7 +3,7 @@
     server = UmbelServer(uvicorn.Config(app), umbel.listen("ipc:/run/app.sock"))
     server.run()                # or, where a loop runs: await server.serve()
 
-Who may connect is the listener's to say, as by `allow=umbel.same_user`.
+The listener decides who may connect, for example by `allow=umbel.same_user`.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ GRACE: Final = 1.0
 class UmbelServer(uvicorn.Server):
     """A uvicorn server that listens where umbel does.
 
-    All of its settings hold, but those of sockets (host, port, uds, fd, backlog), of
-    TLS, which is refused, and of several processes and reloads, which its command line
-    does.
+    All of uvicorn's settings apply, except those for sockets (host, port, uds, fd,
+    backlog), for TLS, which is refused, and for several processes and reloading, which
+    uvicorn's command line does.
 
     Args:
         config: uvicorn's settings, with the application.
@@ -86,7 +86,7 @@ class UmbelServer(uvicorn.Server):
         )
 
     def close(self) -> None:
-        """Listen no more. Again: no effect. `serve` does it in the end."""
+        """Stop listening. A second call has no effect. `serve` calls it at the end."""
         try:
             umbel.hclose(self._handle)
         except umbel.BadHandleError:
