@@ -43,7 +43,10 @@ class Stream(Protocol):
         """End our direction: the peer sees the end after all that was sent."""
 
     def abort(self) -> None:
-        """Free everything now. Never blocks or raises; again: no effect; any thread."""
+        """Free everything now. Never blocks or raises.
+
+        May be called again, and from any thread.
+        """
 
     def query(self, kind: type[T]) -> T | None:
         """Give the capability *kind* (a concrete class), None if there is none."""
@@ -55,10 +58,13 @@ class Listener(Protocol):
     address: Address
 
     def accept(self, deadline: int) -> Stream:
-        """Give the next stream. The listener stays open after EMFILE and the like."""
+        """Give the next stream. Raises EMFILE and the like; the listener stays open."""
 
     def abort(self) -> None:
-        """Free everything now. Never blocks or raises; again: no effect; any thread."""
+        """Free everything now. Never blocks or raises.
+
+        May be called again, and from any thread.
+        """
 
     def query(self, kind: type[T]) -> T | None:
         """Give the capability *kind* (a concrete class), None if there is none."""

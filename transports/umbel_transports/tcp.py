@@ -179,7 +179,7 @@ def _zone(rest: Sequence[object]) -> str:
 
 
 def _numeric(host: str, port: int) -> Target | None:
-    """Read a numeric address, also one with an interface; None for a name. Never waits."""
+    """Read a numeric address, maybe with an interface; None for a name. Never waits."""
     try:
         ipaddress.ip_address(host)
         found = socket.getaddrinfo(

@@ -97,7 +97,7 @@ class AnyioStream(ByteStream):
             await bsend(self._handle, item)
 
     async def send_eof(self) -> None:
-        """As `ByteStream.send_eof`. Again: no effect."""
+        """As `ByteStream.send_eof`. A second call has no effect."""
         with _as_anyio("sending"):
             try:
                 await done(self._handle)
