@@ -464,8 +464,8 @@ def find_connection(handle: int) -> Connection:
     raise refusal(handle, Connection)
 
 
-def find_passing(handle: int) -> tuple[Connection, DescriptorPassing]:
-    """Find a stream that can pass descriptors; ENOTSUP if it can't."""
+def begin_passing(handle: int) -> tuple[Connection, DescriptorPassing]:
+    """Find a stream that descriptors pass over from now on; ENOTSUP if they can't."""
     connection = find_connection(handle)
     passing = connection.query(DescriptorPassing)
     if passing is None:

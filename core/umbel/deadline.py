@@ -1,8 +1,8 @@
 """Points in time.
 
-A deadline is an `int`: milliseconds on the clock that `now` reads. -1 (`FOREVER`)
-waits for ever; 0, or any moment that has passed, tries once without waiting. It
-holds for the whole call, however many system calls that takes.
+A deadline is an `int`: milliseconds on the clock that `now` reads. -1 (`FOREVER`),
+or any other negative number, waits for ever; 0, or any moment that has passed, tries
+once without waiting. It holds for the whole call, however many system calls that takes.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 from umbel._kernel.current import checkpoint
 from umbel.address import Address, path_address
 from umbel.adoption import adopt_listener, adopt_stream, require_scheme
-from umbel.connection import InboundUse, find_passing
+from umbel.connection import InboundUse, begin_passing
 from umbel.deadline import FOREVER
 from umbel.errors import system_error
 from umbel.handle import close
@@ -261,7 +261,7 @@ def ipc_recvfd(handle: StreamHandle, deadline: int = FOREVER) -> int:
         libdill ipc_recvfd(3). Differs: close-on-exec, and nothing is leaked.
     """
     me = checkpoint()
-    connection, passing = find_passing(handle)
+    connection, passing = begin_passing(handle)
     with InboundUse(me, connection) as inbound:
         data, received = passing.receive(1, 1, deadline)
         inbound.require(len(data))

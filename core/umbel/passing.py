@@ -13,8 +13,8 @@ from umbel.connection import (
     PIECE,
     Connection,
     InboundUse,
+    begin_passing,
     find_connection,
-    find_passing,
 )
 from umbel.deadline import FOREVER
 from umbel.errors import (
@@ -73,7 +73,7 @@ def send_with_fds(
         unix(7), SCM_RIGHTS; libdill's ipc_sendfd for several.
     """
     me = checkpoint()
-    connection, passing = find_passing(handle)
+    connection, passing = begin_passing(handle)
     view = outbound_view(data)
     if not view.nbytes:
         message = "descriptors travel with data: send one byte or more"
@@ -124,7 +124,7 @@ def receive_with_fds(
         unix(7), SCM_RIGHTS; libdill's ipc_recvfd for several.
     """
     me = checkpoint()
-    connection, passing = find_passing(handle)
+    connection, passing = begin_passing(handle)
     if check_count(max_bytes, "max_bytes") == 0:
         raise system_error(errno.EINVAL, "max_bytes is 0: give 1 or more")
     max_bytes = min(max_bytes, PIECE)
@@ -235,7 +235,7 @@ def receive_handle(
         own; unix(7), SCM_RIGHTS.
     """
     me = checkpoint()
-    connection, passing = find_passing(handle)
+    connection, passing = begin_passing(handle)
     with InboundUse(me, connection) as inbound:
         data, descriptors = passing.receive(HEADER_SIZE, 1, deadline)
         try:
