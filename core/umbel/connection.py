@@ -160,22 +160,10 @@ class Connection(Resource):
         self, me: Coroutine, call: Callable[[A, int], None], data: A, deadline: int
     ) -> None:
         """Send by *call*, as the user of that direction; a failure breaks it."""
-        if self.sender is not None:
-            raise BusyError
-        self.sender = me
-        try:
+        with OutboundUse(me, self):
             if self.outbound_error is not None:
                 raise self.outbound_error
             call(data, deadline)
-        except BaseException as error:
-            if self.fail_outbound(error):
-                raise explain(error) from error
-            raise
-        finally:
-            if self.outbound_error is BadHandleError:
-                self.leave(me)
-            else:
-                self.sender = None
 
     def fail_outbound(self, error: BaseException) -> TypeGuard[OSError]:
         """Break that direction; tell whether *error* is to be explained."""
@@ -379,6 +367,36 @@ class Connection(Resource):
         while self.sender is not None or self.receiver is not None:
             hub.park(deadline)
         self.closer = None
+
+
+class OutboundUse:
+    """The time during which a coroutine is the user of the outbound direction."""
+
+    __slots__ = ("connection", "is_harmless", "me")
+
+    def __init__(
+        self, me: Coroutine, connection: Connection, *, is_harmless: bool = False
+    ) -> None:
+        self.me = me
+        self.connection = connection
+        #: A failure doesn't break that direction.
+        self.is_harmless = is_harmless
+
+    def __enter__(self) -> None:
+        if self.connection.sender is not None:
+            raise BusyError
+        self.connection.sender = self.me
+
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        connection = self.connection
+        if error is not None and not self.is_harmless:
+            connection.fail_outbound(error)
+        if connection.outbound_error is BadHandleError:
+            connection.leave(self.me)
+        else:
+            connection.sender = None
+        if is_plain(error):
+            raise explain(error) from error
 
 
 class InboundUse:

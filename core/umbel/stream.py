@@ -19,14 +19,13 @@ from umbel.connection import (
     PIECE,
     Connection,
     InboundUse,
+    OutboundUse,
     explain,
     find_connection,
-    is_plain,
 )
 from umbel.deadline import FOREVER
 from umbel.errors import (
     BadHandleError,
-    BrokenStreamError,
     BusyError,
     EndOfStreamError,
     NotSupportedError,
@@ -455,31 +454,18 @@ def done(handle: StreamHandle, deadline: int = FOREVER) -> None:
     """
     me = current_hub().current
     connection = find_connection(handle)
-    if connection.sender is not None:
-        raise BusyError
-    connection.sender = me
-    try:
+    with OutboundUse(me, connection):
         if connection.outbound_error is EndOfStreamError:
             message = "we have ended our direction before"
             raise EndOfStreamError(message)
         if connection.outbound_error is not None:
             raise connection.outbound_error
         context = DoneContext(int(handle), connection.address, deadline)
-        try:
-            connection.transport.observed(
-                "umbel_done", context, lambda c: connection.stream.done(c.deadline)
-            )
-        except BaseException as error:
-            if connection.fail_outbound(error):
-                raise explain(error) from error
-            raise
+        connection.transport.observed(
+            "umbel_done", context, lambda c: connection.stream.done(c.deadline)
+        )
         if connection.outbound_error is None:
             connection.outbound_error = EndOfStreamError
-    finally:
-        if connection.outbound_error is BadHandleError:
-            connection.leave(me)
-        else:
-            connection.sender = None
 
 
 def flush(handle: StreamHandle, deadline: int = FOREVER) -> None:
@@ -506,20 +492,8 @@ def flush(handle: StreamHandle, deadline: int = FOREVER) -> None:
     if unread is None:
         message = f"{connection.describe()}: its transport can't tell what was read"
         raise NotSupportedError(message)
-    if connection.sender is not None:
-        raise BusyError
-    connection.sender = me
-    try:
-        if connection.outbound_error not in (None, EndOfStreamError):
-            raise connection.outbound_error or BrokenStreamError
-        try:
-            unread.wait(deadline)
-        except OSError as error:
-            if is_plain(error):
-                raise explain(error) from error
-            raise
-    finally:
-        if connection.outbound_error is BadHandleError:
-            connection.leave(me)
-        else:
-            connection.sender = None
+    with OutboundUse(me, connection, is_harmless=True):
+        error = connection.outbound_error
+        if error is not None and error is not EndOfStreamError:
+            raise error
+        unread.wait(deadline)
