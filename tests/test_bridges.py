@@ -29,6 +29,7 @@ from umbel.bridges import (
     as_asyncio_transport,
     as_file,
     as_socket,
+    asyncio_transport,
     create_server,
     open_connection,
     start_server,
@@ -623,6 +624,29 @@ def test_a_peer_that_has_read_everything_and_stays_is_no_error(
     run(main)
 
 
+def test_what_comes_after_a_close_is_not_told(
+    any_ends: Ends, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, right = any_ends
+    monkeypatch.setattr(asyncio_transport, "RECEIVE_SIZE", 3)
+    umbel.bsend(right, b"onetwo")
+
+    class Closing(Recorder):
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            assert self.transport is not None
+            self.transport.close()
+
+    async def main() -> None:
+        protocol = Closing()
+        as_asyncio_transport(left, protocol)
+        await aio.close(right, soon())
+        assert await protocol.wait_lost() is None
+        assert protocol.events == ["made", b"one", "lost"]
+
+    run(main)
+
+
 class Buffered(asyncio.BufferedProtocol):
     """Takes what comes into a small buffer of its own."""
 
@@ -794,6 +818,61 @@ def test_a_server_on_what_is_no_listener_is_refused(ends: Ends) -> None:
             await create_server(listener, Recorder, limit=0)
         assert caught.value.errno == errno.EINVAL
         listener.abort()
+
+    asyncio.run(main())
+
+
+class Refilling(Recorder):
+    """Writes more as soon as there is room, from within the call that tells so."""
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        assert self.transport is not None
+        self.transport.write(b"last")
+
+
+@pytest.fixture
+def be_eager() -> Callable[[], None]:
+    """Give what makes the running loop begin each task at once."""
+    factory = getattr(asyncio, "eager_task_factory", None)
+    if factory is None:
+        pytest.skip("eager tasks are of Python 3.12")
+    return lambda: asyncio.get_running_loop().set_task_factory(factory)
+
+
+def test_a_writer_is_closed_where_tasks_are_eager(be_eager: Callable[[], None]) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write((await reader.read()).upper())
+        await close_writer(writer)
+
+    async def main() -> None:
+        be_eager()
+        async with await start_server(aio.listen("mem://eager"), talk):
+            reader, writer = await open_connection("mem://eager", soon())
+            writer.write(b"hello")
+            writer.write_eof()
+            assert await reader.read() == b"HELLO"
+            await close_writer(writer)
+
+    asyncio.run(main())
+
+
+def test_what_eager_tasks_send_keeps_its_order(
+    any_ends: Ends, be_eager: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, right = any_ends
+    data = pattern(3000)
+    monkeypatch.setattr(asyncio_transport, "SEND_SIZE", 1000)
+
+    async def main() -> None:
+        be_eager()
+        transport = as_asyncio_transport(left, Refilling())
+        transport.set_write_buffer_limits(high=2500, low=2000)
+        transport.write(data)
+        transport.write_eof()
+        received = await aio.run_blocking(drain, right)
+        assert received in (data, data + b"last")  # it may never have been full
+        transport.abort()
 
     asyncio.run(main())
 

@@ -101,6 +101,8 @@ class StreamTransport(asyncio.Transport):
         self._gate: asyncio.Future[None] | None = None
         self._receiver: asyncio.Task[None] | None = None
         self._worker: asyncio.Task[None] | None = None
+        #: Also where there is no task yet: an eager one begins before it is there.
+        self._is_working = False
         self._must_end = self._has_ended = False
         self._is_closing = self._is_lost = False
         self._told = self._loop.create_future()
@@ -185,7 +187,7 @@ class StreamTransport(asyncio.Transport):
     async def _receive_all(self) -> None:
         try:
             data = b"-"
-            while data:
+            while data and not self._is_closing:
                 await self._pass_gate()
                 data = await receive(self.handle, RECEIVE_SIZE)
                 await self._pass_gate()  # paused while it waited
@@ -232,7 +234,7 @@ class StreamTransport(asyncio.Transport):
         if self._is_closing:
             return  # asyncio's own drop it, too
         view = memoryview(data).cast("B")
-        if self._worker is None and not self._backlog:
+        if not self._is_working and not self._backlog:
             view = view[self._send_now(view) :]
         if view.nbytes and not self._is_lost:
             self._backlog += view
@@ -300,8 +302,11 @@ class StreamTransport(asyncio.Transport):
     # The worker: sends the backlog, ends our direction, closes.
 
     def _stir(self) -> None:
-        if self._worker is None and not self._is_lost:
-            self._worker = self._loop.create_task(self._work())
+        if not self._is_working and not self._is_lost:
+            self._is_working = True
+            task = self._loop.create_task(self._work())
+            if self._is_working:
+                self._worker = task
 
     async def _work(self) -> None:
         try:
@@ -321,6 +326,7 @@ class StreamTransport(asyncio.Transport):
         except OSError as error:
             self._lose(error)
         finally:
+            self._is_working = False
             self._worker = None
 
     async def _send_backlog(self) -> None:
