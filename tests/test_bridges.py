@@ -809,6 +809,37 @@ def test_serve_forever_ends_when_it_is_canceled(run: Run) -> None:
     run(main)
 
 
+def test_a_server_that_is_closed_before_it_began_has_not_failed(run: Run) -> None:
+    async def main() -> None:
+        told: list[dict[str, object]] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: told.append(context))
+        server = await create_server(aio.listen("mem://at-once"), Recorder)
+        server.close()
+        await asyncio.wait_for(server.wait_closed(), PATIENCE)
+        await server.serve_forever()
+        assert told == []
+
+    run(main)
+
+
+def test_a_server_whose_listener_is_busy_has_failed(run: Run) -> None:
+    async def main() -> None:
+        told: list[dict[str, object]] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: told.append(context))
+        listener = aio.listen("mem://busy")
+        accepting = asyncio.create_task(aio.accept(listener))
+        server = await create_server(listener, Recorder)
+        await asyncio.wait_for(server.wait_closed(), PATIENCE)
+        await asyncio.sleep(0)  # until it is told
+        assert isinstance(told[0]["exception"], umbel.BusyError)
+        accepting.cancel()
+        listener.abort()
+
+    run(main)
+
+
 def test_a_server_on_what_is_no_listener_is_refused(ends: Ends) -> None:
     async def main() -> None:
         with pytest.raises(umbel.NotSupportedError):

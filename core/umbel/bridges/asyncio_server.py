@@ -11,6 +11,7 @@ from umbel.aio.listener import connect
 from umbel.aio.serving import serve
 from umbel.bridges.asyncio_transport import StreamTransport, as_asyncio_transport
 from umbel.deadline import FOREVER
+from umbel.errors import BadHandleError
 from umbel.handle import CLOSE_GRACE, hclose_if_open, open_handles
 from umbel.serving import Room, require_listener
 
@@ -136,10 +137,14 @@ class StreamServer(asyncio.AbstractServer):
         self._grace = grace
         self._transports: set[StreamTransport] = set()
         self._loop = asyncio.get_running_loop()
-        self._task = self._loop.create_task(
-            serve(handle, self._attend, limit=limit, grace=math.inf)
-        )
+        self._task = self._loop.create_task(self._serve(limit))
         self._task.add_done_callback(self._report)
+
+    async def _serve(self, limit: int | None) -> None:
+        try:
+            await serve(self._handle, self._attend, limit=limit, grace=math.inf)
+        except BadHandleError:
+            pass  # closed before this began; later on, that is the end, too
 
     async def _attend(self, stream: AsyncStreamHandle) -> None:
         protocol = self._make_protocol()
