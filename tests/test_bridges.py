@@ -647,6 +647,50 @@ def test_what_comes_after_a_close_is_not_told(
     run(main)
 
 
+@pytest.mark.parametrize("moment", ["before", "while"])
+def test_a_peer_that_stays_and_reads_nothing_holds_up_no_close(
+    any_ends: Ends, run: Run, moment: str
+) -> None:
+    left, right = any_ends
+
+    async def main() -> None:
+        protocol = Recorder()
+        transport = as_asyncio_transport(left, protocol, grace=0.05)
+        transport.write(MUCH)
+        if moment == "while":
+            await asyncio.sleep(0.005)  # it is being sent
+        began = umbel.now()
+        transport.close()
+        assert isinstance(await protocol.wait_lost(), umbel.DeadlineError)
+        assert 50 <= umbel.now() - began < 5000
+        umbel.hclose(right)
+
+    run(main)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pair", [umbel.ipc_pair, tcp_pair], ids=["ipc", "tcp"])
+def test_a_peer_that_reads_slowly_gets_all_of_it(pair: Callable[[], Ends]) -> None:
+    left, right = pair()
+
+    async def main() -> None:
+        protocol = Recorder()
+        transport = as_asyncio_transport(left, protocol, grace=0.4)
+        transport.write(MUCH)
+        transport.close()
+        received = bytearray()
+        until = umbel.within(0.8)  # twice the grace
+        while chunk := await aio.receive(right, 1 << 16, soon()):
+            received += chunk
+            if umbel.now() < until:
+                await asyncio.sleep(0.02)
+        assert received == MUCH
+        await aio.close(right, soon())
+        assert await protocol.wait_lost() is None
+
+    asyncio.run(main())
+
+
 class Buffered(asyncio.BufferedProtocol):
     """Takes what comes into a small buffer of its own."""
 

@@ -70,7 +70,7 @@ async def create_server(
         handle: a listener. Owned by the server.
         protocol_factory: called for each connection.
         limit: how many may be open at once; others wait in the backlog.
-        grace: seconds that the orderly close of each may take.
+        grace: as of `as_asyncio_transport`, for each.
 
     Returns:
         the server, which is serving.

@@ -8,6 +8,10 @@ there is something of that to do. Whatever ends the transport goes through `_los
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import math
+import sys
+import termios
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, final
 
@@ -16,12 +20,13 @@ from umbel.aio.guest import Guest
 from umbel.aio.handle import close
 from umbel.aio.stream import AsyncStreamHandle, bsend, done, receive
 from umbel.bridges.names import local_name, remote_name
-from umbel.connection import find_connection
+from umbel.connection import Connection, find_connection
 from umbel.deadline import within
 from umbel.errors import DeadlineError
 from umbel.handle import CLOSE_GRACE, hclose, hclose_if_open, hown, recast
 from umbel.peer import PeerIdentity
-from umbel.transport import StreamAttempts
+from umbel.transport import Fileno, StreamAttempts
+from umbel.unread import INT_SIZE
 
 if TYPE_CHECKING:
     from umbel.aio.stream import AnyStream
@@ -29,6 +34,8 @@ if TYPE_CHECKING:
 #: What one receive asks for, and one send of the backlog gives, at most.
 RECEIVE_SIZE: Final = 1 << 16
 SEND_SIZE: Final = 1 << 18
+#: How often, within the grace of a close, it is looked whether something has moved.
+LOOKS: Final = 10
 #: Of the backlog, in bytes: as asyncio's own.
 HIGH_WATER: Final = 1 << 16
 
@@ -51,7 +58,8 @@ def as_asyncio_transport(
     Args:
         handle: a byte stream. Taken over: the transport owns it.
         protocol: an `asyncio.Protocol` or `asyncio.BufferedProtocol`.
-        grace: seconds that the orderly close may take, once the backlog is sent.
+        grace: seconds that a close waits for a peer that takes nothing of the backlog,
+            and that the orderly close may take once all is sent.
 
     Returns:
         the transport.
@@ -105,6 +113,10 @@ class StreamTransport(asyncio.Transport):
         self._is_working = False
         self._must_end = self._has_ended = False
         self._is_closing = self._is_lost = False
+        #: While it closes: what was unsent when something last moved, and when it did.
+        self._unsent = 0, 0
+        self._moved_at = 0.0
+        self._look_at: asyncio.TimerHandle | None = None
         self._told = self._loop.create_future()
 
     def begin(self) -> None:
@@ -147,6 +159,8 @@ class StreamTransport(asyncio.Transport):
             self._is_closing = True
             if self._receiver is not None:
                 self._receiver.cancel()
+            if self._is_working and self._grace < math.inf:
+                self._be_patient()
             self._stir()
 
     def abort(self) -> None:
@@ -337,7 +351,24 @@ class StreamTransport(asyncio.Transport):
             self._backlog_size -= piece.nbytes
             self._resume_if_low()
 
+    def _be_patient(self) -> None:
+        """Give up, while it closes, once nothing has moved for the grace."""
+        now = self._loop.time()
+        unsent = self._backlog_size, _in_kernel(self.connection)
+        if self._look_at is None or unsent != self._unsent:
+            self._unsent, self._moved_at = unsent, now
+        elif now - self._moved_at >= self._grace:
+            message = f"the peer took nothing for {self._grace} s: it is closed hard"
+            self._lose(DeadlineError(message))
+            return
+        self._look_at = self._loop.call_later(self._grace / LOOKS, self._be_patient)
+
+    def _look_no_more(self) -> None:
+        if self._look_at is not None:
+            self._look_at.cancel()
+
     async def _part(self) -> Exception | None:
+        self._look_no_more()  # from here on there is a deadline
         try:
             await close(self.handle, within(self._grace))
         except DeadlineError as error:
@@ -356,6 +387,7 @@ class StreamTransport(asyncio.Transport):
         self._is_lost = self._is_closing = True
         self._backlog.clear()
         self._backlog_size = 0
+        self._look_no_more()
         hclose_if_open(self.handle)
         for task in (self._receiver, self._worker):
             if task is not None:
@@ -385,6 +417,18 @@ class StreamTransport(asyncio.Transport):
                 "protocol": self._protocol,
             }
         )
+
+
+def _in_kernel(connection: Connection) -> int:
+    """Tell how much the kernel holds for the peer, in its own measure; 0: unknown."""
+    answer = bytearray(INT_SIZE)
+    try:
+        found = connection.query(Fileno)
+        if found is not None:
+            fcntl.ioctl(found.fd, termios.TIOCOUTQ, answer)
+    except OSError:
+        pass  # it is no socket, or is just being closed
+    return int.from_bytes(answer, sys.byteorder)
 
 
 def _feed(protocol: asyncio.BufferedProtocol, data: bytes) -> None:
