@@ -429,6 +429,34 @@ def test_asyncio_puts_tls_on_any_stream(any_ends: Ends, certificate: Path) -> No
     asyncio.run(main())
 
 
+def test_a_writer_puts_tls_on_its_stream_on_any_loop(
+    certificate: Path, run: Run
+) -> None:
+    ours = ssl.create_default_context(cafile=certificate)
+    theirs = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    theirs.load_cert_chain(certificate)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await writer.start_tls(theirs)
+        while chunk := await reader.read(1 << 16):
+            writer.write(chunk)
+            await writer.drain()
+        writer.close()
+
+    async def main() -> None:
+        async with await start_server(aio.listen("mem://tls"), talk):
+            reader, writer = await open_connection("mem://tls", soon())
+            await writer.start_tls(ours, server_hostname="umbel")
+            assert writer.get_extra_info("cipher")
+            assert isinstance(writer.get_extra_info("umbel.peer"), umbel.PeerIdentity)
+            reading = asyncio.create_task(reader.readexactly(len(MUCH)))
+            writer.write(MUCH)
+            assert await asyncio.wait_for(reading, PATIENCE) == MUCH
+            await close_writer(writer)
+
+    run(main)
+
+
 class Recorder(asyncio.Protocol):
     """Notes what it is told."""
 

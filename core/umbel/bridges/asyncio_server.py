@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, final
+from functools import partial
+from typing import TYPE_CHECKING, cast, final
 
 from umbel.aio.listener import connect
 from umbel.aio.serving import serve
@@ -50,7 +51,7 @@ async def open_connection(
         asyncio.open_connection.
     """
     stream = await connect(address, deadline, **options)
-    loop = asyncio.get_running_loop()
+    loop = _loop_with_tls()
     reader = asyncio.StreamReader(READER_LIMIT, loop)
     protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
     transport = as_asyncio_transport(stream, protocol)
@@ -113,10 +114,11 @@ async def start_server(
     Source:
         asyncio.start_server.
     """
+    loop = _loop_with_tls()
 
     def make_protocol() -> asyncio.StreamReaderProtocol:
-        reader = asyncio.StreamReader(READER_LIMIT)
-        return asyncio.StreamReaderProtocol(reader, talk)
+        reader = asyncio.StreamReader(READER_LIMIT, loop)
+        return asyncio.StreamReaderProtocol(reader, talk, loop)
 
     return await create_server(handle, make_protocol, limit=limit, grace=grace)
 
@@ -202,3 +204,28 @@ class StreamServer(asyncio.AbstractServer):
     async def wait_closed(self) -> None:
         """Return once it was closed, and the last connection has ended."""
         await asyncio.wait([self._task])
+
+
+def _loop_with_tls() -> asyncio.AbstractEventLoop:
+    """Give the running loop, as what can put TLS on our transports."""
+    loop = asyncio.get_running_loop()
+    if isinstance(loop, asyncio.BaseEventLoop):
+        return loop
+    return cast("asyncio.AbstractEventLoop", _LoopWithTls(loop))
+
+
+@final
+class _LoopWithTls:
+    """A loop of another kind, as writers know theirs: with asyncio's own `start_tls`.
+
+    uvloop's takes no transports but its own. asyncio's asks nothing of its loop that
+    others do not have.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        as_asyncios = cast("asyncio.BaseEventLoop", loop)
+        self.start_tls = partial(asyncio.BaseEventLoop.start_tls, as_asyncios)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._loop, name)
