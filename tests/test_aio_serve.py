@@ -17,7 +17,7 @@ import pytest
 
 import umbel
 from tests.mutants import opaque
-from tests.support import PATIENCE
+from tests.support import PATIENCE, python
 from umbel import aio
 from umbel.handle import open_handles
 from umbel.testing.transports import transport_at_hand
@@ -264,6 +264,117 @@ def test_a_handler_that_fails_is_logged_and_the_others_are_served_on(
         r for r in caplog.records if r.name == "umbel" and r.levelno > logging.INFO
     ]
     assert "the handler of a stream failed" in record.message
+
+
+class Odd(BaseException):
+    """What is no Exception, and not the loop's or the program's end either."""
+
+
+@pytest.mark.parametrize(
+    "make_odd",
+    [Odd, umbel.Canceled, lambda: BaseExceptionGroup("several", [Odd(), Odd()])],
+    ids=["plain", "Canceled", "group"],
+)
+def test_what_is_no_exception_is_raised_once_the_server_has_ended(
+    loop: Loop, address: umbel.Address, make_odd: Callable[[], BaseException]
+) -> None:
+    odd = make_odd()
+
+    async def handler(stream: aio.AsyncStreamHandle) -> None:
+        if await stream.receive_exactly(1) == b"x":
+            raise odd
+        await echo(stream)
+
+    async def main() -> None:
+        listener = aio.listen(address)
+
+        async def talk(server: Stop) -> None:
+            bad = await aio.connect(address, soon())
+            good = await aio.connect(address, soon())
+            await bad.send(b"x", soon())
+            assert await bad.receive(1, soon()) == b""
+            bad.abort()
+            await good.send(b"-", soon())
+            await ask(good, b"abc")
+            await good.close(soon())
+            listener.abort()
+            await until(loop, lambda: server.ended)
+            assert isinstance(server.outcome, BaseExceptionGroup)
+            assert server.outcome.exceptions == (odd,)
+            del server.outcome  # or its traceback would refer to itself
+
+        await loop.beside(lambda: aio.serve(listener, handler), talk)
+
+    loop.run(main)
+
+
+def test_a_cancellation_gives_way_to_what_is_no_exception(
+    loop: Loop, address: umbel.Address
+) -> None:
+    async def handler(_: aio.AsyncStreamHandle) -> None:
+        raise Odd
+
+    async def main() -> None:
+        listener = aio.listen(address)
+
+        async def talk(server: Stop) -> None:
+            client = await aio.connect(address, soon())
+            assert await client.receive(1, soon()) == b""
+            client.abort()
+            server.cancel()
+            await until(loop, lambda: server.ended)
+            assert isinstance(server.outcome, BaseExceptionGroup)
+            del server.outcome
+
+        await loop.beside(lambda: aio.serve(listener, handler), talk)
+
+    loop.run(main)
+
+
+EXITING = """
+import asyncio, sys
+from umbel import aio
+
+async def handler(stream):
+    sys.exit(3)
+
+async def main():
+    listener = aio.listen("mem://exiting")
+    client = await aio.connect("mem://exiting")
+    try:
+        await aio.serve(listener, handler)
+    finally:
+        client.abort()
+
+asyncio.run(main())
+"""
+
+
+def test_a_handler_that_exits_ends_the_program_in_silence() -> None:
+    with python(EXITING) as process:
+        assert process.communicate(timeout=PATIENCE) == ("", "")
+        assert process.returncode == 3
+
+
+def test_the_end_of_the_program_in_a_handlers_nursery_ends_the_server(
+    address: umbel.Address,
+) -> None:
+    async def leave() -> None:
+        raise SystemExit
+
+    async def handler(_: aio.AsyncStreamHandle) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(leave)
+
+    async def main() -> None:
+        listener = aio.listen(address)
+        client = await aio.connect(address, soon())
+        with pytest.raises(BaseExceptionGroup) as caught:
+            await aio.serve(listener, handler)
+        assert caught.value.subgroup(SystemExit)
+        client.abort()
+
+    trio.run(main)
 
 
 def test_beyond_the_limit_peers_wait_in_the_backlog(

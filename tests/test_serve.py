@@ -9,6 +9,7 @@ import os
 import re
 import resource
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -131,6 +132,61 @@ def test_a_handler_that_fails_is_logged_and_the_others_are_served_on(
     assert record.name == "umbel"
     assert record.exc_info is not None
     assert str(record.exc_info[1]) == "no x, please"
+
+
+class Odd(BaseException):
+    """What is no Exception, and does not end the program either."""
+
+
+def test_what_is_no_exception_is_raised_once_the_server_has_ended(
+    listener: umbel.ListenerHandle,
+) -> None:
+    odd = Odd()
+
+    def handler(stream: umbel.StreamHandle) -> None:
+        if umbel.brecv(stream, 1) == b"x":
+            raise odd
+        echo(stream)
+
+    server = umbel.go(umbel.serve, listener, handler)
+    bad, good = connect(listener), connect(listener)
+    umbel.bsend(bad, b"x", soon())
+    assert umbel.receive(bad, 1, soon()) == b""
+    umbel.bsend(good, b"-abc", soon())
+    assert umbel.brecv(good, 3, soon()) == b"abc"
+    umbel.hclose(bad)
+    umbel.close(good, soon())
+
+    umbel.hclose(listener)
+    with pytest.raises(BaseExceptionGroup) as caught:
+        umbel.bundle_wait(server, soon())
+
+    (group,) = caught.value.exceptions  # of the server's bundle
+    assert isinstance(group, BaseExceptionGroup)
+    assert group.exceptions == (odd,)
+    umbel.hclose(server)
+
+
+def test_ctrl_c_ends_a_server_whatever_its_handlers_did(
+    listener: umbel.ListenerHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = Odd()
+    told: list[BaseException | None] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda args: told.append(args.exc_value))
+
+    def handler(_: umbel.StreamHandle) -> None:
+        raise odd
+
+    def client() -> None:
+        stream = connect(listener)
+        assert umbel.receive(stream, 1, soon()) == b""
+        umbel.hclose(stream)
+        signal.raise_signal(signal.SIGINT)
+
+    with umbel.go(client), pytest.raises(KeyboardInterrupt):
+        umbel.serve(listener, handler)
+
+    assert told == [odd]
 
 
 def test_a_peer_that_goes_away_is_no_error_of_the_program(

@@ -11,6 +11,7 @@ returns, or raises, when nothing of it runs any more.
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, final
@@ -30,7 +31,6 @@ from umbel.errors import (
 from umbel.handle import (
     CLOSE_GRACE,
     close,
-    hclose,
     hclose_if_open,
     lookup,
     open_handles,
@@ -87,7 +87,7 @@ def serve(
         DeadlineError: ETIMEDOUT, nobody stopped it before, or the grace was cut short.
         Canceled: ECANCELED, the calling coroutine is being canceled.
         OSError: EINVAL, *limit* is less than 1.
-        ExceptionGroup: handlers failed by what is no Exception.
+        BaseExceptionGroup: handlers failed by what is no Exception; once all is over.
 
     Source:
         own; Go's http.Server.Shutdown, with a grace.
@@ -181,7 +181,9 @@ class _Server:
             report_cut(self._address, self._room.count)
             return True
         finally:
-            hclose(self._handlers)
+            # With what stopped it: the end of the program gives way to no failure.
+            handlers = lookup(self._handlers, Bundle)
+            handlers.leave(self._handlers, sys.exc_info()[1])
         return False
 
     def _stop_listening(self, until: int) -> None:
@@ -284,7 +286,7 @@ def is_past(deadline: int) -> bool:
     return 0 <= deadline <= now()
 
 
-def report_failure(address: str, error: Exception) -> None:
+def report_failure(address: str, error: BaseException) -> None:
     """Log that a handler failed; a peer that went away is no failure of the program."""
     if isinstance(error, ConnectionError):
         _log().info("%s: a peer went away: %s", address, error)

@@ -5,6 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
+from typing import Final
+
+from umbel.bundles import PROGRAM_ENDS
+
+#: GeneratorExit: the loop was closed while the task was there.
+FOR_LOOP: Final = (*PROGRAM_ENDS, GeneratorExit, asyncio.CancelledError)
 
 
 class AsyncioCrew:
@@ -37,6 +43,8 @@ class AsyncioCrew:
         # Not in the task itself: one canceled before its first step never begins.
         def end(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
+            if not task.cancelled():
+                task.exception()  # the loop has raised it, and need not log it
             ended()
 
         task = asyncio.get_running_loop().create_task(work)
@@ -51,6 +59,10 @@ class AsyncioCrew:
         """As `Crew.cancel`."""
         for task in self._tasks:
             task.cancel()
+
+    def is_for_loop(self, error: BaseException) -> bool:
+        """As `Crew.is_for_loop`."""
+        return isinstance(error, FOR_LOOP)
 
     def held_up(self) -> AbstractContextManager[object]:
         """As `Crew.held_up`: asyncio cancels a task once, and then once more."""

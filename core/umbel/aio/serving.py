@@ -14,6 +14,7 @@ from umbel.aio.guest import Guest
 from umbel.aio.handle import close
 from umbel.aio.listener import AnyListener, accept
 from umbel.aio.stream import AsyncStreamHandle
+from umbel.bundles import PROGRAM_ENDS
 from umbel.deadline import FOREVER, within
 from umbel.errors import BadHandleError, DeadlineError
 from umbel.handle import CLOSE_GRACE, hclose_if_open, open_handles
@@ -60,6 +61,7 @@ async def serve(
         Canceled: ECANCELED never comes here, but the loop's own cancellation.
         OSError: EINVAL, *limit* is less than 1.
         RuntimeError: no asyncio or trio loop runs in this thread.
+        BaseExceptionGroup: handlers failed by what is no Exception; once all is over.
 
     Source:
         own; see `umbel.serve`.
@@ -80,6 +82,7 @@ async def serve(
             stopped_by = error
         crew.cancel()
     try:
+        server.raise_failures(stopped_by)
         if stopped_by is not None:
             raise stopped_by
         if has_cut and is_past(deadline):
@@ -110,6 +113,9 @@ class Crew(Protocol):
 
     def cancel(self) -> None:
         """Cancel all tasks."""
+
+    def is_for_loop(self, error: BaseException) -> bool:
+        """Tell whether *error*, of a task, is the loop's own, or ends the program."""
 
     def held_up(self) -> AbstractContextManager[object]:
         """Give what a task that is being canceled can await in all the same."""
@@ -146,6 +152,7 @@ class _Server:
         self._crew = crew
         self._room = room
         self._grace = grace
+        self._failures: list[BaseException] = []
 
     async def accept_all(self, deadline: int) -> None:
         """Start a handler for each stream; return when the listener is closed."""
@@ -186,6 +193,20 @@ class _Server:
                     await self._part(stream)
         except Exception as error:  # noqa: BLE001 - one that fails never stops the others
             report_failure(self._address, error)
+        except BaseException as error:
+            if self._crew.is_for_loop(error):
+                raise
+            self._failures.append(error)
+
+    def raise_failures(self, stopped_by: BaseException | None) -> None:
+        """Raise what was no Exception; but the end of the program gives way to none."""
+        failures, self._failures = self._failures, []
+        if isinstance(stopped_by, PROGRAM_ENDS):
+            for error in failures:
+                report_failure(self._address, error)
+        elif failures:
+            message = "handlers of a server failed"
+            raise BaseExceptionGroup(message, failures)
 
     async def _part(self, stream: AsyncStreamHandle) -> None:
         try:

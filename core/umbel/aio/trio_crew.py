@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
+from typing import Final
 
 import trio
+
+from umbel.bundles import PROGRAM_ENDS
+
+#: GeneratorExit: the loop was abandoned while the task was there.
+FOR_LOOP: Final = (*PROGRAM_ENDS, GeneratorExit, trio.Cancelled)
 
 
 class TrioCrew:
@@ -62,6 +68,12 @@ class TrioCrew:
         self._is_canceled = True
         for scope in self._scopes:
             scope.cancel()
+
+    def is_for_loop(self, error: BaseException) -> bool:
+        """As `Crew.is_for_loop`: a nursery inside the task puts things into groups."""
+        if isinstance(error, BaseExceptionGroup):
+            return error.subgroup(PROGRAM_ENDS) is not None
+        return isinstance(error, FOR_LOOP)
 
     def held_up(self) -> AbstractContextManager[object]:
         """As `Crew.held_up`: trio would cancel each call anew."""
