@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import resource
@@ -591,6 +592,22 @@ def test_a_listener_that_is_busy_is_refused_and_left_alone(
         await loop.beside(lambda: aio.serve(listener, echo), again)
         with pytest.raises(umbel.BadHandleError):
             await aio.serve(listener, echo)
+
+    loop.run(main)
+
+
+def test_wrong_arguments_are_refused_and_leave_the_listener_open(
+    loop: Loop, address: umbel.Address
+) -> None:
+    async def main() -> None:
+        listener = aio.listen(address)
+        with pytest.raises(OSError, match="limit is 0") as caught:
+            await aio.serve(listener, echo, limit=0)
+        assert caught.value.errno == errno.EINVAL
+        with pytest.raises(ValueError, match="grace is -1"):
+            await aio.serve(listener, echo, grace=-1)
+        assert listener in open_handles
+        listener.abort()
 
     loop.run(main)
 

@@ -288,7 +288,7 @@ def test_a_file_tells_what_it_can_and_what_is_wrong(ends: Ends) -> None:
     left, right = ends
     with pytest.raises(ValueError, match="mode is 'r'"):
         as_file(left, "r")  # type: ignore[call-overload]  # what it is about
-    with pytest.raises(ValueError, match="-1"):
+    with pytest.raises(ValueError, match="seconds is -1"):
         as_file(left, seconds=-1)
     assert left in open_handles
     file = as_file(left, "rb")
@@ -802,6 +802,28 @@ def test_a_loop_that_ends_closes_its_transports(any_ends: Ends, run: Run) -> Non
 
     assert kept[0].is_closing()
     assert umbel.receive(right, 1, soon()) == b""
+
+
+def test_a_negative_grace_is_refused_before_anything_is_taken_over(ends: Ends) -> None:
+    from umbel.bridges import as_anyio_stream
+
+    async def talk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async def main() -> None:
+        listener = umbel.listen("mem://grace")
+        with pytest.raises(ValueError, match="grace is -1"):
+            as_asyncio_transport(ends[0], Recorder(), grace=-1)
+        with pytest.raises(ValueError, match="grace is nan"):
+            as_anyio_stream(ends[0], grace=float("nan"))
+        with pytest.raises(ValueError, match="grace is -1"):
+            await create_server(listener, Recorder, grace=-1)
+        with pytest.raises(ValueError, match="grace is -1"):
+            await start_server(listener, talk, grace=-1)
+        assert ends[0] in open_handles
+        umbel.hclose(listener)
+
+    asyncio.run(main())
 
 
 def test_a_transport_tells_whose_it_is(ends: Ends) -> None:

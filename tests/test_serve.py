@@ -365,7 +365,7 @@ def test_a_limit_of_none_and_a_negative_grace_are_refused(
     with pytest.raises(OSError, match="limit is 0") as caught:
         umbel.serve(listener, echo, limit=0)
     assert caught.value.errno == errno.EINVAL
-    with pytest.raises(ValueError, match="-1"):
+    with pytest.raises(ValueError, match="grace is -1"):
         umbel.serve(listener, echo, grace=-1)
 
 

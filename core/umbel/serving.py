@@ -20,7 +20,7 @@ from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.current import checkpoint, current_hub
 from umbel.bundles import Bundle
 from umbel.coroutine import bundle
-from umbel.deadline import FOREVER, now, within
+from umbel.deadline import FOREVER, check_seconds, now, within
 from umbel.errors import (
     BadHandleError,
     BusyError,
@@ -72,7 +72,7 @@ def serve(
 
     Args:
         handle: a listener. Owned by this call: closed when it returns or raises, but
-            for EBADF, ENOTSUP and EBUSY.
+            for EBADF, ENOTSUP, EBUSY and another argument that is wrong.
         handler: given each stream. It may close it, or hand it on by `hown`.
         deadline: see `umbel.deadline`; when all of it must be over, the grace too.
         limit: how many may be served at once; others wait in the listener's backlog.
@@ -87,6 +87,7 @@ def serve(
         DeadlineError: ETIMEDOUT, nobody stopped it before, or the grace was cut short.
         Canceled: ECANCELED, the calling coroutine is being canceled.
         OSError: EINVAL, *limit* is less than 1.
+        ValueError: *grace* is negative.
         BaseExceptionGroup: handlers failed by what is no Exception; once all is over.
 
     Source:
@@ -113,7 +114,7 @@ class _Server:
         room: Room,
         grace: float,
     ) -> None:
-        within(grace)  # ValueError, before anything has begun
+        check_seconds(grace, "grace")
         self._listening = require_listener(handle)
         self._address = str(self._listening.listener.address)
         self._handle = handle

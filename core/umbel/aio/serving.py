@@ -15,7 +15,7 @@ from umbel.aio.handle import close
 from umbel.aio.listener import AnyListener, accept
 from umbel.aio.stream import AsyncStreamHandle
 from umbel.bundles import PROGRAM_ENDS
-from umbel.deadline import FOREVER, within
+from umbel.deadline import FOREVER, check_seconds, within
 from umbel.errors import BadHandleError, DeadlineError
 from umbel.handle import CLOSE_GRACE, hclose_if_open, open_handles
 from umbel.listener import AcceptUse
@@ -47,7 +47,8 @@ async def serve(
     nursery of this call.
 
     Args:
-        handle: a listener. Owned by this call.
+        handle: a listener. Owned by this call: closed when it returns or raises, but
+            for EBADF, ENOTSUP, EBUSY, RuntimeError and another argument that is wrong.
         handler: given each stream.
         deadline: see `umbel.deadline`; when all of it must be over, the grace too.
         limit: how many may be served at once. None: any number.
@@ -60,6 +61,7 @@ async def serve(
         DeadlineError: ETIMEDOUT, nobody stopped it before, or the grace was cut short.
         Canceled: ECANCELED never comes here, but the loop's own cancellation.
         OSError: EINVAL, *limit* is less than 1.
+        ValueError: *grace* is negative.
         RuntimeError: no asyncio or trio loop runs in this thread.
         BaseExceptionGroup: handlers failed by what is no Exception; once all is over.
 
@@ -143,7 +145,7 @@ class _Server:
         room: Room,
         grace: float,
     ) -> None:
-        within(grace)  # ValueError, before anything has begun
+        check_seconds(grace, "grace")
         self._host = enter()
         self._listening = require_listener(handle)
         self._address = str(self._listening.listener.address)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast, final
 from umbel.aio.listener import connect
 from umbel.aio.serving import serve
 from umbel.bridges.asyncio_transport import StreamTransport, as_asyncio_transport
-from umbel.deadline import FOREVER
+from umbel.deadline import FOREVER, check_seconds
 from umbel.errors import BadHandleError
 from umbel.handle import CLOSE_GRACE, hclose_if_open, open_handles
 from umbel.serving import Room, require_listener
@@ -81,10 +81,12 @@ async def create_server(
         NotSupportedError: ENOTSUP, it is not a listener.
         BusyError: EBUSY, another coroutine or task is accepting from it.
         OSError: EINVAL, *limit* is less than 1.
+        ValueError: *grace* is negative. After each of these the listener is as it was.
 
     Source:
         asyncio's create_server; over `umbel.aio.serve`.
     """
+    check_seconds(grace, "grace")
     require_listener(handle)
     Room(limit)  # EINVAL
     return StreamServer(handle, protocol_factory, limit, grace)

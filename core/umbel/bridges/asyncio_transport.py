@@ -21,7 +21,7 @@ from umbel.aio.handle import close
 from umbel.aio.stream import AsyncStreamHandle, bsend, done, receive
 from umbel.bridges.names import local_name, remote_name
 from umbel.connection import Connection, find_connection
-from umbel.deadline import within
+from umbel.deadline import check_seconds, within
 from umbel.errors import DeadlineError
 from umbel.handle import CLOSE_GRACE, hclose, hclose_if_open, hown, recast
 from umbel.peer import PeerIdentity
@@ -67,6 +67,7 @@ def as_asyncio_transport(
     Raises:
         BadHandleError: EBADF, *handle* is not open.
         NotSupportedError: ENOTSUP, it is no byte stream.
+        ValueError: *grace* is negative.
         RuntimeError: no asyncio loop runs in this thread.
 
     Source:
@@ -90,7 +91,7 @@ class StreamTransport(asyncio.Transport):
         self, handle: AnyStream, protocol: asyncio.BaseProtocol, grace: float
     ) -> None:
         super().__init__()
-        within(grace)  # ValueError, before anything is taken over
+        check_seconds(grace, "grace")
         self._loop = asyncio.get_running_loop()
         self.connection = find_connection(handle)
         self._guest = Guest(enter().hub)
