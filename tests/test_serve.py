@@ -359,7 +359,7 @@ def test_a_listener_that_is_busy_or_none_at_all_is_refused_and_left_alone(
         umbel.serve(listener, echo)
 
 
-def test_a_limit_of_none_and_a_negative_grace_are_refused(
+def test_wrong_arguments_are_refused_and_leave_the_listener_open(
     listener: umbel.ListenerHandle,
 ) -> None:
     with pytest.raises(OSError, match="limit is 0") as caught:
@@ -367,6 +367,21 @@ def test_a_limit_of_none_and_a_negative_grace_are_refused(
     assert caught.value.errno == errno.EINVAL
     with pytest.raises(ValueError, match="grace is -1"):
         umbel.serve(listener, echo, grace=-1)
+    assert listener in open_handles
+
+
+def test_who_is_canceled_already_has_the_listener_closed(
+    listener: umbel.ListenerHandle,
+) -> None:
+    def serve_late() -> None:
+        try:
+            umbel.msleep(umbel.FOREVER)
+        finally:
+            umbel.serve(listener, echo)
+
+    umbel.hclose(umbel.go(serve_late))
+
+    assert listener not in open_handles
 
 
 def test_a_handler_may_close_its_stream_or_hand_it_on(

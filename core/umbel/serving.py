@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.current import checkpoint, current_hub
-from umbel.bundles import Bundle
-from umbel.coroutine import bundle
+from umbel.bundles import Bundle, BundleHandle
 from umbel.deadline import FOREVER, check_seconds, now, within
 from umbel.errors import (
     BadHandleError,
@@ -34,6 +33,7 @@ from umbel.handle import (
     hclose_if_open,
     lookup,
     open_handles,
+    register,
 )
 from umbel.listener import AcceptUse, ListenerHandle, Listening, accept
 from umbel.stream import StreamHandle
@@ -93,7 +93,6 @@ def serve(
     Source:
         own; Go's http.Server.Shutdown, with a grace.
     """
-    checkpoint()
     server = _Server(handle, handler, Room(limit), grace)
     try:
         server.accept_all(deadline)
@@ -121,7 +120,8 @@ class _Server:
         self._handler = handler
         self._room = room
         self._grace = grace
-        self._handlers = bundle()
+        # Not `bundle`, which a canceled caller may not call: the listener is ours now.
+        self._handlers = register(Bundle(current_hub()), BundleHandle)
 
     def accept_all(self, deadline: int) -> None:
         """Start a handler for each stream; return when the listener is closed."""
