@@ -20,6 +20,7 @@ import umbel
 from tests.mutants import opaque
 from tests.support import PATIENCE, python
 from umbel import aio
+from umbel.aio import serving as aio_serving
 from umbel.handle import open_handles
 from umbel.testing.transports import transport_at_hand
 
@@ -594,6 +595,36 @@ def test_a_listener_that_is_busy_is_refused_and_left_alone(
             await aio.serve(listener, echo)
 
     loop.run(main)
+
+
+def test_what_another_thread_closes_in_that_moment_has_parted_well(
+    loop: Loop,
+    address: umbel.Address,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "umbel")
+
+    async def close_second(handle: int, deadline: int) -> None:
+        umbel.hclose(handle)  # as a thread would that is a moment faster
+        await aio.close(handle, deadline)
+
+    async def handler(_: aio.AsyncStreamHandle) -> None:
+        pass
+
+    async def main() -> None:
+        listener = aio.listen(address)
+
+        async def talk(_: Stop) -> None:
+            client = await aio.connect(address, soon())
+            assert await client.receive(1, soon()) == b""
+            client.abort()
+
+        await loop.beside(lambda: aio.serve(listener, handler), talk)
+
+    monkeypatch.setattr(aio_serving, "close", close_second)
+    loop.run(main)
+    assert not [record for record in caplog.records if record.name == "umbel"]
 
 
 def test_wrong_arguments_are_refused_and_leave_the_listener_open(

@@ -21,6 +21,7 @@ import pytest
 import umbel
 from tests.mutants import opaque
 from tests.support import PATIENCE, is_blocked, python, run_python, wait_until
+from umbel import serving as serving_module
 from umbel.handle import open_handles
 from umbel.spi import ListenContext, Stream, hookimpl
 from umbel.testing.transports import transport_at_hand
@@ -403,6 +404,27 @@ def test_a_handler_may_close_its_stream_or_hand_it_on(
     assert umbel.brecv(clients[0], 14, soon()) == b"from elsewhere"
     for stream in (*kept, *clients):
         umbel.hclose(stream)
+
+
+def test_what_another_thread_closes_in_that_moment_has_parted_well(
+    listener: umbel.ListenerHandle,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "umbel")
+
+    def close_second(handle: int, deadline: int) -> None:
+        umbel.hclose(handle)  # as a thread would that is a moment faster
+        umbel.close(handle, deadline)
+
+    monkeypatch.setattr(serving_module, "close", close_second)
+    with umbel.go(umbel.serve, listener, lambda _: None) as server:
+        client = connect(listener)
+        assert umbel.receive(client, 1, soon()) == b""
+        umbel.hclose(client)
+        umbel.hclose(server)  # which closes the listener
+
+    assert not caplog.records
 
 
 @pytest.mark.skipif(

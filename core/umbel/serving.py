@@ -296,8 +296,9 @@ def report_failure(address: str, error: BaseException) -> None:
 
 
 def report_parting(address: str, error: OSError) -> None:
-    """Log that something was not closed in good order."""
-    _log().info("%s: not closed in good order: %s", address, error)
+    """Log that something was not closed in good order, unless somebody else did it."""
+    if not isinstance(error, BadHandleError):
+        _log().info("%s: not closed in good order: %s", address, error)
 
 
 def report_cut(address: str, count: int) -> None:
