@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import resource
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -24,6 +25,7 @@ from umbel.aio import serving as aio_serving
 from umbel.handle import open_handles
 from umbel.testing.transports import transport_at_hand
 
+anyio = pytest.importorskip("anyio")
 trio = pytest.importorskip("trio")
 HAS_UVLOOP = find_spec("uvloop") is not None
 if HAS_UVLOOP:
@@ -155,6 +157,12 @@ class Trio:
 @pytest.fixture(params=[Asyncio, Uvloop, Trio], ids=["asyncio", "uvloop", "trio"])
 def loop(request: pytest.FixtureRequest) -> Loop:
     found: Loop = request.param()
+    return found
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def backend(request: pytest.FixtureRequest) -> str:
+    found: str = request.param
     return found
 
 
@@ -379,6 +387,36 @@ def test_the_end_of_the_program_in_a_handlers_nursery_ends_the_server(
     trio.run(main)
 
 
+def test_a_cancellation_while_handlers_end_gives_way_to_it_too(
+    address: umbel.Address,
+) -> None:
+    may_end = asyncio.Event()
+
+    async def handler(stream: aio.AsyncStreamHandle) -> None:
+        try:
+            await stream.receive()
+        finally:
+            await may_end.wait()
+            raise Odd
+
+    async def main() -> None:
+        listener = aio.listen(address)
+        server = asyncio.create_task(aio.serve(listener, handler, grace=0))
+        client = await aio.connect(address, soon())
+        await until(Asyncio(), lambda: len(open_handles) == 3)
+        server.cancel()
+        await until(Asyncio(), lambda: listener not in open_handles)
+        for _ in range(3):
+            await asyncio.sleep(0.001)
+            server.cancel()
+        may_end.set()
+        with pytest.raises(BaseExceptionGroup):
+            await server
+        client.abort()
+
+    asyncio.run(main())
+
+
 def test_beyond_the_limit_peers_wait_in_the_backlog(
     loop: Loop, address: umbel.Address
 ) -> None:
@@ -517,6 +555,62 @@ def test_a_second_cancellation_in_asyncio_cuts_the_grace_short(
         client = await aio.connect(address, soon())
         await ask(client, b"a")
         server.cancel()
+        await until(Asyncio(), lambda: listener not in open_handles)
+
+        server.cancel()
+
+        with pytest.raises(asyncio.CancelledError):
+            await server
+        assert await client.receive(1, umbel.within(PATIENCE / 2)) == b""
+        client.abort()
+
+    asyncio.run(main())
+
+
+def test_a_canceled_scope_of_anyios_gives_the_grace(
+    address: umbel.Address, backend: str
+) -> None:
+    async def main() -> None:
+        listener = aio.listen(address)
+        scope = anyio.CancelScope()
+
+        async def serve() -> None:
+            with scope:
+                await aio.serve(listener, echo, grace=PATIENCE)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(serve)
+            client = await aio.connect(address, soon())
+            await ask(client, b"a")
+            scope.cancel()
+            while listener in open_handles:
+                await anyio.sleep(0.001)
+            await ask(client, b"b")
+            spent = time.process_time()
+            await anyio.sleep(0.1)
+            assert time.process_time() - spent < 0.05  # it does not spin
+            await ask(client, b"c")
+            await client.close(soon())
+        assert scope.cancelled_caught
+
+    anyio.run(main, backend=backend)
+
+
+def test_a_second_cancellation_of_asyncios_own_cuts_anyios_grace_short(
+    address: umbel.Address,
+) -> None:
+    async def main() -> None:
+        listener = aio.listen(address)
+        scope = anyio.CancelScope()
+
+        async def serve() -> None:
+            with scope:
+                await aio.serve(listener, echo, grace=PATIENCE)
+
+        server = asyncio.create_task(serve())
+        client = await aio.connect(address, soon())
+        await ask(client, b"a")
+        scope.cancel()
         await until(Asyncio(), lambda: listener not in open_handles)
 
         server.cancel()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.current import checkpoint, current_hub
-from umbel.bundles import Bundle, BundleHandle
+from umbel.bundles import PROGRAM_ENDS, Bundle, BundleHandle
 from umbel.deadline import FOREVER, check_seconds, now, within
 from umbel.errors import (
     BadHandleError,
@@ -285,6 +285,13 @@ def soonest(first: int, second: int) -> int:
 def is_past(deadline: int) -> bool:
     """Tell whether *deadline* has been reached."""
     return 0 <= deadline <= now()
+
+
+def ends_program(error: BaseException) -> bool:
+    """Tell whether *error* is for the program; a nursery puts that into a group."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(PROGRAM_ENDS) is not None
+    return isinstance(error, PROGRAM_ENDS)
 
 
 def report_failure(address: str, error: BaseException) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final
@@ -24,11 +25,12 @@ class AsyncioCrew:
 
     async def __aexit__(self, *_: object) -> None:
         canceled: asyncio.CancelledError | None = None
-        while self._tasks:
-            try:
-                await asyncio.wait(self._tasks)
-            except asyncio.CancelledError as error:
-                canceled = error  # once is enough: raised when all have ended
+        with self.held_up():
+            while self._tasks:
+                try:
+                    await asyncio.wait(self._tasks)
+                except asyncio.CancelledError as error:
+                    canceled = error  # once is enough: raised when all have ended
         try:
             if canceled is not None:
                 raise canceled
@@ -65,5 +67,9 @@ class AsyncioCrew:
         return isinstance(error, FOR_LOOP)
 
     def held_up(self) -> AbstractContextManager[object]:
-        """As `Crew.held_up`: asyncio cancels a task once, and then once more."""
-        return nullcontext()
+        """As `Crew.held_up`: asyncio cancels a task once, and then once more.
+
+        But a scope of anyio's cancels it in each round of the loop.
+        """
+        make_scope = getattr(sys.modules.get("anyio"), "CancelScope", None)
+        return nullcontext() if make_scope is None else make_scope(shield=True)

@@ -14,7 +14,6 @@ from umbel.aio.guest import Guest
 from umbel.aio.handle import close
 from umbel.aio.listener import AnyListener, accept
 from umbel.aio.stream import AsyncStreamHandle
-from umbel.bundles import PROGRAM_ENDS
 from umbel.deadline import FOREVER, check_seconds, within
 from umbel.errors import BadHandleError, DeadlineError
 from umbel.handle import CLOSE_GRACE, hclose_if_open, open_handles
@@ -22,6 +21,7 @@ from umbel.listener import AcceptUse
 from umbel.serving import (
     Patience,
     Room,
+    ends_program,
     is_past,
     report_cut,
     report_failure,
@@ -72,17 +72,20 @@ async def serve(
     server = _Server(handle, handler, crew, Room(limit), grace)
     stopped_by: BaseException | None = None
     has_cut = False
-    async with crew:
-        # What is raised in here, trio's nursery would put into a group.
-        try:
-            await server.accept_all(deadline)
-        except BaseException as error:  # noqa: BLE001 - raised below
-            stopped_by = error
-        try:
-            has_cut = await server.stop(deadline)
-        except BaseException as error:  # noqa: BLE001 - likewise
-            stopped_by = error
-        crew.cancel()
+    try:
+        async with crew:
+            # What is raised in here, trio's nursery would put into a group.
+            try:
+                await server.accept_all(deadline)
+            except BaseException as error:  # noqa: BLE001 - raised below
+                stopped_by = error
+            try:
+                has_cut = await server.stop(deadline)
+            except BaseException as error:  # noqa: BLE001 - likewise
+                stopped_by = error
+            crew.cancel()
+    except BaseException as error:  # noqa: BLE001 - likewise
+        stopped_by = error
     try:
         server.raise_failures(stopped_by)
         if stopped_by is not None:
@@ -203,7 +206,7 @@ class _Server:
     def raise_failures(self, stopped_by: BaseException | None) -> None:
         """Raise what was no Exception; but the end of the program gives way to none."""
         failures, self._failures = self._failures, []
-        if isinstance(stopped_by, PROGRAM_ENDS):
+        if stopped_by is not None and ends_program(stopped_by):
             for error in failures:
                 report_failure(self._address, error)
         elif failures:

@@ -9,10 +9,10 @@ from typing import Final
 
 import trio
 
-from umbel.bundles import PROGRAM_ENDS
+from umbel.serving import ends_program
 
 #: GeneratorExit: the loop was abandoned while the task was there.
-FOR_LOOP: Final = (*PROGRAM_ENDS, GeneratorExit, trio.Cancelled)
+FOR_LOOP: Final = (GeneratorExit, trio.Cancelled)
 
 
 class TrioCrew:
@@ -70,10 +70,8 @@ class TrioCrew:
             scope.cancel()
 
     def is_for_loop(self, error: BaseException) -> bool:
-        """As `Crew.is_for_loop`: a nursery inside the task puts things into groups."""
-        if isinstance(error, BaseExceptionGroup):
-            return error.subgroup(PROGRAM_ENDS) is not None
-        return isinstance(error, FOR_LOOP)
+        """As `Crew.is_for_loop`."""
+        return ends_program(error) or isinstance(error, FOR_LOOP)
 
     def held_up(self) -> AbstractContextManager[object]:
         """As `Crew.held_up`: trio would cancel each call anew."""
