@@ -7,6 +7,7 @@ import contextvars
 import gc
 import os
 import threading
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Protocol
 
@@ -221,6 +222,32 @@ def test_blocking_code_runs_in_the_task_itself(ends: Ends) -> None:
         await sending
 
     asyncio.run(main())
+
+
+def test_what_a_task_has_ended_with_keeps_no_context_variables_alive(
+    run: Run,
+) -> None:
+    class Large:
+        pass
+
+    variable = contextvars.ContextVar[Large]("variable")
+    seen: list[weakref.ref[Large]] = []
+
+    async def work() -> None:
+        variable.set(large := Large())
+        seen.append(weakref.ref(large))
+        await aio.run_blocking(umbel.msleep, umbel.within(0.001))
+
+    async def main() -> None:
+        await aio.msleep(0)  # the loop's own callbacks have this task's variables
+        async with anyio.create_task_group() as tasks:
+            for _ in range(5):
+                tasks.start_soon(work)
+        await aio.msleep(umbel.within(0.002))  # the loop's last alarm is over, too
+        gc.collect()
+        assert [reference() for reference in seen] == [None] * 5
+
+    run(main)
 
 
 def test_blocking_code_may_start_coroutines_and_wait_for_them(run: Run) -> None:
