@@ -19,7 +19,7 @@ import pytest
 
 import umbel
 from tests.mutants import opaque
-from tests.support import PATIENCE, python
+from tests.support import PATIENCE, is_blocked, python
 from umbel import aio
 from umbel.aio import serving as aio_serving
 from umbel.handle import open_handles
@@ -479,7 +479,7 @@ def test_a_full_server_learns_at_once_that_its_listener_is_closed(
         async def talk(server: Stop) -> None:
             client = await aio.connect(address, soon())
             await until(loop, lambda: len(open_handles) >= 3)  # it is being served
-            await loop.sleep(0.005)
+            await until(loop, lambda: is_blocked(listener))  # which waits for its end
             threads.submit(umbel.hclose, listener).result()
             await until(loop, lambda: server.ended)
             assert server.outcome is None
@@ -517,9 +517,11 @@ def test_a_canceled_server_gives_the_grace_before_it_ends(
 def test_who_is_left_after_the_grace_is_canceled_and_closed_hard(
     loop: Loop, address: umbel.Address, caplog: pytest.LogCaptureFixture
 ) -> None:
+    served: list[aio.AsyncStreamHandle] = []
     ended: list[type[BaseException]] = []
 
     async def handler(stream: aio.AsyncStreamHandle) -> None:
+        served.append(stream)
         try:
             await stream.receive()
         except BaseException as error:
@@ -531,7 +533,7 @@ def test_who_is_left_after_the_grace_is_canceled_and_closed_hard(
 
         async def talk(server: Stop) -> None:
             client = await aio.connect(address, soon())
-            await loop.sleep(0.01)
+            await until(loop, lambda: served and is_blocked(served[0]))
             began = umbel.now()
             server.cancel()
             assert await client.receive(1, soon()) == b""
@@ -678,7 +680,7 @@ def test_a_listener_that_is_busy_is_refused_and_left_alone(
         listener = aio.listen(address)
 
         async def again(first: Stop) -> None:
-            await loop.sleep(0.005)
+            await until(loop, lambda: is_blocked(listener))
             with pytest.raises(umbel.BusyError):
                 await aio.serve(listener, echo)
             assert listener in open_handles
