@@ -21,7 +21,7 @@ from umbel.aio.handle import close
 from umbel.aio.stream import AsyncStreamHandle, bsend, done, receive
 from umbel.bridges.names import local_name, remote_name
 from umbel.connection import Connection, find_connection
-from umbel.deadline import check_seconds, within
+from umbel.deadline import FOREVER, check_seconds, now, within
 from umbel.errors import DeadlineError
 from umbel.handle import CLOSE_GRACE, hclose, hclose_if_open, hown, recast
 from umbel.peer import PeerIdentity
@@ -114,9 +114,9 @@ class StreamTransport(asyncio.Transport):
         self._is_working = False
         self._must_end = self._has_ended = False
         self._is_closing = self._is_lost = False
-        #: While it closes: what was unsent when something last moved, and when it did.
+        #: While it closes: what was unsent when something last moved; when to give up.
         self._unsent = 0, 0
-        self._moved_at = 0.0
+        self._until = FOREVER
         self._look_at: asyncio.TimerHandle | None = None
         self._told = self._loop.create_future()
 
@@ -354,11 +354,10 @@ class StreamTransport(asyncio.Transport):
 
     def _be_patient(self) -> None:
         """Give up, while it closes, once nothing has moved for the grace."""
-        now = self._loop.time()
         unsent = self._backlog_size, _in_kernel(self.connection)
         if self._look_at is None or unsent != self._unsent:
-            self._unsent, self._moved_at = unsent, now
-        elif now - self._moved_at >= self._grace:
+            self._unsent, self._until = unsent, within(self._grace)
+        elif now() >= self._until:
             message = f"the peer took nothing for {self._grace} s: it is closed hard"
             self._lose(DeadlineError(message))
             return
