@@ -306,6 +306,11 @@ class Task(Coroutine):
                 bundle.tell()
 
     @property
+    def origin(self) -> tuple[CodeType, int] | None:
+        """As `Coroutine.origin`."""
+        return self.started
+
+    @property
     def name(self) -> str:
         """As `Coroutine.name`."""
         return getattr(self.function, "__qualname__", None) or repr(self.function)

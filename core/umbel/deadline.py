@@ -51,3 +51,21 @@ def within(seconds: float) -> int:
         raise ValueError(message)
     # One more for the part of the current millisecond that has passed already.
     return now() + math.ceil(seconds * 1000) + (1 if seconds else 0)
+
+
+def check_seconds(value: float, name: str) -> None:
+    """Refuse what can't be a time to wait, before anything has begun.
+
+    Args:
+        value: of a parameter that is in seconds.
+        name: of the parameter.
+
+    Raises:
+        ValueError: *value* is negative or not a number.
+
+    Source:
+        own.
+    """
+    if not value >= 0:
+        message = f"{name} is {value!r}: give 0 or more seconds, or math.inf"
+        raise ValueError(message)

@@ -144,7 +144,10 @@ def register(resource: Resource, handle_class: type[H]) -> H:
         frame = None  # a thread that began in umbel
     while frame is not None and frame.f_globals.get("__name__", "")[:5] == "umbel":
         frame = frame.f_back
-    resource.opened = None if frame is None else (frame.f_code, frame.f_lasti)
+    if frame is None:
+        resource.opened = current_hub().current.origin
+    else:
+        resource.opened = frame.f_code, frame.f_lasti
     open_handles[number] = resource
     return handle
 

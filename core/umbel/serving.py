@@ -11,15 +11,15 @@ raises, when no handler runs any more.
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, final
 
 from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.current import checkpoint, current_hub
-from umbel.bundles import Bundle
-from umbel.coroutine import bundle
-from umbel.deadline import FOREVER, now, within
+from umbel.bundles import PROGRAM_ENDS, Bundle, BundleHandle
+from umbel.deadline import FOREVER, check_seconds, now, within
 from umbel.errors import (
     BadHandleError,
     BusyError,
@@ -30,10 +30,10 @@ from umbel.errors import (
 from umbel.handle import (
     CLOSE_GRACE,
     close,
-    hclose,
     hclose_if_open,
     lookup,
     open_handles,
+    register,
 )
 from umbel.listener import AcceptUse, ListenerHandle, Listening, accept
 from umbel.stream import StreamHandle
@@ -72,7 +72,7 @@ def serve(
 
     Args:
         handle: a listener. Owned by this call: closed when it returns or raises, except
-            after EBADF, ENOTSUP and EBUSY.
+            after EBADF, ENOTSUP, EBUSY and any other wrong argument.
         handler: called with each stream. It may close the stream, or hand it on with
             `hown`.
         deadline: see `umbel.deadline`; when everything must be over, including the
@@ -91,12 +91,13 @@ def serve(
             grace short.
         Canceled: ECANCELED, the calling coroutine is being canceled.
         OSError: EINVAL, *limit* is less than 1.
-        ExceptionGroup: handlers raised something that is not an Exception.
+        ValueError: *grace* is negative.
+        BaseExceptionGroup: handlers raised something that is not an Exception. Raised
+            once everything has ended.
 
     Source:
         own; Go's http.Server.Shutdown, with a grace.
     """
-    checkpoint()
     server = _Server(handle, handler, Room(limit), grace)
     try:
         server.accept_all(deadline)
@@ -117,14 +118,15 @@ class _Server:
         room: Room,
         grace: float,
     ) -> None:
-        within(grace)  # ValueError, before anything has begun
+        check_seconds(grace, "grace")
         self._listening = require_listener(handle)
         self._address = str(self._listening.listener.address)
         self._handle = handle
         self._handler = handler
         self._room = room
         self._grace = grace
-        self._handlers = bundle()
+        # Not `bundle`, which a canceled caller may not call: the listener is ours now.
+        self._handlers = register(Bundle(current_hub()), BundleHandle)
 
     def accept_all(self, deadline: int) -> None:
         """Start a handler for each stream; return when the listener is closed."""
@@ -185,7 +187,9 @@ class _Server:
             report_cut(self._address, self._room.count)
             return True
         finally:
-            hclose(self._handlers)
+            # With what stopped it: the end of the program gives way to no failure.
+            handlers = lookup(self._handlers, Bundle)
+            handlers.leave(self._handlers, sys.exc_info()[1])
         return False
 
     def _stop_listening(self, until: int) -> None:
@@ -288,7 +292,14 @@ def is_past(deadline: int) -> bool:
     return 0 <= deadline <= now()
 
 
-def report_failure(address: str, error: Exception) -> None:
+def ends_program(error: BaseException) -> bool:
+    """Tell whether *error* is for the program; a nursery puts that into a group."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(PROGRAM_ENDS) is not None
+    return isinstance(error, PROGRAM_ENDS)
+
+
+def report_failure(address: str, error: BaseException) -> None:
     """Log that a handler failed; a peer that went away is no failure of the program."""
     if isinstance(error, ConnectionError):
         _log().info("%s: a peer went away: %s", address, error)
@@ -297,8 +308,9 @@ def report_failure(address: str, error: Exception) -> None:
 
 
 def report_parting(address: str, error: OSError) -> None:
-    """Log that something was not closed in good order."""
-    _log().info("%s: not closed in good order: %s", address, error)
+    """Log that something was not closed in good order, unless somebody else did it."""
+    if not isinstance(error, BadHandleError):
+        _log().info("%s: not closed in good order: %s", address, error)
 
 
 def report_cut(address: str, count: int) -> None:

@@ -39,7 +39,7 @@ A transport that has a stream socket needs little more than `SocketStream` and
 from __future__ import annotations
 
 from umbel.address import Address
-from umbel.deadline import FOREVER, now
+from umbel.deadline import FOREVER, check_seconds, now
 from umbel.discovery import API_VERSION
 from umbel.errors import (
     BadHandleError,
@@ -124,6 +124,7 @@ __all__ = [
     "Wrapped",
     "add_bytes_done",
     "adopt_socket",
+    "check_seconds",
     "hookimpl",
     "now",
     "shut_down",

@@ -344,6 +344,8 @@ class Hub:
                 os._exit(0)  # a forked child ran off the end of its coroutine
             if len(self._idle) >= IDLE_CARRIERS:
                 break
+            # As inherit_context: or it would keep alive what the variables hold.
+            self.current.carrier.gr_context = None
             self._idle.append(self.current.carrier)
             self.current = self.ready.popleft() if self.ready else self.next_ready()
             self.current.carrier.switch()

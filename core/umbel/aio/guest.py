@@ -9,12 +9,13 @@ task itself switches to the carrier, so that the code runs in the task's own ste
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from types import CodeType
 from typing import Final, Protocol, cast
 
 from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.current import current_hub
 from umbel._kernel.hub import Hub
-from umbel._kernel.switch import Carrier, current_context
+from umbel._kernel.switch import Carrier, current_context, frame_of
 
 
 class Sleep(Protocol):
@@ -91,6 +92,14 @@ class Errand(Guest):
         finally:
             del self.call
         self.is_over = True
+
+    @property
+    def origin(self) -> tuple[CodeType, int] | None:
+        """As `Coroutine.origin`: where its task awaits it, whose frames are main's."""
+        frame = frame_of(self.hub.main.carrier)
+        while frame is not None and frame.f_globals.get("__name__", "")[:5] == "umbel":
+            frame = frame.f_back
+        return None if frame is None else (frame.f_code, frame.f_lasti)
 
     def start(self) -> None:
         """Run until it first waits, or ends. Only from main."""

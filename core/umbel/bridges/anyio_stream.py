@@ -18,7 +18,7 @@ from umbel.aio.handle import close
 from umbel.aio.stream import AsyncStreamHandle, bsend, done, receive
 from umbel.bridges.names import local_name, remote_name
 from umbel.connection import find_connection
-from umbel.deadline import within
+from umbel.deadline import check_seconds, within
 from umbel.errors import (
     BadHandleError,
     BrokenStreamError,
@@ -65,11 +65,12 @@ def as_anyio_stream(handle: AnyStream, *, grace: float = CLOSE_GRACE) -> AnyioSt
     Raises:
         BadHandleError: EBADF, *handle* is not open.
         NotSupportedError: ENOTSUP, it is no byte stream.
+        ValueError: *grace* is negative.
 
     Source:
         own; anyio's SocketStream.
     """
-    within(grace)  # ValueError
+    check_seconds(grace, "grace")
     find_connection(handle)  # ENOTSUP
     return AnyioStream(recast(hown(handle), AsyncStreamHandle), grace)
 

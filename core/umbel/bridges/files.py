@@ -8,7 +8,7 @@ import warnings
 from typing import TYPE_CHECKING, Literal, cast, final, overload
 
 from umbel.connection import find_connection
-from umbel.deadline import within
+from umbel.deadline import check_seconds, within
 from umbel.errors import BrokenStreamError, DeadlineError
 from umbel.handle import CLOSE_GRACE, close, hclose_if_open, hown, open_handles, recast
 from umbel.stream import StreamHandle, bsend, descriptor_of, receive
@@ -74,7 +74,7 @@ def as_file(
     Raises:
         BadHandleError: EBADF, *handle* is not open.
         NotSupportedError: ENOTSUP, it is no byte stream.
-        ValueError: another mode, or negative seconds.
+        ValueError: another *mode*, or *seconds* is negative.
 
     Source:
         own; socket.makefile.
@@ -99,6 +99,11 @@ class StreamFile(io.RawIOBase):
         seconds: how long each call may take.
         is_buffered: a receive that times out is the last one, since a reader behind a
             buffer may have lost what came before it.
+
+    Raises:
+        BadHandleError: EBADF, *handle* is not open.
+        NotSupportedError: ENOTSUP, it is not a byte stream.
+        ValueError: *seconds* is negative.
     """
 
     def __init__(
@@ -108,8 +113,8 @@ class StreamFile(io.RawIOBase):
         *,
         is_buffered: bool = False,
     ) -> None:
-        within(seconds)  # ValueError, before anything is taken over
-        find_connection(handle)  # ENOTSUP, likewise
+        check_seconds(seconds, "seconds")
+        find_connection(handle)  # ENOTSUP, before anything is taken over
         self._handle = recast(hown(handle), StreamHandle)
         self._seconds = seconds
         self._is_buffered = is_buffered

@@ -20,7 +20,7 @@ from typing import Any, Final, Self, TypeAlias, final
 
 import umbel
 from umbel import aio
-from umbel.spi import system_error
+from umbel.spi import check_seconds, system_error
 
 try:
     import anyio
@@ -64,10 +64,12 @@ async def mcp_client(
         DeadlineError: ETIMEDOUT, nobody answered in time.
         Canceled: ECANCELED is never raised here, but the loop's own cancellation.
         OSError: as `umbel.connect`.
+        ValueError: *grace* is negative.
 
     Source:
         mcp.client.stdio.stdio_client.
     """
+    check_seconds(grace, "grace")  # before there is something to close
     stream = await aio.connect(address, deadline, **options)
     async with mcp_streams(stream, limit=limit, grace=grace) as streams:
         yield streams
@@ -117,7 +119,7 @@ async def mcp_streams(
     Source:
         mcp.server.stdio.stdio_server.
     """
-    umbel.within(grace)  # ValueError, before anything is taken over
+    check_seconds(grace, "grace")
     ours = umbel.hown(handle)
     outbound, outbox = anyio.create_memory_object_stream[SessionMessage](0)
     try:

@@ -16,6 +16,7 @@ from typing import Final, cast
 import umbel
 from umbel.aio import AsyncListenerHandle
 from umbel.bridges import create_server
+from umbel.spi import check_seconds
 
 try:
     import uvicorn
@@ -38,10 +39,10 @@ class UmbelServer(uvicorn.Server):
         config: uvicorn's settings, with the application.
         handle: a listener. Owned by the server: closed when it ends.
         limit: how many connections may be open at once; others wait in the backlog.
-        grace: seconds that the orderly close of each connection may take.
+        grace: as of `umbel.bridges.create_server`.
 
     Raises:
-        ValueError: the settings ask for TLS.
+        ValueError: the settings ask for TLS, or *grace* is negative.
         BadHandleError: EBADF, *handle* is not open.
     """
 
@@ -56,6 +57,7 @@ class UmbelServer(uvicorn.Server):
         if config.is_ssl:
             message = "HTTP over umbel is spoken in the clear: leave ssl_* out"
             raise ValueError(message)
+        check_seconds(grace, "grace")
         super().__init__(config)
         self._handle = umbel.hown(handle)
         self._limit = limit
