@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from umbel._kernel.coroutine import Coroutine
-from umbel._kernel.hub import BUDGET
+from umbel._kernel.hub import BUDGET, Hub
 from umbel._kernel.timers import Timer
 from umbel.aio.guest import Errand, Guest, Sleep
 from umbel.aio.hosting import Host
@@ -25,6 +25,11 @@ class AioHost(Host):
 
     make_sleep: Callable[[], Sleep]
     """Make what the calling task can await until its guest is woken."""
+
+    def __init__(self, hub: Hub, enter: Callable[[], AioHost]) -> None:
+        super().__init__(hub)
+        #: Makes the hub the guest of the loop that runs in this thread.
+        self.enter = enter
 
     @abstractmethod
     async def shield(self, sleep: Sleep) -> None:

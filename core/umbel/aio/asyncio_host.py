@@ -7,6 +7,7 @@ import sys
 from _thread import get_ident
 from asyncio import CancelledError, _get_running_loop
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from functools import partial
 from typing import Final, TypeVar, cast
 
@@ -24,15 +25,17 @@ _Future: Final = asyncio.Future[None]
 class AsyncioHost(AioHost):
     """The asyncio loop that runs in this thread."""
 
-    def __init__(self, hub: Hub) -> None:
-        super().__init__(hub)
+    def __init__(self, hub: Hub, enter: Callable[[], AioHost]) -> None:
+        super().__init__(hub, enter)
         self.loop: Final = asyncio.get_running_loop()
         self._hook: object = None
+        #: Of the loop's calls here: an empty one, not that of the task which began.
+        self._context: Final = Context()
         #: Faster than the loop's own way, which does the same.
         self.make_sleep = cast("Callable[[], Sleep]", partial(_Future, loop=self.loop))
         self._alarm: asyncio.TimerHandle | None = None
         if self.descriptor >= 0:
-            self.loop.add_reader(self.descriptor, self.turn)
+            self._context.run(self.loop.add_reader, self.descriptor, self.turn)
 
     def is_running(self) -> bool:
         """As `Host.is_running`."""
@@ -69,10 +72,8 @@ class AsyncioHost(AioHost):
 
     def _come_back(self) -> None:
         # Its tasks may wait, though none of them makes a call.
-        from umbel.aio.entry import enter
-
         if get_ident() == self.hub.thread and running_loop() == "asyncio":
-            enter()
+            self.enter()
 
     def turn(self) -> None:
         """As `Host.turn`, if the loop runs in the hub's thread still."""
@@ -102,7 +103,7 @@ class AsyncioHost(AioHost):
         if self.loop.is_closed():
             self.leave()
         else:
-            self.loop.call_soon(self.turn)
+            self.loop.call_soon(self.turn, context=self._context)
 
     def call_ring_at(self, when: int) -> None:
         """As `Host.call_ring_at`."""
@@ -112,7 +113,9 @@ class AsyncioHost(AioHost):
             self.leave()
         else:
             late = (when - self.hub.clock()) / 1000
-            self._alarm = self.loop.call_later(max(0, late), self.ring)
+            self._alarm = self.loop.call_later(
+                max(0, late), self.ring, context=self._context
+            )
 
     async def shield(self, sleep: Sleep) -> None:
         """As `AioHost.shield`."""

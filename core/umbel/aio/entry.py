@@ -53,11 +53,11 @@ def _attach() -> AioHost:
     if loop == "trio":
         from umbel.aio.trio_host import TrioHost
 
-        host: AioHost = TrioHost(hub)
+        host: AioHost = TrioHost(hub, enter)
     else:
         from umbel.aio.asyncio_host import AsyncioHost
 
-        host = AsyncioHost(hub)
+        host = AsyncioHost(hub, enter)
     # What began before the loop goes on in it.
     host.poke()
     host.set_alarm()

@@ -64,8 +64,8 @@ class TrioHost(AioHost):
     checks_each_call = True
     make_sleep = _Sleep
 
-    def __init__(self, hub: Hub) -> None:
-        super().__init__(hub)
+    def __init__(self, hub: Hub, enter: Callable[[], AioHost]) -> None:
+        super().__init__(hub, enter)
         self._token: Final = trio.lowlevel.current_trio_token()
         self._sleeper: trio.lowlevel.Task | None = None
         self._must_turn = False
@@ -125,10 +125,8 @@ class TrioHost(AioHost):
 
     def _come_back(self) -> None:
         # Its tasks may wait, though none of them makes a call.
-        from umbel.aio.entry import enter
-
         if self.hub.host is None and running_loop() == "trio":
-            enter()
+            self.enter()
 
     async def _turn_when_readable(self) -> None:
         with self._watching:
