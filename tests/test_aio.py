@@ -6,8 +6,11 @@ import asyncio
 import contextvars
 import gc
 import os
+import sys
 import threading
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import ExitStack
 from typing import Protocol
 
 import anyio
@@ -16,12 +19,14 @@ import trio
 import uvloop
 
 import umbel
+from tests.mutants import opaque
 from tests.support import PATIENCE, Ends, open_descriptors
 from umbel import aio
 from umbel._kernel.current import current_hub
 from umbel.aio.aio_host import AioHost
 from umbel.aio.guest import Sleep
-from umbel.handle import open_handles
+from umbel.handle import open_handles, where_opened
+from umbel.testing.transports import transport_at_hand
 
 uvloop.new_event_loop().close()  # the first one opens what stays open for good
 
@@ -221,6 +226,50 @@ def test_blocking_code_runs_in_the_task_itself(ends: Ends) -> None:
         await sending
 
     asyncio.run(main())
+
+
+def test_what_a_task_has_ended_with_keeps_no_context_variables_alive(
+    run: Run,
+) -> None:
+    class Large:
+        pass
+
+    variable = contextvars.ContextVar[Large]("variable")
+    seen: list[weakref.ref[Large]] = []
+
+    async def work() -> None:
+        variable.set(large := Large())
+        seen.append(weakref.ref(large))
+        await aio.run_blocking(umbel.msleep, umbel.within(0.001))
+
+    async def main() -> None:
+        await aio.msleep(0)  # the loop's own callbacks have this task's variables
+        async with anyio.create_task_group() as tasks:
+            for _ in range(5):
+                tasks.start_soon(work)
+        await aio.msleep(umbel.within(0.002))  # the loop's last alarm is over, too
+        gc.collect()
+        assert [reference() for reference in seen] == [None] * 5
+
+    run(main)
+
+
+@pytest.mark.parametrize("scheme", ["mem", "opaque"])
+def test_what_a_task_opened_is_known_by_its_line(run: Run, scheme: str) -> None:
+    async def main() -> None:
+        listener = aio.listen(umbel.Address(scheme, "line"))
+        client = await aio.connect(listener.address, soon())
+        line = sys._getframe().f_lineno - 1
+        server = await listener.accept(soon())
+        for stream, where in (client, line), (server, line + 2):
+            assert where_opened(open_handles[stream]) == f"{__file__}:{where}"
+            stream.abort()
+        listener.abort()
+
+    with ExitStack() as stack:
+        if scheme == "opaque":
+            stack.enter_context(transport_at_hand(opaque.transport, scheme))
+        run(main)
 
 
 def test_blocking_code_may_start_coroutines_and_wait_for_them(run: Run) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import resource
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -17,11 +19,13 @@ import pytest
 
 import umbel
 from tests.mutants import opaque
-from tests.support import PATIENCE
+from tests.support import PATIENCE, is_blocked, python
 from umbel import aio
+from umbel.aio import serving as aio_serving
 from umbel.handle import open_handles
 from umbel.testing.transports import transport_at_hand
 
+anyio = pytest.importorskip("anyio")
 trio = pytest.importorskip("trio")
 HAS_UVLOOP = find_spec("uvloop") is not None
 if HAS_UVLOOP:
@@ -156,6 +160,12 @@ def loop(request: pytest.FixtureRequest) -> Loop:
     return found
 
 
+@pytest.fixture(params=["asyncio", "trio"])
+def backend(request: pytest.FixtureRequest) -> str:
+    found: str = request.param
+    return found
+
+
 @pytest.fixture(params=["ipc", "mem", "opaque"])
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[umbel.Address]:
     """Give an address of a built-in transport, or of one that can do the least."""
@@ -266,6 +276,147 @@ def test_a_handler_that_fails_is_logged_and_the_others_are_served_on(
     assert "the handler of a stream failed" in record.message
 
 
+class Odd(BaseException):
+    """What is no Exception, and not the loop's or the program's end either."""
+
+
+@pytest.mark.parametrize(
+    "make_odd",
+    [Odd, umbel.Canceled, lambda: BaseExceptionGroup("several", [Odd(), Odd()])],
+    ids=["plain", "Canceled", "group"],
+)
+def test_what_is_no_exception_is_raised_once_the_server_has_ended(
+    loop: Loop, address: umbel.Address, make_odd: Callable[[], BaseException]
+) -> None:
+    odd = make_odd()
+
+    async def handler(stream: aio.AsyncStreamHandle) -> None:
+        if await stream.receive_exactly(1) == b"x":
+            raise odd
+        await echo(stream)
+
+    async def main() -> None:
+        listener = aio.listen(address)
+
+        async def talk(server: Stop) -> None:
+            bad = await aio.connect(address, soon())
+            good = await aio.connect(address, soon())
+            await bad.send(b"x", soon())
+            assert await bad.receive(1, soon()) == b""
+            bad.abort()
+            await good.send(b"-", soon())
+            await ask(good, b"abc")
+            await good.close(soon())
+            listener.abort()
+            await until(loop, lambda: server.ended)
+            assert isinstance(server.outcome, BaseExceptionGroup)
+            assert server.outcome.exceptions == (odd,)
+            del server.outcome  # or its traceback would refer to itself
+
+        await loop.beside(lambda: aio.serve(listener, handler), talk)
+
+    loop.run(main)
+
+
+def test_a_cancellation_gives_way_to_what_is_no_exception(
+    loop: Loop, address: umbel.Address
+) -> None:
+    async def handler(_: aio.AsyncStreamHandle) -> None:
+        raise Odd
+
+    async def main() -> None:
+        listener = aio.listen(address)
+
+        async def talk(server: Stop) -> None:
+            client = await aio.connect(address, soon())
+            assert await client.receive(1, soon()) == b""
+            client.abort()
+            server.cancel()
+            await until(loop, lambda: server.ended)
+            assert isinstance(server.outcome, BaseExceptionGroup)
+            del server.outcome
+
+        await loop.beside(lambda: aio.serve(listener, handler), talk)
+
+    loop.run(main)
+
+
+EXITING = """
+import asyncio, sys
+from umbel import aio
+
+async def handler(stream):
+    sys.exit(3)
+
+async def main():
+    listener = aio.listen("mem://exiting")
+    client = await aio.connect("mem://exiting")
+    try:
+        await aio.serve(listener, handler)
+    finally:
+        client.abort()
+
+asyncio.run(main())
+"""
+
+
+def test_a_handler_that_exits_ends_the_program_in_silence() -> None:
+    with python(EXITING) as process:
+        assert process.communicate(timeout=PATIENCE) == ("", "")
+        assert process.returncode == 3
+
+
+def test_the_end_of_the_program_in_a_handlers_nursery_ends_the_server(
+    address: umbel.Address,
+) -> None:
+    async def leave() -> None:
+        raise SystemExit
+
+    async def handler(_: aio.AsyncStreamHandle) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(leave)
+
+    async def main() -> None:
+        listener = aio.listen(address)
+        client = await aio.connect(address, soon())
+        with pytest.raises(BaseExceptionGroup) as caught:
+            await aio.serve(listener, handler)
+        assert caught.value.subgroup(SystemExit)
+        client.abort()
+
+    trio.run(main)
+
+
+def test_a_cancellation_while_handlers_end_gives_way_to_it_too(
+    address: umbel.Address,
+) -> None:
+    may_end = asyncio.Event()
+
+    async def handler(stream: aio.AsyncStreamHandle) -> None:
+        try:
+            await stream.receive()
+        finally:
+            await may_end.wait()
+            raise Odd
+
+    async def main() -> None:
+        listener = aio.listen(address)
+        server = asyncio.create_task(aio.serve(listener, handler, grace=0))
+        client = await aio.connect(address, soon())
+        await until(Asyncio(), lambda: len(open_handles) == 3)
+        server.cancel()
+        await until(Asyncio(), lambda: listener not in open_handles)
+        for _ in range(3):
+            await asyncio.sleep(0.001)
+            server.cancel()
+        may_end.set()
+        with pytest.raises(BaseExceptionGroup):
+            await server
+        client.abort()
+
+    asyncio.run(main())
+
+
 def test_beyond_the_limit_peers_wait_in_the_backlog(
     loop: Loop, address: umbel.Address
 ) -> None:
@@ -328,7 +479,7 @@ def test_a_full_server_learns_at_once_that_its_listener_is_closed(
         async def talk(server: Stop) -> None:
             client = await aio.connect(address, soon())
             await until(loop, lambda: len(open_handles) >= 3)  # it is being served
-            await loop.sleep(0.005)
+            await until(loop, lambda: is_blocked(listener))  # which waits for its end
             threads.submit(umbel.hclose, listener).result()
             await until(loop, lambda: server.ended)
             assert server.outcome is None
@@ -366,9 +517,11 @@ def test_a_canceled_server_gives_the_grace_before_it_ends(
 def test_who_is_left_after_the_grace_is_canceled_and_closed_hard(
     loop: Loop, address: umbel.Address, caplog: pytest.LogCaptureFixture
 ) -> None:
+    served: list[aio.AsyncStreamHandle] = []
     ended: list[type[BaseException]] = []
 
     async def handler(stream: aio.AsyncStreamHandle) -> None:
+        served.append(stream)
         try:
             await stream.receive()
         except BaseException as error:
@@ -380,7 +533,7 @@ def test_who_is_left_after_the_grace_is_canceled_and_closed_hard(
 
         async def talk(server: Stop) -> None:
             client = await aio.connect(address, soon())
-            await loop.sleep(0.01)
+            await until(loop, lambda: served and is_blocked(served[0]))
             began = umbel.now()
             server.cancel()
             assert await client.receive(1, soon()) == b""
@@ -404,6 +557,62 @@ def test_a_second_cancellation_in_asyncio_cuts_the_grace_short(
         client = await aio.connect(address, soon())
         await ask(client, b"a")
         server.cancel()
+        await until(Asyncio(), lambda: listener not in open_handles)
+
+        server.cancel()
+
+        with pytest.raises(asyncio.CancelledError):
+            await server
+        assert await client.receive(1, umbel.within(PATIENCE / 2)) == b""
+        client.abort()
+
+    asyncio.run(main())
+
+
+def test_a_canceled_scope_of_anyios_gives_the_grace(
+    address: umbel.Address, backend: str
+) -> None:
+    async def main() -> None:
+        listener = aio.listen(address)
+        scope = anyio.CancelScope()
+
+        async def serve() -> None:
+            with scope:
+                await aio.serve(listener, echo, grace=PATIENCE)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(serve)
+            client = await aio.connect(address, soon())
+            await ask(client, b"a")
+            scope.cancel()
+            while listener in open_handles:
+                await anyio.sleep(0.001)
+            await ask(client, b"b")
+            spent = time.process_time()
+            await anyio.sleep(0.1)
+            assert time.process_time() - spent < 0.05  # it does not spin
+            await ask(client, b"c")
+            await client.close(soon())
+        assert scope.cancelled_caught
+
+    anyio.run(main, backend=backend)
+
+
+def test_a_second_cancellation_of_asyncios_own_cuts_anyios_grace_short(
+    address: umbel.Address,
+) -> None:
+    async def main() -> None:
+        listener = aio.listen(address)
+        scope = anyio.CancelScope()
+
+        async def serve() -> None:
+            with scope:
+                await aio.serve(listener, echo, grace=PATIENCE)
+
+        server = asyncio.create_task(serve())
+        client = await aio.connect(address, soon())
+        await ask(client, b"a")
+        scope.cancel()
         await until(Asyncio(), lambda: listener not in open_handles)
 
         server.cancel()
@@ -471,7 +680,7 @@ def test_a_listener_that_is_busy_is_refused_and_left_alone(
         listener = aio.listen(address)
 
         async def again(first: Stop) -> None:
-            await loop.sleep(0.005)
+            await until(loop, lambda: is_blocked(listener))
             with pytest.raises(umbel.BusyError):
                 await aio.serve(listener, echo)
             assert listener in open_handles
@@ -480,6 +689,52 @@ def test_a_listener_that_is_busy_is_refused_and_left_alone(
         await loop.beside(lambda: aio.serve(listener, echo), again)
         with pytest.raises(umbel.BadHandleError):
             await aio.serve(listener, echo)
+
+    loop.run(main)
+
+
+def test_what_another_thread_closes_in_that_moment_has_parted_well(
+    loop: Loop,
+    address: umbel.Address,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "umbel")
+
+    async def close_second(handle: int, deadline: int) -> None:
+        umbel.hclose(handle)  # as a thread would that is a moment faster
+        await aio.close(handle, deadline)
+
+    async def handler(_: aio.AsyncStreamHandle) -> None:
+        pass
+
+    async def main() -> None:
+        listener = aio.listen(address)
+
+        async def talk(_: Stop) -> None:
+            client = await aio.connect(address, soon())
+            assert await client.receive(1, soon()) == b""
+            client.abort()
+
+        await loop.beside(lambda: aio.serve(listener, handler), talk)
+
+    monkeypatch.setattr(aio_serving, "close", close_second)
+    loop.run(main)
+    assert not [record for record in caplog.records if record.name == "umbel"]
+
+
+def test_wrong_arguments_are_refused_and_leave_the_listener_open(
+    loop: Loop, address: umbel.Address
+) -> None:
+    async def main() -> None:
+        listener = aio.listen(address)
+        with pytest.raises(OSError, match="limit is 0") as caught:
+            await aio.serve(listener, echo, limit=0)
+        assert caught.value.errno == errno.EINVAL
+        with pytest.raises(ValueError, match="grace is -1"):
+            await aio.serve(listener, echo, grace=-1)
+        assert listener in open_handles
+        listener.abort()
 
     loop.run(main)
 

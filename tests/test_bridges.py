@@ -29,6 +29,7 @@ from umbel.bridges import (
     as_asyncio_transport,
     as_file,
     as_socket,
+    asyncio_transport,
     create_server,
     open_connection,
     start_server,
@@ -287,7 +288,7 @@ def test_a_file_tells_what_it_can_and_what_is_wrong(ends: Ends) -> None:
     left, right = ends
     with pytest.raises(ValueError, match="mode is 'r'"):
         as_file(left, "r")  # type: ignore[call-overload]  # what it is about
-    with pytest.raises(ValueError, match="-1"):
+    with pytest.raises(ValueError, match="seconds is -1"):
         as_file(left, seconds=-1)
     assert left in open_handles
     file = as_file(left, "rb")
@@ -426,6 +427,34 @@ def test_asyncio_puts_tls_on_any_stream(any_ends: Ends, certificate: Path) -> No
         await protocol.wait_lost()
 
     asyncio.run(main())
+
+
+def test_a_writer_puts_tls_on_its_stream_on_any_loop(
+    certificate: Path, run: Run
+) -> None:
+    ours = ssl.create_default_context(cafile=certificate)
+    theirs = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    theirs.load_cert_chain(certificate)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await writer.start_tls(theirs)
+        while chunk := await reader.read(1 << 16):
+            writer.write(chunk)
+            await writer.drain()
+        writer.close()
+
+    async def main() -> None:
+        async with await start_server(aio.listen("mem://tls"), talk):
+            reader, writer = await open_connection("mem://tls", soon())
+            await writer.start_tls(ours, server_hostname="umbel")
+            assert writer.get_extra_info("cipher")
+            assert isinstance(writer.get_extra_info("umbel.peer"), umbel.PeerIdentity)
+            reading = asyncio.create_task(reader.readexactly(len(MUCH)))
+            writer.write(MUCH)
+            assert await asyncio.wait_for(reading, PATIENCE) == MUCH
+            await close_writer(writer)
+
+    run(main)
 
 
 class Recorder(asyncio.Protocol):
@@ -623,6 +652,73 @@ def test_a_peer_that_has_read_everything_and_stays_is_no_error(
     run(main)
 
 
+def test_what_comes_after_a_close_is_not_told(
+    any_ends: Ends, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, right = any_ends
+    monkeypatch.setattr(asyncio_transport, "RECEIVE_SIZE", 3)
+    umbel.bsend(right, b"onetwo")
+
+    class Closing(Recorder):
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            assert self.transport is not None
+            self.transport.close()
+
+    async def main() -> None:
+        protocol = Closing()
+        as_asyncio_transport(left, protocol)
+        await aio.close(right, soon())
+        assert await protocol.wait_lost() is None
+        assert protocol.events == ["made", b"one", "lost"]
+
+    run(main)
+
+
+@pytest.mark.parametrize("moment", ["before", "while"])
+def test_a_peer_that_stays_and_reads_nothing_holds_up_no_close(
+    any_ends: Ends, run: Run, moment: str
+) -> None:
+    left, right = any_ends
+
+    async def main() -> None:
+        protocol = Recorder()
+        transport = as_asyncio_transport(left, protocol, grace=0.05)
+        transport.write(MUCH)
+        if moment == "while":
+            await asyncio.sleep(0.005)  # it is being sent
+        began = umbel.now()
+        transport.close()
+        assert isinstance(await protocol.wait_lost(), umbel.DeadlineError)
+        assert 50 <= umbel.now() - began < 5000
+        umbel.hclose(right)
+
+    run(main)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pair", [umbel.ipc_pair, tcp_pair], ids=["ipc", "tcp"])
+def test_a_peer_that_reads_slowly_gets_all_of_it(pair: Callable[[], Ends]) -> None:
+    left, right = pair()
+
+    async def main() -> None:
+        protocol = Recorder()
+        transport = as_asyncio_transport(left, protocol, grace=0.4)
+        transport.write(MUCH)
+        transport.close()
+        received = bytearray()
+        until = umbel.within(0.8)  # twice the grace
+        while chunk := await aio.receive(right, 1 << 16, soon()):
+            received += chunk
+            if umbel.now() < until:
+                await asyncio.sleep(0.02)
+        assert received == MUCH
+        await aio.close(right, soon())
+        assert await protocol.wait_lost() is None
+
+    asyncio.run(main())
+
+
 class Buffered(asyncio.BufferedProtocol):
     """Takes what comes into a small buffer of its own."""
 
@@ -708,6 +804,28 @@ def test_a_loop_that_ends_closes_its_transports(any_ends: Ends, run: Run) -> Non
     assert umbel.receive(right, 1, soon()) == b""
 
 
+def test_a_negative_grace_is_refused_before_anything_is_taken_over(ends: Ends) -> None:
+    from umbel.bridges import as_anyio_stream
+
+    async def talk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async def main() -> None:
+        listener = umbel.listen("mem://grace")
+        with pytest.raises(ValueError, match="grace is -1"):
+            as_asyncio_transport(ends[0], Recorder(), grace=-1)
+        with pytest.raises(ValueError, match="grace is nan"):
+            as_anyio_stream(ends[0], grace=float("nan"))
+        with pytest.raises(ValueError, match="grace is -1"):
+            await create_server(listener, Recorder, grace=-1)
+        with pytest.raises(ValueError, match="grace is -1"):
+            await start_server(listener, talk, grace=-1)
+        assert ends[0] in open_handles
+        umbel.hclose(listener)
+
+    asyncio.run(main())
+
+
 def test_a_transport_tells_whose_it_is(ends: Ends) -> None:
     left, right = ends
     over_tcp = tcp_pair()
@@ -785,6 +903,37 @@ def test_serve_forever_ends_when_it_is_canceled(run: Run) -> None:
     run(main)
 
 
+def test_a_server_that_is_closed_before_it_began_has_not_failed(run: Run) -> None:
+    async def main() -> None:
+        told: list[dict[str, object]] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: told.append(context))
+        server = await create_server(aio.listen("mem://at-once"), Recorder)
+        server.close()
+        await asyncio.wait_for(server.wait_closed(), PATIENCE)
+        await server.serve_forever()
+        assert told == []
+
+    run(main)
+
+
+def test_a_server_whose_listener_is_busy_has_failed(run: Run) -> None:
+    async def main() -> None:
+        told: list[dict[str, object]] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: told.append(context))
+        listener = aio.listen("mem://busy")
+        accepting = asyncio.create_task(aio.accept(listener))
+        server = await create_server(listener, Recorder)
+        await asyncio.wait_for(server.wait_closed(), PATIENCE)
+        await asyncio.sleep(0)  # until it is told
+        assert isinstance(told[0]["exception"], umbel.BusyError)
+        accepting.cancel()
+        listener.abort()
+
+    run(main)
+
+
 def test_a_server_on_what_is_no_listener_is_refused(ends: Ends) -> None:
     async def main() -> None:
         with pytest.raises(umbel.NotSupportedError):
@@ -794,6 +943,61 @@ def test_a_server_on_what_is_no_listener_is_refused(ends: Ends) -> None:
             await create_server(listener, Recorder, limit=0)
         assert caught.value.errno == errno.EINVAL
         listener.abort()
+
+    asyncio.run(main())
+
+
+class Refilling(Recorder):
+    """Writes more as soon as there is room, from within the call that tells so."""
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        assert self.transport is not None
+        self.transport.write(b"last")
+
+
+@pytest.fixture
+def be_eager() -> Callable[[], None]:
+    """Give what makes the running loop begin each task at once."""
+    factory = getattr(asyncio, "eager_task_factory", None)
+    if factory is None:
+        pytest.skip("eager tasks are of Python 3.12")
+    return lambda: asyncio.get_running_loop().set_task_factory(factory)
+
+
+def test_a_writer_is_closed_where_tasks_are_eager(be_eager: Callable[[], None]) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write((await reader.read()).upper())
+        await close_writer(writer)
+
+    async def main() -> None:
+        be_eager()
+        async with await start_server(aio.listen("mem://eager"), talk):
+            reader, writer = await open_connection("mem://eager", soon())
+            writer.write(b"hello")
+            writer.write_eof()
+            assert await reader.read() == b"HELLO"
+            await close_writer(writer)
+
+    asyncio.run(main())
+
+
+def test_what_eager_tasks_send_keeps_its_order(
+    any_ends: Ends, be_eager: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, right = any_ends
+    data = pattern(3000)
+    monkeypatch.setattr(asyncio_transport, "SEND_SIZE", 1000)
+
+    async def main() -> None:
+        be_eager()
+        transport = as_asyncio_transport(left, Refilling())
+        transport.set_write_buffer_limits(high=2500, low=2000)
+        transport.write(data)
+        transport.write_eof()
+        received = await aio.run_blocking(drain, right)
+        assert received in (data, data + b"last")  # it may never have been full
+        transport.abort()
 
     asyncio.run(main())
 

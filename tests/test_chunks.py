@@ -12,7 +12,7 @@ import pytest
 import uvloop
 
 import umbel
-from tests.support import PATIENCE, pattern, turn
+from tests.support import PATIENCE, is_blocked, pattern, turn
 from umbel import aio
 from umbel._kernel.current import current_hub
 from umbel._kernel.hub import Hub
@@ -154,10 +154,11 @@ def test_a_canceled_one_loses_nothing(ends: Ends) -> None:
         await collect(left, got)
 
     async def main() -> None:
-        for moment in ("while it waits", "as bytes come"):
+        for count, moment in enumerate(("while it waits", "as bytes come"), 1):
             reading = asyncio.ensure_future(read())
             await right.send(b"-")
-            await asyncio.sleep(0.01)
+            while len(got) < count or not is_blocked(left):
+                await asyncio.sleep(0.001)
             if moment == "as bytes come":
                 await right.send(b"kept")
                 turn()

@@ -610,6 +610,25 @@ def test_a_finished_coroutine_keeps_nothing_alive() -> None:
     assert reference() is None
 
 
+def test_nor_do_the_context_variables_that_it_set() -> None:
+    import contextvars
+
+    class Large:
+        pass
+
+    variable = contextvars.ContextVar[Large]("variable")
+    seen: list[weakref.ref[Large]] = []
+
+    def run() -> None:
+        variable.set(large := Large())
+        seen.append(weakref.ref(large))
+
+    with umbel.go(run):
+        pass
+
+    assert seen[0]() is None
+
+
 def test_nor_does_one_that_ends_while_its_thread_then_idles() -> None:
     class Large:
         pass

@@ -212,3 +212,78 @@ def test_an_edge_that_comes_with_a_cancellation_is_left_to_the_next_receiver(
     assert umbel.receive(left, 1, umbel.within(20)) == b"y"
     umbel.hclose(left)
     umbel.hclose(right)
+
+
+# On a stream's own descriptor.
+
+
+def receive_once(ends: Ends) -> None:
+    """Have the hub watch the first end, as any receive that waited has it do."""
+    with umbel.go(umbel.receive, ends[0]):
+        umbel.bsend(ends[1], b"x")
+
+
+def test_fdin_on_a_streams_descriptor_leaves_the_stream_its_edge(ends: Ends) -> None:
+    receive_once(ends)
+    got: list[bytes] = []
+
+    def look_and_receive() -> None:
+        umbel.fdin(ends[0].fileno(), umbel.within(20))
+        got.append(umbel.brecv(ends[0], 1, umbel.within(5)))
+
+    with umbel.go(look_and_receive):
+        umbel.bsend(ends[1], b"y")
+
+    assert got == [b"y"]
+
+
+def test_a_stream_that_was_busy_with_fdin_goes_on_as_ever(ends: Ends) -> None:
+    with umbel.go(umbel.fdin, ends[0].fileno()):
+        with pytest.raises(umbel.BusyError):
+            umbel.receive(ends[0], deadline=umbel.within(5))
+        with pytest.raises(umbel.BusyError):
+            umbel.brecv(ends[0], 1, umbel.within(5))
+        umbel.bsend(ends[1], b"x")
+
+    assert umbel.brecv(ends[0], 1, umbel.within(5)) == b"x"  # nothing is broken
+    got: list[bytes] = []
+    with umbel.go(lambda: got.append(umbel.receive(ends[0], 9, umbel.within(5)))):
+        umbel.bsend(ends[1], b"y")
+    assert got == [b"y"]
+
+
+def test_fdclean_leaves_a_streams_own_watch_alone(ends: Ends) -> None:
+    receive_once(ends)
+
+    umbel.fdclean(ends[0].fileno())
+
+    got: list[bytes] = []
+    with umbel.go(lambda: got.append(umbel.receive(ends[0], 9, umbel.within(5)))):
+        umbel.bsend(ends[1], b"y")
+    assert got == [b"y"]
+
+
+def test_closing_a_stream_wakes_who_waits_for_its_descriptor(ends: Ends) -> None:
+    receive_once(ends)
+    told: list[type[BaseException]] = []
+
+    def wait() -> None:
+        try:
+            umbel.fdin(ends[0].fileno(), umbel.within(20))
+        except umbel.BadHandleError as error:
+            told.append(type(error))
+
+    waiting = umbel.go(wait)
+    umbel.hclose(ends[0])
+    umbel.bundle_wait(waiting, umbel.within(5))
+    umbel.hclose(waiting)
+
+    assert told == [umbel.BadHandleError]
+
+
+@pytest.mark.parametrize("fd", [-1, 1 << 40])
+def test_what_can_be_no_descriptor_is_ebadf(fd: int) -> None:
+    for call in calls(lambda: umbel.fdin(fd), lambda: umbel.fdout(fd)):
+        with pytest.raises(OSError, match="no descriptor") as caught:
+            call()
+        assert caught.value.errno == errno.EBADF

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import errno
 import gc
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, rule
 
 import umbel
 from tests.support import Ends, calls, open_descriptors, python, wait_until
-from umbel.handle import open_handles
+from umbel.handle import open_handles, where_opened
 
 
 class Thing:
@@ -229,6 +230,23 @@ def test_a_forgotten_bundle_is_told_of() -> None:
 
     assert [w.category for w in caught] == [ResourceWarning]
     assert "bundle" in str(caught[0].message)
+
+
+def test_a_handle_that_is_all_a_coroutine_does_is_from_where_that_was_started() -> None:
+    with umbel.listen("mem://started") as listener:
+        client = umbel.connect(listener.address)
+        serving = umbel.go(umbel.serve, listener, umbel.receive)
+        line = sys._getframe().f_lineno - 1
+        umbel.yield_()
+
+        # The stream that it has accepted, and the bundle of its handlers.
+        others = set(open_handles) - {listener, client, serving}
+        places = {where_opened(open_handles[handle]) for handle in others}
+
+        assert len(others) == 2
+        assert places == {f"{__file__}:{line}"}
+        umbel.hclose(client)
+        umbel.hclose(serving)
 
 
 def test_a_handle_that_is_all_a_thread_does_is_from_an_unknown_place() -> None:

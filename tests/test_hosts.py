@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 import umbel
-from tests.support import Ends, calls
+from tests.support import Ends, calls, wait_until_blocked
 from umbel import aio
 
 
@@ -78,7 +78,8 @@ def test_the_end_of_a_block_that_would_wait_is_refused_and_stops_what_runs() -> 
 def test_a_thread_beside_a_loop_may_wait(ends: Ends) -> None:
     async def main() -> bytes:
         waiting = asyncio.create_task(asyncio.to_thread(umbel.receive, ends[0]))
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)  # until it is handed to a thread
+        wait_until_blocked(ends[0])
         umbel.bsend(ends[1], b"through a thread")
         return await waiting
 

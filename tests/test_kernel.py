@@ -18,7 +18,15 @@ import umbel
 from tests.support import Ends, python, run_python, wait_until
 from umbel._kernel.current import current_hub
 from umbel._kernel.hub import Hub
-from umbel._kernel.poller import BATCH, IN, OUT, READABLE, EpollPoller, PollPoller
+from umbel._kernel.poller import (
+    BATCH,
+    IN,
+    OUT,
+    READABLE,
+    EpollPoller,
+    PollPoller,
+    make_poller,
+)
 from umbel._kernel.timers import Timer, Timers
 
 if TYPE_CHECKING:
@@ -489,3 +497,10 @@ print("parent", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
     out = run_python(code)
     assert out.endswith("parent 1\n")
+
+
+def test_an_unknown_poller_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UMBEL_POLLER", "pole")
+
+    with pytest.raises(ValueError, match="UMBEL_POLLER=pole"):
+        make_poller()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -161,3 +162,36 @@ def test_no_permission_is_eacces_and_says_so(tmp_path: Path) -> None:
 
     assert client.returncode == 1
     assert "no permission" in err
+
+
+def test_a_flood_of_peers_sent_away_keeps_no_deadline_and_no_coroutine_waiting(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "x.sock"
+    refused = turns = 0
+
+    def connect() -> None:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+
+    def refuse(_: umbel.PeerIdentity) -> bool:
+        nonlocal refused
+        refused += 1
+        assert refused < 100_000
+        connect()  # so that the queue is never empty
+        return False
+
+    def count_turns() -> None:
+        nonlocal turns
+        while True:
+            umbel.yield_()
+            turns += 1
+
+    with umbel.listen(f"ipc:{path}", allow=refuse) as listener:
+        connect()
+        others = umbel.go(count_turns)
+        with pytest.raises(umbel.DeadlineError):
+            umbel.accept(listener, umbel.within(0.1))
+        umbel.hclose(others)
+
+    assert turns > 1

@@ -9,6 +9,7 @@ import os
 import re
 import resource
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -20,6 +21,7 @@ import pytest
 import umbel
 from tests.mutants import opaque
 from tests.support import PATIENCE, is_blocked, python, run_python, wait_until
+from umbel import serving as serving_module
 from umbel.handle import open_handles
 from umbel.spi import ListenContext, Stream, hookimpl
 from umbel.testing.transports import transport_at_hand
@@ -131,6 +133,61 @@ def test_a_handler_that_fails_is_logged_and_the_others_are_served_on(
     assert record.name == "umbel"
     assert record.exc_info is not None
     assert str(record.exc_info[1]) == "no x, please"
+
+
+class Odd(BaseException):
+    """What is no Exception, and does not end the program either."""
+
+
+def test_what_is_no_exception_is_raised_once_the_server_has_ended(
+    listener: umbel.ListenerHandle,
+) -> None:
+    odd = Odd()
+
+    def handler(stream: umbel.StreamHandle) -> None:
+        if umbel.brecv(stream, 1) == b"x":
+            raise odd
+        echo(stream)
+
+    server = umbel.go(umbel.serve, listener, handler)
+    bad, good = connect(listener), connect(listener)
+    umbel.bsend(bad, b"x", soon())
+    assert umbel.receive(bad, 1, soon()) == b""
+    umbel.bsend(good, b"-abc", soon())
+    assert umbel.brecv(good, 3, soon()) == b"abc"
+    umbel.hclose(bad)
+    umbel.close(good, soon())
+
+    umbel.hclose(listener)
+    with pytest.raises(BaseExceptionGroup) as caught:
+        umbel.bundle_wait(server, soon())
+
+    (group,) = caught.value.exceptions  # of the server's bundle
+    assert isinstance(group, BaseExceptionGroup)
+    assert group.exceptions == (odd,)
+    umbel.hclose(server)
+
+
+def test_ctrl_c_ends_a_server_whatever_its_handlers_did(
+    listener: umbel.ListenerHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = Odd()
+    told: list[BaseException | None] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda args: told.append(args.exc_value))
+
+    def handler(_: umbel.StreamHandle) -> None:
+        raise odd
+
+    def client() -> None:
+        stream = connect(listener)
+        assert umbel.receive(stream, 1, soon()) == b""
+        umbel.hclose(stream)
+        signal.raise_signal(signal.SIGINT)
+
+    with umbel.go(client), pytest.raises(KeyboardInterrupt):
+        umbel.serve(listener, handler)
+
+    assert told == [odd]
 
 
 def test_a_peer_that_goes_away_is_no_error_of_the_program(
@@ -303,14 +360,29 @@ def test_a_listener_that_is_busy_or_none_at_all_is_refused_and_left_alone(
         umbel.serve(listener, echo)
 
 
-def test_a_limit_of_none_and_a_negative_grace_are_refused(
+def test_wrong_arguments_are_refused_and_leave_the_listener_open(
     listener: umbel.ListenerHandle,
 ) -> None:
     with pytest.raises(OSError, match="limit is 0") as caught:
         umbel.serve(listener, echo, limit=0)
     assert caught.value.errno == errno.EINVAL
-    with pytest.raises(ValueError, match="-1"):
+    with pytest.raises(ValueError, match="grace is -1"):
         umbel.serve(listener, echo, grace=-1)
+    assert listener in open_handles
+
+
+def test_who_is_canceled_already_has_the_listener_closed(
+    listener: umbel.ListenerHandle,
+) -> None:
+    def serve_late() -> None:
+        try:
+            umbel.msleep(umbel.FOREVER)
+        finally:
+            umbel.serve(listener, echo)
+
+    umbel.hclose(umbel.go(serve_late))
+
+    assert listener not in open_handles
 
 
 def test_a_handler_may_close_its_stream_or_hand_it_on(
@@ -332,6 +404,27 @@ def test_a_handler_may_close_its_stream_or_hand_it_on(
     assert umbel.brecv(clients[0], 14, soon()) == b"from elsewhere"
     for stream in (*kept, *clients):
         umbel.hclose(stream)
+
+
+def test_what_another_thread_closes_in_that_moment_has_parted_well(
+    listener: umbel.ListenerHandle,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "umbel")
+
+    def close_second(handle: int, deadline: int) -> None:
+        umbel.hclose(handle)  # as a thread would that is a moment faster
+        umbel.close(handle, deadline)
+
+    monkeypatch.setattr(serving_module, "close", close_second)
+    with umbel.go(umbel.serve, listener, lambda _: None) as server:
+        client = connect(listener)
+        assert umbel.receive(client, 1, soon()) == b""
+        umbel.hclose(client)
+        umbel.hclose(server)  # which closes the listener
+
+    assert not caplog.records
 
 
 @pytest.mark.skipif(

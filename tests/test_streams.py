@@ -500,3 +500,27 @@ def test_transfers_grow_the_send_buffer_of_ipc_unless_told_otherwise() -> None:
         umbel.hclose(right)
 
     assert rooms[1] > 2 * rooms[0]
+
+
+def test_who_only_sends_lets_others_run(ends: Ends) -> None:
+    sent = 0
+    has_run = False
+
+    def send() -> None:
+        nonlocal sent
+        fd = ends[1].fileno()
+        while not has_run and sent < 10_000:
+            umbel.bsend(ends[0], b"x")
+            os.read(fd, 1)  # so that there is always room
+            sent += 1
+
+    def run() -> None:
+        nonlocal has_run
+        umbel.yield_()
+        has_run = True
+
+    with umbel.bundle() as both:
+        both.go(run)
+        both.go(send)
+
+    assert sent < 1_000

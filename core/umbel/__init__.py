@@ -1,9 +1,8 @@
 """One honest way to move bytes between processes.
 
-Typed byte streams over transports that are found as plugins, with a deadline on
-every call and a close that both sides know of: libdill's IPC for Python, from
-threads, umbel's own coroutines, asyncio and trio (`umbel.aio`). The README has a
-first example.
+Typed byte streams over transports that are found as plugins, with a deadline on every
+call and a close that both sides know about: libdill's IPC for Python, from threads,
+umbel's own coroutines, asyncio and trio (`umbel.aio`). The README has a first example.
 """
 
 from typing import TYPE_CHECKING, Final

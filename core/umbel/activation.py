@@ -18,12 +18,12 @@ _VARIABLES: Final = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 def activated_listeners() -> list[tuple[str, ListenerHandle]]:
     """Take over the local listeners that the service manager has passed to us.
 
-    To be called once: the variables that tell of them are removed, so that a child does
-    not take them for its own. Sockets of other kinds are left alone.
+    Call it once: it removes the variables that describe them, so that a child does not
+    take them for its own. Sockets of other kinds are left alone.
 
     Returns:
         the name (FileDescriptorName=) and the handle of each, in the order of the unit;
-        none, if nothing was passed to this process. Their files stay the manager's.
+        none, if nothing was passed to this process. Their files belong to the manager.
 
     Raises:
         OSError: EBADF, a descriptor that was promised is not open.

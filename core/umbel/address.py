@@ -29,8 +29,8 @@ class Address(NamedTuple):
 
     Attributes:
         scheme: which transport.
-        location: the transport's own part, percent-decoded; bytes that are not
-            UTF-8 stand as surrogates, as in `os.fsdecode`.
+        location: the transport's own part, percent-decoded; bytes that are not UTF-8
+            become surrogates, as in `os.fsdecode`.
     """
 
     scheme: str

@@ -1,4 +1,4 @@
-"""Handles for sockets that something else has opened, and of which scheme one is."""
+"""Handles for sockets that something else has opened, and a check of their scheme."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def require_scheme(handle: int, schemes: Sequence[str], what: str) -> None:
 
     Raises:
         BadHandleError: EBADF, it is not open.
-        NotSupportedError: ENOTSUP, it is something else than *what* is wanted.
+        NotSupportedError: ENOTSUP, it is not *what* is wanted.
     """
     found = open_handles.get(handle)
     if found is None:

@@ -1,8 +1,8 @@
 """Bundles, and the coroutines that live in them.
 
-A bundle is what its coroutines end with: closing it cancels those that still run
-and waits until each has stopped. An exception that escapes from a coroutine is
-kept by its bundle until somebody is told.
+Coroutines live in a bundle and end no later than it does: closing it cancels those that
+still run and waits until each has stopped. A bundle keeps an exception that escapes
+from a coroutine until somebody is told.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class Bundle(Resource):
             self.report_failures()
 
     def tell(self) -> None:
-        """Wake who waits, if there is news."""
+        """Wake the waiters, if there is news."""
         if not self.running or self.failures:
             for waiter in tuple(self.waiting):  # one of another thread leaves at once
                 unpark(waiter)
@@ -204,27 +204,27 @@ class Bundle(Resource):
             me.is_shielded = was_shielded
 
     def raise_failures(self) -> None:
-        """Raise what escaped from the coroutines and nobody was told yet."""
+        """Raise what escaped from the coroutines and nobody has been told yet."""
         if self.failures:
             failures, self.failures = self.failures, []
             message = "coroutines of a bundle failed"
             raise BaseExceptionGroup(message, failures)
 
     def report_failures(self) -> None:
-        """Tell what nobody can be told any more to `sys.unraisablehook`."""
+        """Pass failures that nobody can be told any more to `sys.unraisablehook`."""
         failures, self.failures = self.failures, []
         for error in failures:
             _NobodyToBeTold(error)
 
     def close(self, deadline: int, drain_limit: int | None) -> CloseReport:
-        """As abort: there is nothing to be said to a peer."""
+        """As abort: there is no peer to tell."""
         self.abort()
         return CloseReport()
 
     def leave(self, handle: int, error: BaseException | None) -> None:
         """Close at the end of a `with` block, which *error* ended.
 
-        What ends the program stays what it is, whatever fails beside it.
+        An error that ends the program is raised unchanged, whatever else fails.
         """
         if open_handles.get(handle) is not self:
             return
@@ -236,7 +236,7 @@ class Bundle(Resource):
             hclose(handle)
 
     def forsake(self, handle: int) -> None:
-        """Warn; what runs goes on, since nothing can wait for its end in here."""
+        """Warn; the coroutines run on, since nothing can wait for their end in here."""
         try:
             warn_of_leak(handle, self)
         finally:  # the warning may be an error
@@ -306,13 +306,18 @@ class Task(Coroutine):
                 bundle.tell()
 
     @property
+    def origin(self) -> tuple[CodeType, int] | None:
+        """As `Coroutine.origin`."""
+        return self.started
+
+    @property
     def name(self) -> str:
         """As `Coroutine.name`."""
         return getattr(self.function, "__qualname__", None) or repr(self.function)
 
 
 class _NobodyToBeTold:
-    """Raises *error* where Python can but report it: its hook takes nothing of ours."""
+    """Raises *error* in a finalizer, where Python can only report it to its hook."""
 
     def __init__(self, error: BaseException) -> None:
         self._error: BaseException | None = error

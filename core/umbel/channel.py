@@ -7,10 +7,10 @@ Rules:
 
 * A channel belongs to the thread that made it, as in libdill: there is no lock, and a
   hand-over between two of its coroutines costs no more than a switch and some look-ups.
-* A waiting call is settled once, by who settles it first: a partner, the end of its
-  lane, or a close. A call that is settled returns what it was settled with, even if
-  it was canceled or its deadline came at the same moment, so that no value is lost.
-* Of senders and receivers of a lane, never both wait: they would have met.
+* A waiting call is settled once, by whoever settles it first: a partner, the end of its
+  lane, or a close. A call that is settled returns what it was settled with, even if it
+  was canceled or its deadline came at the same moment, so that no value is lost.
+* Senders and receivers of one lane never wait at the same time: they would have met.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ SLACK: Final = 64
 
 
 class Inbound(Handle, Generic[T_co]):
-    """An end for receiving, of Ts or of what is a T too: for type checkers only."""
+    """An end to receive Ts, or subtypes, from: for type checkers only."""
 
     __slots__ = ()
 
 
 class Outbound(Handle, Generic[T_contra]):
-    """An end for sending, of Ts or of more than Ts: for type checkers only."""
+    """An end to send Ts on; it may take more than Ts: for type checkers only."""
 
     __slots__ = ()
 
@@ -90,7 +90,7 @@ class ChannelHandle(Inbound[T], Outbound[T]):
 
 
 class Clause(Record, Generic[T_co]):
-    """What `choose` may do, a `Send` or a `Recv`, and what it then receives."""
+    """What `choose` may do: a `Send` or a `Recv`, and the type of what it receives."""
 
 
 @final
@@ -241,7 +241,7 @@ def chmake(
     """Make a channel; what is sent on one end is received on the other.
 
     Args:
-        kind: of the values; looked at by type checkers only.
+        kind: the type of the values; only type checkers look at it.
 
     Returns:
         both ends. They may be used by the coroutines of this thread.
@@ -277,8 +277,8 @@ def chsend(handle: ChannelHandle[T], value: T, deadline: int = FOREVER) -> None:
         Canceled: ECANCELED. Nothing was sent.
 
     Source:
-        libdill chsend(3). Differs: values are objects, so that there are no sizes
-        to differ.
+        libdill chsend(3). Differs: values are objects, so there are no sizes that could
+        mismatch.
     """
     me = checkpoint()
     hub = me.hub
@@ -393,7 +393,7 @@ def _has_settled(
 
 
 def chdone(handle: ChannelHandle[T]) -> None:
-    """End our direction: the other end receives EPIPE, also who waits already.
+    """End our direction: the other end gets EPIPE, even in a call that already waits.
 
     The other direction goes on. Never blocks, and works in a coroutine that is being
     canceled.
@@ -423,7 +423,7 @@ def choose(
 
     Args:
         clauses: each a `Send` or a `Recv`; of those that can go at once, the first is
-            done. With none, it sleeps until the deadline.
+            done. Without clauses, it sleeps until the deadline.
         deadline: see `umbel.deadline`.
 
     Returns:

@@ -4,10 +4,10 @@ Each direction is open, ended or broken, and used by one coroutine at a time.
 Rules, in the order in which they are checked: busy, ended, broken.
 
 * Closing takes over: whoever is in the middle of a call gets EBADF.
-* The claim of a direction is `if user is None: user = me`, with no call in
-  between, which no other thread can interrupt. A user who finds the direction
-  refused after claiming it was overtaken by a close; a closer who finds a user
-  interrupts it, and an orderly one waits until it has left.
+* The claim of a direction is `if user is None: user = me`, with no call in between,
+  which no other thread can interrupt. If a user finds the direction refused after
+  claiming it, a close has overtaken it. If a closer finds a user, it interrupts the
+  user; an orderly close also waits until the user has left.
 """
 
 from __future__ import annotations
@@ -50,6 +50,15 @@ PIECE: Final = 1 << 20
 
 #: Looks in vain of which each doubles the way to the next.
 MOST_MISSED: Final = 8
+
+#: What a transport's plain errors mean.
+_OWN: Final[dict[int | None, type[UmbelError]]] = {
+    errno.ECONNRESET: BrokenStreamError,
+    errno.EPIPE: BrokenStreamError,
+    errno.ECONNABORTED: BrokenStreamError,
+    errno.ETIMEDOUT: DeadlineError,
+    errno.EBADF: BadHandleError,
+}
 
 #: Of streams that make no attempts.
 _NONE: Final = Readiness(-1)
@@ -119,7 +128,9 @@ class Connection(Resource):
             return self.stream.query(kind)
         except OSError as error:
             # EBADF, for one: another thread may close it at this very moment.
-            raise explain(error) from error
+            if is_plain(error):
+                raise explain(error) from error
+            raise
 
     def describe(self) -> str:
         """As `Resource.describe`."""
@@ -149,27 +160,16 @@ class Connection(Resource):
         self, me: Coroutine, call: Callable[[A, int], None], data: A, deadline: int
     ) -> None:
         """Send by *call*, as the user of that direction; a failure breaks it."""
-        if self.sender is not None:
-            raise BusyError
-        self.sender = me
-        try:
+        with OutboundUse(me, self):
             if self.outbound_error is not None:
                 raise self.outbound_error
             call(data, deadline)
-        except BaseException as error:
-            if self.fail_outbound(error):
-                raise explain(error) from error
-            raise
-        finally:
-            if self.outbound_error is BadHandleError:
-                self.leave(me)
-            else:
-                self.sender = None
 
     def fail_outbound(self, error: BaseException) -> TypeGuard[OSError]:
-        """Break that direction; tell whether *error* is a plain one, to explain."""
-        self.break_outbound()
-        return isinstance(error, OSError) and not isinstance(error, UmbelError)
+        """Break that direction; tell whether *error* is to be explained."""
+        if not isinstance(error, BusyError) or error.bytes_done:
+            self.break_outbound()
+        return is_plain(error)
 
     def break_outbound(self) -> None:
         """Remember that the position in the outbound direction is lost."""
@@ -180,6 +180,12 @@ class Connection(Resource):
         """Remember that the position in the inbound direction is lost."""
         if self.inbound_error is None:
             self.inbound_error = BrokenStreamError
+
+    def fail_inbound(self, error: OSError) -> bool:
+        """Note a broken stream, after a `receive`; tell as `fail_outbound`."""
+        if _OWN.get(error.errno) is BrokenStreamError:
+            self.break_inbound()
+        return is_plain(error)
 
     def require_inbound(self) -> None:
         """Raise what keeps the inbound direction from being used."""
@@ -196,7 +202,7 @@ class Connection(Resource):
             raise self.outbound_error
 
     def refuse_receive(self) -> bytes:
-        """Give b"" for ever at the end of the stream; raise what else is the matter."""
+        """Give b"" for ever at the end of the stream; otherwise raise the reason."""
         if self.inbound_error is EndOfStreamError:
             return b""
         raise self.inbound_error or BrokenStreamError
@@ -207,7 +213,7 @@ class Connection(Resource):
             self.inbound_error = EndOfStreamError
 
     def send_indirectly(self, data: bytes | memoryview, deadline: int) -> None:
-        """Send all of *data*, where there is no attempting it."""
+        """Send all of *data*, for a transport without attempts."""
         self.stream.send((memoryview(data),), deadline)
 
     def send_rest(self, data: bytes | memoryview, sent: int, deadline: int) -> None:
@@ -219,10 +225,11 @@ class Connection(Resource):
             raise
 
     def look(self, max_bytes: int) -> bytes | None:
-        """Try to receive, though the stream was drained: was it answered meanwhile?
+        """Try to receive, although the stream was drained: an answer may have come.
 
-        Where two processes share a core, the peer often has by the time we look. It is
-        tried again as long as that is so, and else after 2, 4, 8 … 256 waits.
+        If two processes share a core, the peer has often answered by the time we look.
+        As long as that is so, each receive looks; otherwise only one in 2, 4, 8 … 256
+        waits.
         """
         assert self.try_receive is not None
         self.readiness.is_drained = False
@@ -246,7 +253,9 @@ class Connection(Resource):
             self.keep(data)
 
     def keep(self, data: bytes) -> None:
-        """Let the next read, of whatever kind, begin with *data*."""
+        """Let the next read, of whatever kind, begin with *data*, if there is any."""
+        if not data:
+            return
         stream = self.stream
         if isinstance(stream, KeptStream):
             stream.kept += data
@@ -274,7 +283,7 @@ class Connection(Resource):
                 return data
 
     def receive_indirectly(self, max_bytes: int, deadline: int) -> bytes:
-        """Receive what there is, where there is no attempting it."""
+        """Receive what there is, for a transport without attempts."""
         buffer = bytearray(min(max_bytes, PIECE))
         count = self.stream.receive_into(memoryview(buffer), deadline)
         return bytes(memoryview(buffer)[:count])
@@ -302,11 +311,12 @@ class Connection(Resource):
         self.must_abort = True
         if self.sender is not None or self.receiver is not None:
             self._evict_users()
-            # A user in another thread may be in a system call: the last to leave
-            # frees the descriptor, lest its number come back under that call.
+            # In another thread a user that is not parked may be in a system call just
+            # now: the last to leave frees the descriptor, lest its number come back
+            # under that call.
             hub = current_hub()
             for user in (self.sender, self.receiver):
-                if user is not None and user.hub is not hub:
+                if user is not None and user.hub is not hub and not user.is_parked:
                     return
         self.stream.abort()
 
@@ -340,6 +350,9 @@ class Connection(Resource):
             )
             return self.transport.close(context)
         except BaseException as error:
+            if is_plain(error):
+                report = getattr(error, "report", None) or CloseReport()
+                raise explain(error, report) from error
             if getattr(error, "report", 0) is None:
                 # The end was not reached, so that nothing is known of it.
                 error.report = CloseReport()  # type: ignore[attr-defined]
@@ -354,6 +367,36 @@ class Connection(Resource):
         while self.sender is not None or self.receiver is not None:
             hub.park(deadline)
         self.closer = None
+
+
+class OutboundUse:
+    """The time during which a coroutine is the user of the outbound direction."""
+
+    __slots__ = ("connection", "is_harmless", "me")
+
+    def __init__(
+        self, me: Coroutine, connection: Connection, *, is_harmless: bool = False
+    ) -> None:
+        self.me = me
+        self.connection = connection
+        #: A failure doesn't break that direction.
+        self.is_harmless = is_harmless
+
+    def __enter__(self) -> None:
+        if self.connection.sender is not None:
+            raise BusyError
+        self.connection.sender = self.me
+
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        connection = self.connection
+        if error is not None and not self.is_harmless:
+            connection.fail_outbound(error)
+        if connection.outbound_error is BadHandleError:
+            connection.leave(self.me)
+        else:
+            connection.sender = None
+        if is_plain(error):
+            raise explain(error) from error
 
 
 class InboundUse:
@@ -384,12 +427,14 @@ class InboundUse:
         if error is not None:
             if isinstance(error, EndOfStreamError):
                 connection.inbound_error = connection.inbound_error or EndOfStreamError
-            connection.break_inbound()
+            if self.moved or not isinstance(error, BusyError):
+                connection.break_inbound()
             # A loop's own cancellation carries it too.
-            if hasattr(error, "bytes_done") or not isinstance(error, Exception):
+            is_ours = hasattr(error, "bytes_done") or not isinstance(error, Exception)
+            if is_ours or is_plain(error):
                 error.bytes_done = self.moved  # type: ignore[attr-defined]
         self._leave()
-        if isinstance(error, OSError) and not isinstance(error, UmbelError):
+        if is_plain(error):
             raise explain(error) from error
 
     def _leave(self) -> None:
@@ -414,15 +459,19 @@ class InboundUse:
         self.moved += count
 
 
-def explain(error: OSError) -> OSError:
-    """Make the error of umbel's own that stands for a transport's plain one."""
-    if error.errno in (errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED):
-        return BrokenStreamError()
-    if error.errno == errno.ETIMEDOUT:
-        return DeadlineError()
-    if error.errno == errno.EBADF:
-        return BadHandleError()
-    return error
+def is_plain(error: BaseException | None) -> TypeGuard[OSError]:
+    """Tell whether it is a transport's plain error, for which umbel has its own."""
+    if isinstance(error, UmbelError) or not isinstance(error, OSError):
+        return False
+    return error.errno in _OWN
+
+
+def explain(error: OSError, report: CloseReport | None = None) -> UmbelError:
+    """Give the error of umbel's own that corresponds to a plain one."""
+    own = _OWN[error.errno]()
+    own.bytes_done = getattr(error, "bytes_done", 0)
+    own.report = report
+    return own
 
 
 def find_connection(handle: int) -> Connection:
@@ -433,8 +482,8 @@ def find_connection(handle: int) -> Connection:
     raise refusal(handle, Connection)
 
 
-def find_passing(handle: int) -> tuple[Connection, DescriptorPassing]:
-    """Find a stream that can pass descriptors; ENOTSUP if it can't."""
+def begin_passing(handle: int) -> tuple[Connection, DescriptorPassing]:
+    """Find a stream that descriptors pass over from now on; ENOTSUP if they can't."""
     connection = find_connection(handle)
     passing = connection.query(DescriptorPassing)
     if passing is None:

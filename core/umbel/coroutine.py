@@ -136,7 +136,8 @@ def msleep(deadline: int) -> None:
         while True:
             hub.park(deadline)
     except DeadlineError:
-        return
+        if hub.current.pending is not None:
+            checkpoint()  # canceled in the moment in which it woke
 
 
 def yield_() -> None:

@@ -1,8 +1,8 @@
 """Points in time.
 
-A deadline is an `int`: milliseconds on the clock that `now` reads. -1 (`FOREVER`)
-waits for ever; 0, or any moment that has passed, tries once without waiting. It
-holds for the whole call, however many system calls that takes.
+A deadline is an `int`: milliseconds on the clock that `now` reads. -1 (`FOREVER`),
+or any other negative number, waits for ever; 0, or any moment that has passed, tries
+once without waiting. It holds for the whole call, however many system calls that takes.
 """
 
 from __future__ import annotations
@@ -51,3 +51,21 @@ def within(seconds: float) -> int:
         raise ValueError(message)
     # One more for the part of the current millisecond that has passed already.
     return now() + math.ceil(seconds * 1000) + (1 if seconds else 0)
+
+
+def check_seconds(value: float, name: str) -> None:
+    """Refuse what can't be a time to wait, before anything has begun.
+
+    Args:
+        value: of a parameter that is in seconds.
+        name: of the parameter.
+
+    Raises:
+        ValueError: *value* is negative or not a number.
+
+    Source:
+        own.
+    """
+    if not value >= 0:
+        message = f"{name} is {value!r}: give 0 or more seconds, or math.inf"
+        raise ValueError(message)

@@ -67,7 +67,8 @@ def allow_only(*schemes: str) -> None:
 def prefer(scheme: str, distribution: str) -> None:
     """Choose between distributions that bring the same scheme, before its first use.
 
-    So a built-in transport can be replaced, too. As UMBEL_PREFER=scheme=distribution.
+    So a built-in transport can be replaced, too. The environment variable
+    UMBEL_PREFER=scheme=distribution does the same.
 
     Args:
         scheme: of the transport.

@@ -5,8 +5,8 @@ is one, so that `except TimeoutError` or `except ConnectionResetError` works.
 `Canceled` alone stands outside `Exception`: an `except Exception` inside a
 coroutine that is being canceled must not swallow it.
 
-The messages of this table are what a caller reads who gave none: what happened,
-and what to do next.
+Each class has a message for errors that are raised without one: what happened, and what
+to do next.
 """
 
 from __future__ import annotations
@@ -130,10 +130,10 @@ class Canceled(BaseException):
 
 
 def add_bytes_done(error: BaseException, count: int) -> None:
-    """Tell in *error* that *count* bytes more had gone, if it is one that tells.
+    """Add *count* to the `bytes_done` of *error*, if it has that attribute.
 
     Args:
-        error: what ends a send, not of umbel's own for certain.
+        error: the error that ends a send; it need not be one of umbel's own.
         count: bytes that earlier parts of the same send had moved.
     """
     if hasattr(error, "bytes_done"):

@@ -23,19 +23,22 @@ from umbel.errors import BadHandleError, BusyError, DeadlineError
 class Readiness:
     """Waits until a descriptor is ready, from any coroutine of any thread.
 
-    Edges are what it waits for: try the system call first, and wait only after
-    EAGAIN, or after a short read where nothing can be left behind it. A wait may end
-    early for no reason: try again, and wait again. The descriptor stays the caller's;
-    `forget` comes before closing it.
+    It waits for edges: try the system call first, and wait only after EAGAIN, or after
+    a short read if nothing can be left behind it. A wait may end early for no reason:
+    then try again, and wait again. The descriptor stays the caller's; call `forget`
+    before you close it.
     """
 
-    __slots__ = ("_elsewhere", "fd", "home", "is_drained")
+    __slots__ = ("_elsewhere", "fd", "home", "is_drained", "must_look")
 
     def __init__(self, fd: int) -> None:
         self.fd: int = fd
         #: Nothing can be there before the next edge. The user's, for the user's use;
         #: false again after each wait for something to receive.
         self.is_drained: bool = False
+        #: Something may be there still: the next `wait_in` only lets others run. The
+        #: user's, for who must not go on trying for ever.
+        self.must_look: bool = False
         self.home: Watch | None = None
         #: Hubs of further threads that have used it; None as long as there are none.
         self._elsewhere: list[Watch] | None = None
@@ -50,7 +53,13 @@ class Readiness:
         watch = self.home
         if watch is None or watch.hub is not hub:
             watch = self.watch_in(hub)
-        watch.wait_in(deadline)
+        if self.must_look:
+            self.must_look = False
+            hub.yield_now()
+            if 0 <= deadline <= hub.clock():
+                raise DeadlineError
+        else:
+            watch.wait_in(deadline)
         self.is_drained = False
 
     def wait_out(self, deadline: int) -> None:
@@ -66,7 +75,7 @@ class Readiness:
         watch.wait_out(deadline)
 
     def forget(self) -> None:
-        """Stop watching. From any thread; again: no effect."""
+        """Stop watching. May be called again, and from any thread."""
         self.fd = -1
         if self.home is None and self._elsewhere is None:
             return
@@ -74,6 +83,8 @@ class Readiness:
         watches += self._elsewhere or []
         self.home = self._elsewhere = None
         for watch in watches:
+            if watch.reader is not None or watch.writer is not None:
+                watch.hub.reach(partial(_disappoint, watch))
             watch.hub.forget(watch)
 
     def watch_in(self, hub: Hub) -> Watch:
@@ -86,6 +97,7 @@ class Readiness:
             if watch.hub is hub:
                 return watch
         found = hub.watch(self.fd)
+        found.is_lent = False  # no longer of fdin's, which may wait there just now
         if self.home is None or self.home.hub.is_abandoned:
             self.home = found
         else:
@@ -94,12 +106,20 @@ class Readiness:
         return found
 
 
+def _disappoint(watch: Watch) -> None:
+    """Raise EBADF in who waits there though it uses no handle: in fdin or fdout."""
+    for waiter in (watch.reader, watch.writer):
+        if waiter is not None:
+            error = BadHandleError("the descriptor was closed meanwhile")
+            watch.hub.unpark(waiter, error)
+
+
 class WaitQueue:
     """Coroutines, of any thread, that wait for others to wake them.
 
-    It remembers nothing: look at your condition, wait, and look again. Between
-    looking and waiting nothing may block, and with threads a wake-up can come in
-    between: hold no lock, but call `ticket` before you look.
+    It remembers nothing: look at your condition, wait, and look again. Nothing may
+    block between looking and waiting, so hold no lock; and since another thread may
+    wake you in between, call `ticket` before you look.
     """
 
     __slots__ = ("_generation", "_waiting")
@@ -155,7 +175,7 @@ def fdin(fd: int, deadline: int = FOREVER) -> None:
     Raises:
         OSError: EBADF, *fd* is not open.
         BusyError: EBUSY, another coroutine waits for the same.
-        DeadlineError: ETIMEDOUT, it did not get readable in time.
+        DeadlineError: ETIMEDOUT, it did not become readable in time.
         Canceled: ECANCELED, the calling coroutine is being canceled.
 
     Source:
@@ -175,7 +195,7 @@ def fdout(fd: int, deadline: int = FOREVER) -> None:
     Raises:
         OSError: EBADF, *fd* is not open.
         BusyError: EBUSY, another coroutine waits for the same.
-        DeadlineError: ETIMEDOUT, it did not get writable in time.
+        DeadlineError: ETIMEDOUT, it did not become writable in time.
         Canceled: ECANCELED, the calling coroutine is being canceled.
 
     Source:
@@ -198,6 +218,8 @@ def _wait(fd: int, direction: int, wanted: int, deadline: int) -> None:
 
 
 def _is_ready(fd: int, direction: int, wanted: int) -> bool:
+    if not 0 <= fd < 1 << 31:
+        raise OSError(errno.EBADF, f"{fd} is no descriptor")
     look = select.poll()
     look.register(fd, direction)
     for _, events in look.poll(0):
@@ -208,8 +230,9 @@ def _is_ready(fd: int, direction: int, wanted: int) -> bool:
 
 
 def _wait_for_edge(hub: Hub, fd: int, direction: int, deadline: int) -> None:
-    is_ours = hub.watching(fd) is None
+    is_new = hub.watching(fd) is None
     watch = hub.watch(fd)
+    watch.is_lent = watch.is_lent or is_new
     try:
         if direction == select.POLLIN:
             watch.readable = False
@@ -220,11 +243,11 @@ def _wait_for_edge(hub: Hub, fd: int, direction: int, deadline: int) -> None:
     except DeadlineError:
         pass  # one more look, since the deadline is what poll(2) then tells
     finally:
-        # A stream's watch is left alone; so is one that the other direction uses.
-        if is_ours:
-            watch.is_lent = True
-        if watch.is_lent and watch.reader is None and watch.writer is None:
-            hub.forget(watch)
+        if not watch.is_lent:
+            # A stream's, whose next wait may need the edge that we have had.
+            watch.readable = watch.writable = True
+        elif watch.reader is None and watch.writer is None:
+            hub.forget(watch)  # else the other direction is waited for
 
 
 def fdclean(fd: int) -> None:
@@ -237,8 +260,8 @@ def fdclean(fd: int) -> None:
         BusyError: EBUSY, a coroutine waits for it.
 
     Source:
-        libdill fdclean(3). `fdin` and `fdout` leave nothing behind, so that it has
-        something to do only where someone still waits.
+        libdill fdclean(3). `fdin` and `fdout` leave nothing behind, so all that it has
+        to do is to refuse while somebody still waits.
     """
     watch = current_hub().watching(fd)
     if watch is None:
@@ -246,4 +269,5 @@ def fdclean(fd: int) -> None:
     for waiter in (watch.reader, watch.writer):
         if waiter is not None and waiter.is_parked:
             raise BusyError
-    current_hub().forget(watch)
+    if watch.is_lent:  # else it is a stream's, which forgets it by itself
+        current_hub().forget(watch)

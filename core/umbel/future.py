@@ -1,4 +1,4 @@
-"""What a thread, or a task of a host, does for a coroutine, which waits for it."""
+"""What a thread, or a task of a host, does for a coroutine that waits for it."""
 
 from __future__ import annotations
 

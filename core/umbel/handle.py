@@ -4,9 +4,9 @@ Numbers are never reused in a process, so a stale handle is always EBADF and nev
 somebody else's object. The typed handles are `int` subclasses whose methods are
 sugar for the functions; both go through the table.
 
-The handle object that a call returned owns what it names, like a file object:
-when the last reference to it goes while it is open, Python is told so by a
-ResourceWarning, and it is closed hard. `int(handle)` is only a name.
+The handle object that a call returned owns what it names, like a file object: when the
+last reference to it goes away while it is open, there is a ResourceWarning, and it is
+closed hard. `int(handle)` is only a name.
 """
 
 from __future__ import annotations
@@ -76,10 +76,10 @@ class Handle(AnyHandle):
 
 
 class Resource:
-    """What a handle names: kinds of it are streams, listeners, bundles, channels.
+    """What a handle names: a stream, listener, bundle, channel, or a user's object.
 
     Attributes:
-        number: of the handle that it has, or had last.
+        number: of its handle, or of the last one that it had.
         owner: `id` of the handle object that closes it when forgotten; 0: none.
         opened: the code and instruction that opened it.
     """
@@ -144,7 +144,10 @@ def register(resource: Resource, handle_class: type[H]) -> H:
         frame = None  # a thread that began in umbel
     while frame is not None and frame.f_globals.get("__name__", "")[:5] == "umbel":
         frame = frame.f_back
-    resource.opened = None if frame is None else (frame.f_code, frame.f_lasti)
+    if frame is None:
+        resource.opened = current_hub().current.origin
+    else:
+        resource.opened = frame.f_code, frame.f_lasti
     open_handles[number] = resource
     return handle
 
@@ -321,7 +324,7 @@ def hmake(obj: HandleObject) -> Handle:
 
 
 def hquery(handle: int, kind: type[T]) -> T:
-    """Give what *handle* can do, as an object of class *kind*.
+    """Give a capability of *handle*, as an object of class *kind*.
 
     Args:
         handle: any handle.
@@ -354,7 +357,8 @@ def hown(handle: H) -> H:
         handle: any handle.
 
     Returns:
-        a new handle of the same class; of that of its kind, if given a plain int.
+        a new handle of the same class; for a plain int, of the class for that kind of
+        object.
 
     Raises:
         BadHandleError: EBADF, *handle* is not open.
@@ -388,12 +392,13 @@ def hclose(handle: int) -> None:
     handle gets EBADF.
 
     Args:
-        handle: any handle. Closed on return, whatever is raised but EBADF and EDEADLK.
+        handle: any handle. Closed on return, whatever is raised, except after EBADF and
+            EDEADLK.
 
     Raises:
         BadHandleError: EBADF, *handle* is not open.
         OSError: EDEADLK, a coroutine closes the bundle that it runs in itself.
-        ExceptionGroup: a bundle's coroutines failed, and nobody was told yet.
+        ExceptionGroup: a bundle's coroutines failed, and nobody has been told yet.
 
     Source:
         libdill hclose(3).
@@ -411,7 +416,7 @@ def hclose_if_open(handle: int) -> None:
 def close(
     handle: int, deadline: int = FOREVER, *, drain_limit: int | None = None
 ) -> CloseReport:
-    """Close in good order, as the transport that owns the handle does it.
+    """Close in good order, in the way of the handle's transport.
 
     A stream: what was sent is delivered, our direction ends, and inbound bytes are
     discarded until the peer's end too, so that it has either read all our data or
@@ -419,7 +424,7 @@ def close(
     handle gets EBADF.
 
     Args:
-        handle: any handle. Closed on return, whatever is raised but EBADF.
+        handle: any handle. Closed on return, whatever is raised, except after EBADF.
         deadline: see `umbel.deadline`.
         drain_limit: bytes that may be discarded; None: any number.
 
@@ -432,8 +437,8 @@ def close(
             bytes, or the stream was broken before.
         DeadlineError: ETIMEDOUT, the peer did not end in time.
         Canceled: ECANCELED, the calling coroutine is being canceled.
-        OSError: EMSGSIZE, more than *drain_limit* bytes came. All of these carry
-            the CloseReport as `report`.
+        OSError: EMSGSIZE, more than *drain_limit* bytes came. All of these but EBADF
+            carry the CloseReport as `report`.
 
     Source:
         libdill ipc_close(3), made generic. Differs: see `ipc_close`.

@@ -10,10 +10,10 @@
             outcome = yield
             return outcome
 
-A hook that does not exist, another parameter than `context`, another type of it, or
-another result is an error of mypy and pyright. The function's own name is free.
-Plain `@hookimpl` on a function named `umbel_listen` means the same, unchecked until the
-plugin is loaded.
+mypy and pyright report a hook that does not exist, a parameter other than `context` or
+of another type, and a wrong result. The function's own name is free. Plain `@hookimpl`
+on a function named `umbel_listen` means the same, but is not checked until the plugin
+is loaded.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class _Bare(Generic[R]):
 
 @final
 class _HookMarker:
-    """What `hookimpl` is: a marker, and one for each hook by its name."""
+    """The class of `hookimpl`: a marker, and one more for each hook by its name."""
 
     listen: Final = _Hook[ListenContext, Listener]("umbel_listen")
     connect: Final = _Hook[ConnectContext, Stream]("umbel_connect")

@@ -53,12 +53,12 @@ def umbel_traits() -> Traits | None:
 
 @hookspec
 def umbel_start() -> None:
-    """Only for plugins that do more than wrap: called once, when loaded."""
+    """Only for observers: called once, when the observer is loaded."""
 
 
 @hookspec
 def umbel_stop() -> None:
-    """Only for plugins that do more than wrap: called when taken out, or at exit."""
+    """Only for observers: called when the observer is removed, or at exit."""
 
 
 @hookspec(firstresult=True)

@@ -1,4 +1,4 @@
-"""The census: which handles are open, which coroutines there are and wait for what."""
+"""The census: which handles are open, and what each coroutine waits for."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ class LiveCoroutine(NamedTuple):
     Attributes:
         thread: the name of its thread.
         name: of its function; "main" for the thread's own program.
-        bundle: the handle that its bundle had last; 0 for "main".
+        bundle: the last handle of its bundle; 0 for "main".
         state: "running", "ready" or "waiting".
         waits_on: the call that it waits in, such as "receive(5)"; "" if in none.
         place: "file:line" of that call, or of where it is.
-        since: ms of its waiting so far, by the real clock, counted from the last time
-            before that its thread asked for events.
+        since: ms that it has been waiting, by the real clock; counted from the last
+            time that its thread looked for events before it began to wait.
         started: "file:line" of the call that started it.
     """
 
@@ -70,7 +70,7 @@ class LiveCoroutine(NamedTuple):
 
 
 class Census(NamedTuple):
-    """A moment of this process; `str` makes tables of it.
+    """A snapshot of this process; `str` makes tables of it.
 
     Attributes:
         handles: by number.
@@ -103,9 +103,9 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def census() -> Census:
-    """Count what is open and what runs in this process. Never blocks.
+    """List what is open and what runs in this process. Never blocks.
 
-    Coroutines of other threads go on meanwhile: their lines are of nearly one moment.
+    Other threads go on meanwhile, so their lines are from nearly the same moment.
 
     Returns:
         the census; print it, or look into its lists.
@@ -118,7 +118,7 @@ def census() -> Census:
 
 
 def census_on_signal(number: int = signal.SIGQUIT) -> None:
-    """Print the census to standard error whenever a signal comes. From the main thread.
+    """Print the census to standard error at each signal. Call it in the main thread.
 
     Args:
         number: of the signal; SIGQUIT is what Control and backslash send.

@@ -90,7 +90,7 @@ def ipaddr_local(name: str | None, port: int, mode: int = 0) -> IpAddress:
     """Give an address of this machine, to listen at.
 
     Args:
-        name: a number, the name of a network interface, or None: all of them.
+        name: a numeric address, the name of a network interface, or None: all of them.
         port: 0: the system chooses one.
         mode: an IPADDR_ constant; 0: IPv4 if there is one.
 
@@ -249,7 +249,7 @@ def _host_of(where: tuple[object, ...]) -> str:
 
 
 def ipaddr_str(address: IpAddress) -> str:
-    """Give the number without the port, such as "192.168.0.1" or "::1".
+    """Give the numeric address without the port, such as "192.168.0.1" or "::1".
 
     Source:
         libdill ipaddr_str(3).
@@ -273,7 +273,7 @@ def ipaddr_sockaddr(address: IpAddress) -> tuple[str, int] | tuple[str, int, int
         OSError: ENODEV, the interface that the address names is not there.
 
     Source:
-        libdill ipaddr_sockaddr(3). Differs: it has its length with it.
+        libdill ipaddr_sockaddr(3). Differs: the result needs no separate length.
     """
     host, port = address
     if ":" not in host:

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 from umbel._kernel.current import checkpoint
 from umbel.address import Address, path_address
 from umbel.adoption import adopt_listener, adopt_stream, require_scheme
-from umbel.connection import InboundUse, find_passing
+from umbel.connection import InboundUse, begin_passing
 from umbel.deadline import FOREVER
 from umbel.errors import system_error
 from umbel.handle import close
@@ -53,7 +53,7 @@ def ipc_listen(path: Path, backlog: int = BACKLOG) -> ListenerHandle:
 
 
 def ipc_accept(handle: ListenerHandle, deadline: int = FOREVER) -> StreamHandle:
-    """Accept the next stream; as `accept`, which tells the errors.
+    """Accept the next stream; as `accept`, which lists all errors.
 
     Args:
         handle: a local listener.
@@ -182,9 +182,9 @@ def ipc_close(
     no peer: closing one is the same as `hclose`.
 
     Args:
-        handle: a local stream or listener. Owned by this call: unless
-            BadHandleError or NotSupportedError is raised, it is closed on return,
-            also when another error is raised.
+        handle: a local stream or listener. Owned by this call: unless BadHandleError or
+            NotSupportedError is raised, it is closed on return, even if another error
+            is raised.
         deadline: see `umbel.deadline`.
 
     Returns:
@@ -199,9 +199,9 @@ def ipc_close(
         Canceled: ECANCELED, the calling coroutine was canceled.
 
     Source:
-        libdill ipc_close(3). Differs: who is blocked on the handle gets EBADF, where
-        libdill aborts; and libdill frees the socket but keeps its handle number, so
-        that a second call reads freed memory: here it is EBADF.
+        libdill ipc_close(3). Differs: a call that is blocked on the handle gets EBADF,
+        where libdill aborts; and libdill frees the socket but keeps its handle number,
+        so that a second call reads freed memory: here it is EBADF.
     """
     _require_local(handle)
     return close(handle, deadline)
@@ -229,7 +229,7 @@ def ipc_sendfd(handle: StreamHandle, fd: int, deadline: int = FOREVER) -> None:
         Canceled: ECANCELED. Likewise.
 
     Source:
-        libdill ipc_sendfd(3). Differs: a peer that is gone is an error, no SIGPIPE.
+        libdill ipc_sendfd(3). Differs: a peer that is gone is an error, not a SIGPIPE.
     """
     from umbel.passing import send_with_fds
 
@@ -261,7 +261,7 @@ def ipc_recvfd(handle: StreamHandle, deadline: int = FOREVER) -> int:
         libdill ipc_recvfd(3). Differs: close-on-exec, and nothing is leaked.
     """
     me = checkpoint()
-    connection, passing = find_passing(handle)
+    connection, passing = begin_passing(handle)
     with InboundUse(me, connection) as inbound:
         data, received = passing.receive(1, 1, deadline)
         inbound.require(len(data))

@@ -1,8 +1,9 @@
-"""A stream whose next bytes have been received before, for a call that was canceled.
+"""A stream whose next bytes were already received, for a call that was canceled.
 
-A hub receives for those who wait (`Watch.catch`), and a task may be canceled before it
-goes on with what came. Such bytes stand in front of the stream again, whichever way
-they are read then: attempts, buffers, descriptors, or the drain of an orderly close.
+A hub receives for coroutines that wait (`Watch.catch`), and a task may be canceled
+before it goes on with the bytes. They are then put back in front of the stream, however
+they are read next: by attempts, into buffers, with descriptors, or by the drain of an
+orderly close.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ T = TypeVar("T")
 
 @final
 class KeptStream:
-    """A `Stream` that gives *kept* first, and is *inner* in all else."""
+    """A `Stream` that gives *kept* first, and otherwise behaves as *inner*."""
 
     __slots__ = ("__weakref__", "_inner", "kept")
 

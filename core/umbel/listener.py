@@ -8,13 +8,14 @@ from typing import ClassVar, TypeVar, final
 from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.current import checkpoint, current_hub
 from umbel.address import Address
-from umbel.connection import Connection
+from umbel.connection import Connection, explain, is_plain
 from umbel.deadline import FOREVER
 from umbel.errors import BadHandleError, BusyError
 from umbel.handle import (
     AnyHandle,
     Handle,
     Resource,
+    hclose_if_open,
     lookup,
     open_handles,
     refusal,
@@ -61,7 +62,7 @@ class ListenerHandle(Handle):
 class Listening(Resource):
     """An open listener, and who accepts from it."""
 
-    __slots__ = ("accepter", "attempts", "is_closed", "listener", "transport")
+    __slots__ = ("accepter", "attempts", "is_closed", "kept", "listener", "transport")
 
     handle_class = ListenerHandle
     noun: ClassVar[str] = "listener"
@@ -74,6 +75,8 @@ class Listening(Resource):
         #: None: it can only wait for who comes.
         self.attempts = listener.query(ListenerAttempts)
         self.is_closed = False
+        #: Accepted for tasks that were canceled meanwhile: the next ones.
+        self.kept: list[StreamHandle] = []
 
     def query(self, kind: type[T]) -> T | None:
         """As `Resource.query`."""
@@ -88,7 +91,7 @@ class Listening(Resource):
         self.accepter = None
 
     def accept(self, deadline: int) -> Stream:
-        """Accept inside the wrappers of plugins."""
+        """Accept inside the wrappers of observers."""
         context = AcceptContext(self.number, self.listener.address, deadline)
         return self.transport.observed(
             "umbel_accept", context, lambda c: self.listener.accept(c.deadline)
@@ -98,14 +101,19 @@ class Listening(Resource):
         """End of a use that a close has overtaken: free the descriptor."""
         me.hub.note_left(me)
         self.accepter = None
+        self._free()
+
+    def _free(self) -> None:
         self.listener.abort()
+        while self.kept:
+            hclose_if_open(self.kept.pop())
 
     def abort(self) -> None:
         """As `Resource.abort`; who accepts gets EBADF."""
         self.is_closed = True
         user = self.accepter
         if user is None:
-            self.listener.abort()
+            self._free()
             return
 
         def evict() -> None:
@@ -113,8 +121,9 @@ class Listening(Resource):
                 user.hub.evict(user, self.leave, "listener")
 
         user.hub.reach(evict)
-        if user.hub is current_hub():
-            self.listener.abort()  # else when it leaves: it may be in a system call
+        # In another thread it may be in a system call just now, unless it is parked.
+        if user.hub is current_hub() or user.is_parked:
+            self._free()
 
     def close(self, deadline: int, drain_limit: int | None) -> CloseReport:
         """As `Resource.close`: a listener stops at once."""
@@ -185,7 +194,9 @@ def open_listener(listener: Listener, transport: Transport) -> ListenerHandle:
         raise
 
 
-def accept(handle: ListenerHandle, deadline: int = FOREVER) -> StreamHandle:
+def accept(  # noqa: C901 - a path that is hot where streams are short
+    handle: ListenerHandle, deadline: int = FOREVER
+) -> StreamHandle:
     """Accept the next stream.
 
     Args:
@@ -201,8 +212,8 @@ def accept(handle: ListenerHandle, deadline: int = FOREVER) -> StreamHandle:
         BusyError: EBUSY, another coroutine is accepting from it.
         DeadlineError: ETIMEDOUT, nobody connected in time.
         Canceled: ECANCELED, the calling coroutine is being canceled.
-        OSError: EMFILE, ENFILE: no descriptor is left. The listener lives on, and
-            the peer stays in its queue.
+        OSError: EMFILE, ENFILE: no descriptor is left. The listener stays open, and the
+            peer stays in its queue.
 
     Source:
         libdill ipc_accept(3), made generic.
@@ -218,6 +229,8 @@ def accept(handle: ListenerHandle, deadline: int = FOREVER) -> StreamHandle:
     try:
         if listening.is_closed:
             raise BadHandleError
+        if listening.kept:
+            return listening.kept.pop(0)
         attempts = listening.attempts
         if attempts is None or is_wrapped("umbel_accept"):
             stream = listening.accept(deadline)
@@ -235,6 +248,10 @@ def accept(handle: ListenerHandle, deadline: int = FOREVER) -> StreamHandle:
         except BaseException:
             stream.abort()
             raise
+    except OSError as error:
+        if is_plain(error):
+            raise explain(error) from error
+        raise
     finally:
         listening.accepter = None
         if listening.is_closed:

@@ -11,10 +11,10 @@ class Memory:
     """An in-process address space for `mem` connections, with names of its own.
 
     A name in one Memory means nothing in another. Connections in it are real socket
-    pairs; nothing of it is a file.
+    pairs; nothing in it is a file.
 
     Attributes:
-        listeners: who listens, by name. The transport's; guarded by `lock`.
+        listeners: by name. For the transport only; guarded by `lock`.
         lock: held for look-ups and changes only.
     """
 

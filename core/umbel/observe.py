@@ -1,16 +1,17 @@
-"""Running a hook inside the wrappers of observing plugins.
+"""Running a hook inside the wrappers of observers.
 
 A wrapper is a generator function: it gets the context, yields once, is sent the
-`Outcome`, and returns one (or None, to leave it as it is). What it raises is
-logged with its plugin's name and changes nothing; so is an answer that makes no sense.
-One that yields an Outcome, and not None, answers in the place of the owner, which is
-not called then.
+`Outcome`, and returns one (or None, to leave it as it is). What it raises is logged
+with its observer's name and changes nothing; the same is true of an answer that makes
+no sense. One that yields an Outcome, and not None, answers in the place of the owner,
+which is not called then.
 
-What is no Exception (Ctrl-C, being canceled) is for the program, wherever it comes
-from: it becomes the outcome, which the wrappers further out see as any other.
+Anything that is not an Exception (Ctrl-C, a cancellation) is for the program, wherever
+it comes from: it becomes the outcome, which the wrappers further out see like any
+other.
 
-What was opened never leaks: once it ends in an error, core aborts all that the owner
-and the wrappers gave on the way there, the last first.
+Nothing that was opened leaks: if the hook ends in an error, core aborts everything that
+the owner and the wrappers gave on the way there, the last first.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ def take_options(options: Options, **known: type | tuple[type, ...]) -> Options:
     """Check the options that the user gave against those that a transport knows.
 
     Args:
-        options: as they stand in the context.
+        options: those of the context.
         known: the name of each option, and the type or types of its value.
 
     Returns:

@@ -13,8 +13,8 @@ from umbel.connection import (
     PIECE,
     Connection,
     InboundUse,
+    begin_passing,
     find_connection,
-    find_passing,
 )
 from umbel.deadline import FOREVER
 from umbel.errors import (
@@ -73,7 +73,7 @@ def send_with_fds(
         unix(7), SCM_RIGHTS; libdill's ipc_sendfd for several.
     """
     me = checkpoint()
-    connection, passing = find_passing(handle)
+    connection, passing = begin_passing(handle)
     view = outbound_view(data)
     if not view.nbytes:
         message = "descriptors travel with data: send one byte or more"
@@ -97,7 +97,7 @@ def receive_with_fds(
 ) -> tuple[bytes, list[int]]:
     """Receive what there is, with the descriptors that travel at its first byte.
 
-    Data with descriptors is never joined to data before or behind it with others.
+    Data with descriptors is never joined to data with others, before or after it.
 
     Args:
         handle: a local stream.
@@ -111,7 +111,7 @@ def receive_with_fds(
 
     Raises:
         OSError: EINVAL, a size is out of range; EMSGSIZE, more than *max_fds* came: all
-            are closed; EMFILE, there was no room for all here: likewise. This
+            are closed; EMFILE, this process had no room for all of them: likewise. This
             direction is broken then.
         BadHandleError: EBADF, *handle* is not open, or was closed meanwhile.
         NotSupportedError: ENOTSUP, the stream can't pass descriptors.
@@ -124,7 +124,7 @@ def receive_with_fds(
         unix(7), SCM_RIGHTS; libdill's ipc_recvfd for several.
     """
     me = checkpoint()
-    connection, passing = find_passing(handle)
+    connection, passing = begin_passing(handle)
     if check_count(max_bytes, "max_bytes") == 0:
         raise system_error(errno.EINVAL, "max_bytes is 0: give 1 or more")
     max_bytes = min(max_bytes, PIECE)
@@ -152,7 +152,7 @@ def send_handle(
     Args:
         handle: a local stream, on which it travels.
         moved: what travels; a stream that is not in use or broken, or a listener. It is
-            closed here on success, without a word to its peer.
+            closed here on success, without telling its peer.
         deadline: see `umbel.deadline`.
 
     Raises:
@@ -209,15 +209,16 @@ def receive_handle(
 ) -> StreamHandle | ListenerHandle:
     """Receive what the process at the other end sends by `send_handle`.
 
-    Trust that process: what it sends names a transport of yours, and a path. A socket
-    file is removed with the listener only if it is the one that was sent.
+    Only receive from a process that you trust: what it sends names one of your
+    transports, and a path. A socket file is removed with the listener only if it is the
+    one that was sent.
 
     Args:
         handle: a local stream.
         deadline: see `umbel.deadline`.
 
     Returns:
-        the stream or listener, as it was there.
+        the stream or listener, in the state that it had there.
 
     Raises:
         OSError: EPROTO, something else came. This direction is broken then.
@@ -234,7 +235,7 @@ def receive_handle(
         own; unix(7), SCM_RIGHTS.
     """
     me = checkpoint()
-    connection, passing = find_passing(handle)
+    connection, passing = begin_passing(handle)
     with InboundUse(me, connection) as inbound:
         data, descriptors = passing.receive(HEADER_SIZE, 1, deadline)
         try:

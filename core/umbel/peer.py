@@ -9,14 +9,15 @@ from typing import NamedTuple, final
 
 @final
 class PeerIdentity(NamedTuple):
-    """Who is at the other end, by the word of the kernel.
+    """Who is at the other end, according to the kernel.
 
     Attributes:
         pid: process that connected or listened; it may be gone by now.
         uid: its effective user.
         gid: its effective group.
-        pidfd: a descriptor of that process, which no other can take the place of. The
-            stream's own: valid while it is open. -1 where the kernel has none.
+        pidfd: a descriptor for that process, which can never come to mean another one.
+            Owned by the stream, and valid while the stream is open. -1 if the kernel
+            gives none.
     """
 
     pid: int
@@ -26,10 +27,10 @@ class PeerIdentity(NamedTuple):
 
 
 def same_user(peer: PeerIdentity) -> bool:
-    """Allow who runs as the same effective user as we do: listen(..., allow=same_user).
+    """Allow peers that have our own effective user: listen(..., allow=same_user).
 
     Args:
-        peer: who connects, by the word of the kernel.
+        peer: who connects, according to the kernel.
 
     Returns:
         whether it may.

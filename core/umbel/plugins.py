@@ -1,6 +1,6 @@
-"""Plugins that observe or change what transports do, and the list of all hooks.
+"""Observers, which are the plugins that are not transports, and the list of all hooks.
 
-pluggy registers, validates and lists hooks, of transports and of these; it runs none.
+pluggy registers, validates and lists the hooks of both; it runs none.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def register(plugin: object, name: str, source: str) -> None:
 
     Raises:
         PluginError: ELIBACC, a hook is unknown, or has other parameters; or another
-            plugin has its name; or it is a class, whose hooks would lack an object.
+            plugin has its name; or it is a class, and not an object of it.
     """
     from pluggy import PluginValidationError
 
@@ -99,7 +99,7 @@ def is_wrapped(hook: str) -> bool:
 
 
 def load_plugins(*names: str) -> None:
-    """Load observers and middleware, by the names of their entry points.
+    """Load observers (plugins that are not transports), by their entry points' names.
 
     Args:
         names: of entry points in the group "umbel.plugins.v1". One that is loaded
@@ -107,7 +107,7 @@ def load_plugins(*names: str) -> None:
 
     Raises:
         UnknownTransportError: EPROTONOSUPPORT, none of that name is installed.
-        PluginError: ELIBACC, it failed to load, or does more than wrap.
+        PluginError: ELIBACC, it failed to load, or implements a transport's hook.
         OSError: EEXIST, two distributions bring it; or what its `start` raised.
     """
     if not names:
@@ -141,7 +141,7 @@ def load_requested() -> None:
 
 
 def add_plugin(plugin: object, name: str, source: str = "this program") -> None:
-    """Register an observer that is at hand already.
+    """Register an observer without an entry point.
 
     Args:
         plugin: a module or object with wrappers (`hookimpl.close.wrapper` and others).
@@ -149,8 +149,8 @@ def add_plugin(plugin: object, name: str, source: str = "this program") -> None:
         source: the distribution that it comes from.
 
     Raises:
-        PluginError: ELIBACC, it breaks the contract, does more than wrap, or has
-            the name of another.
+        PluginError: ELIBACC, it breaks the contract, implements a transport's hook, or
+            has the name of another.
         OSError: what its `start` raised; it is not loaded then.
     """
     from umbel.observe import Wrapper
@@ -179,10 +179,10 @@ def add_plugin(plugin: object, name: str, source: str = "this program") -> None:
 
 
 def remove_plugin(name: str) -> None:
-    """Take a plugin out again. What its `stop` raises is logged.
+    """Remove an observer again. What its `stop` raises is logged.
 
     Args:
-        name: which it was added or loaded by.
+        name: the one that it was added or loaded by.
 
     Raises:
         UnknownTransportError: EPROTONOSUPPORT, none of that name is loaded.

@@ -1,7 +1,7 @@
 """Immutable records by annotation.
 
-As a NamedTuple or a dataclass, but a dozen of those would be a tenth of what it costs
-to import umbel: each compiles code of its own.
+They work like a NamedTuple or a dataclass; but a dozen of those would be a tenth of the
+cost of importing umbel, since each compiles code of its own.
 """
 
 from __future__ import annotations

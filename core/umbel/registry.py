@@ -1,7 +1,7 @@
 """The transports of this process: loaded when their scheme is first used.
 
-Running a hook is done here, not by pluggy: the owner's function, alone, inside the
-wrappers of plugins that were loaded on request.
+Hooks are run here, not by pluggy: only the owner's function, inside the wrappers of
+observers.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ def _make(plugin: object, scheme: str, source: str) -> Transport:
 
 
 def add_transport(plugin: object, scheme: str, source: str = "this program") -> None:
-    """Register a transport that is at hand already, without a distribution.
+    """Register a transport without a distribution.
 
     Args:
         plugin: a module or object with hooks (`hookimpl.connect` and others).
@@ -221,13 +221,13 @@ def add_transport(plugin: object, scheme: str, source: str = "this program") -> 
 
 
 def remove_transport(scheme: str) -> None:
-    """Take a transport out again; what is open of it goes on.
+    """Remove a transport again; its open streams and listeners go on.
 
     Args:
         scheme: of a transport that is loaded.
 
     Raises:
-        UnknownTransportError: EPROTONOSUPPORT, it is not.
+        UnknownTransportError: EPROTONOSUPPORT, it is not loaded.
     """
     with lock:
         if scheme not in _transports:
@@ -247,7 +247,7 @@ class Installed(Record):
 
 
 def installed_transports() -> list[Installed]:
-    """List the transports that are installed, and what became of each."""
+    """List the transports that are installed, and the state of each."""
     lines = []
     for scheme, entries in sorted(installed_entries(True).items()):
         failure = _failures.get(scheme)

@@ -1,9 +1,9 @@
-"""Servers: a coroutine for each connection, a limit of them, and an end in good order.
+"""Servers: a coroutine for each connection, a limit on them, and an end in good order.
 
-A server stops when its listener is closed, when `serve` is canceled or interrupted, and
-at its deadline. However it stops: first it listens no more; then those who are being
-served may come to an end, within the grace; who is left is canceled; and `serve`
-returns, or raises, when nothing of it runs any more.
+A server stops when its listener is closed, when `serve` is canceled or interrupted, or
+at its deadline. However it stops, it first stops listening; then running handlers may
+finish, within the grace; then any that remain are canceled; and `serve` returns, or
+raises, when no handler runs any more.
 
 `umbel.aio.serving` is the same for tasks; what the two share is here.
 """
@@ -11,15 +11,15 @@ returns, or raises, when nothing of it runs any more.
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, final
 
 from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.current import checkpoint, current_hub
-from umbel.bundles import Bundle
-from umbel.coroutine import bundle
-from umbel.deadline import FOREVER, now, within
+from umbel.bundles import PROGRAM_ENDS, Bundle, BundleHandle
+from umbel.deadline import FOREVER, check_seconds, now, within
 from umbel.errors import (
     BadHandleError,
     BusyError,
@@ -30,10 +30,10 @@ from umbel.errors import (
 from umbel.handle import (
     CLOSE_GRACE,
     close,
-    hclose,
     hclose_if_open,
     lookup,
     open_handles,
+    register,
 )
 from umbel.listener import AcceptUse, ListenerHandle, Listening, accept
 from umbel.stream import StreamHandle
@@ -61,38 +61,43 @@ def serve(
 ) -> None:
     """Accept streams, and run *handler* for each in a coroutine of its own.
 
-    A stream whose handler returns is closed in good order, one whose handler raises is
-    closed hard; the error is logged, and the others are served on. Where no descriptor
-    is left, accepting goes on when there is one again.
+    A stream whose handler returns is closed in good order. A stream whose handler
+    raises is closed hard; the error is logged, and the other handlers go on. If the
+    process runs out of descriptors, accepting pauses until one is free.
 
-    To stop it, close the listener, from anywhere, or cancel the caller: it then listens
-    no more, those who are being served may go on for *grace*, and who is left is
-    canceled. A signal that raises in here, as by `exit_on_signal`, does the same; the
+    To stop it, close the listener, from anywhere, or cancel the caller: it stops
+    listening, running handlers may go on for *grace* seconds, and any that remain are
+    canceled. A signal that raises in here, as with `exit_on_signal`, does the same; a
     second one cuts the grace short.
 
     Args:
-        handle: a listener. Owned by this call: closed when it returns or raises, but
-            for EBADF, ENOTSUP and EBUSY.
-        handler: given each stream. It may close it, or hand it on by `hown`.
-        deadline: see `umbel.deadline`; when all of it must be over, the grace too.
+        handle: a listener. Owned by this call: closed when it returns or raises, except
+            after EBADF, ENOTSUP, EBUSY and any other wrong argument.
+        handler: called with each stream. It may close the stream, or hand it on with
+            `hown`.
+        deadline: see `umbel.deadline`; when everything must be over, including the
+            grace.
         limit: how many may be served at once; others wait in the listener's backlog.
             None: any number.
-        grace: seconds that those who are being served have after a stop; also what the
-            orderly close of each has.
+        grace: seconds that running handlers have after a stop; also how long the
+            orderly close of each stream may take.
 
     Raises:
-        BadHandleError: EBADF, *handle* is not open. Closed later on, that is the end.
+        BadHandleError: EBADF, *handle* is not open. If it is closed later, that is a
+            stop.
         NotSupportedError: ENOTSUP, it is not a listener.
         BusyError: EBUSY, another coroutine is accepting from it.
-        DeadlineError: ETIMEDOUT, nobody stopped it before, or the grace was cut short.
+        DeadlineError: ETIMEDOUT, nobody stopped it before, or the deadline cut the
+            grace short.
         Canceled: ECANCELED, the calling coroutine is being canceled.
         OSError: EINVAL, *limit* is less than 1.
-        ExceptionGroup: handlers failed by what is no Exception.
+        ValueError: *grace* is negative.
+        BaseExceptionGroup: handlers raised something that is not an Exception. Raised
+            once everything has ended.
 
     Source:
         own; Go's http.Server.Shutdown, with a grace.
     """
-    checkpoint()
     server = _Server(handle, handler, Room(limit), grace)
     try:
         server.accept_all(deadline)
@@ -113,14 +118,15 @@ class _Server:
         room: Room,
         grace: float,
     ) -> None:
-        within(grace)  # ValueError, before anything has begun
+        check_seconds(grace, "grace")
         self._listening = require_listener(handle)
         self._address = str(self._listening.listener.address)
         self._handle = handle
         self._handler = handler
         self._room = room
         self._grace = grace
-        self._handlers = bundle()
+        # Not `bundle`, which a canceled caller may not call: the listener is ours now.
+        self._handlers = register(Bundle(current_hub()), BundleHandle)
 
     def accept_all(self, deadline: int) -> None:
         """Start a handler for each stream; return when the listener is closed."""
@@ -171,7 +177,7 @@ class _Server:
             report_parting(self._address, error)
 
     def stop(self, deadline: int) -> bool:
-        """Listen no more, wait for the grace, cancel; tell whether some had to be."""
+        """Stop listening, wait for the grace, cancel; tell whether any had to be."""
         until = soonest(within(self._grace), deadline)
         try:
             with _held_up():
@@ -181,7 +187,9 @@ class _Server:
             report_cut(self._address, self._room.count)
             return True
         finally:
-            hclose(self._handlers)
+            # With what stopped it: the end of the program gives way to no failure.
+            handlers = lookup(self._handlers, Bundle)
+            handlers.leave(self._handlers, sys.exc_info()[1])
         return False
 
     def _stop_listening(self, until: int) -> None:
@@ -209,7 +217,7 @@ def _held_up() -> Iterator[None]:
 
 
 class Room:
-    """How many are served, of how many that may be; and who waits for one to end."""
+    """How many streams are served, how many may be, and who waits for one to end."""
 
     __slots__ = ("count", "limit", "waiter")
 
@@ -243,7 +251,7 @@ class Room:
 
 
 class Patience:
-    """How long to wait after accepts that failed: ever longer, and never busily."""
+    """How long to wait after failed accepts: longer each time, and never busily."""
 
     def __init__(self, address: str, deadline: int) -> None:
         self._address = address
@@ -251,7 +259,7 @@ class Patience:
         self._pause = 0.0
 
     def after(self, error: OSError) -> int:
-        """Give until when to wait; raise *error* if it is no use."""
+        """Give until when to wait; raise *error* if waiting is no use."""
         if is_past(self._deadline):
             raise DeadlineError from error
         if error.errno in LASTING:
@@ -285,7 +293,14 @@ def is_past(deadline: int) -> bool:
     return 0 <= deadline <= now()
 
 
-def report_failure(address: str, error: Exception) -> None:
+def ends_program(error: BaseException) -> bool:
+    """Tell whether *error* is for the program; a nursery puts that into a group."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(PROGRAM_ENDS) is not None
+    return isinstance(error, PROGRAM_ENDS)
+
+
+def report_failure(address: str, error: BaseException) -> None:
     """Log that a handler failed; a peer that went away is no failure of the program."""
     if isinstance(error, ConnectionError):
         _log().info("%s: a peer went away: %s", address, error)
@@ -294,8 +309,9 @@ def report_failure(address: str, error: Exception) -> None:
 
 
 def report_parting(address: str, error: OSError) -> None:
-    """Log that something was not closed in good order."""
-    _log().info("%s: not closed in good order: %s", address, error)
+    """Log that something was not closed in good order, unless somebody else did it."""
+    if not isinstance(error, BadHandleError):
+        _log().info("%s: not closed in good order: %s", address, error)
 
 
 def report_cut(address: str, count: int) -> None:

@@ -1,7 +1,7 @@
 """The standard orderly shutdown of a stream: done, then drain.
 
-It is what `umbel_close` does for a transport that brings none of its own, and what
-one that brings its own may call.
+Core uses it for a transport without a hook `close`; a transport that has the hook may
+call it.
 """
 
 from __future__ import annotations

@@ -12,16 +12,17 @@ from umbel._kernel.current import current_hub
 
 
 def exit_on_signal(*numbers: int) -> None:
-    """Let signals raise SystemExit in the main coroutine, where it waits or next calls.
+    """Let signals raise SystemExit in the main coroutine. Call it in the main thread.
 
-    A handler that raises does so wherever the program happens to be: also in the middle
-    of a switch between coroutines, or between the making of a file and of what would
-    remove it. This one lets the main coroutine be interrupted at its calls of umbel
-    alone, so that every `with` and `finally` is run.
+    A handler that raises does so wherever the program happens to be: perhaps in the
+    middle of a switch between coroutines, or when a file has been made and the code
+    that would remove it is not yet in place. This one interrupts the main coroutine
+    only in its calls of umbel, where it waits or at the next call, so that every `with`
+    and `finally` runs.
 
     Args:
-        numbers: of the signals; none: SIGTERM and SIGINT. The exit status is 128 and
-            the number. To be called in the main thread.
+        numbers: of the signals; none: SIGTERM and SIGINT. The exit status is 128 plus
+            the number.
 
     Raises:
         ValueError: this is not the main thread.

@@ -1,4 +1,4 @@
-"""Taking over a descriptor that is a socket already."""
+"""Taking over a descriptor that is already a socket."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def adopt_socket(
 
     Args:
         fd: stays the caller's if an error is raised.
-        is_listening: whether it must listen, or must be connected.
-        families: one of which it must be of.
+        is_listening: whether it must listen; otherwise it must be connected.
+        families: the address families that it may have.
 
     Returns:
         the socket, which owns *fd*.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from umbel.address import Address
 from umbel.errors import BadHandleError
@@ -14,6 +14,9 @@ from umbel.sockets import SEND_BUFFER, STREAM, SocketStream
 from umbel.transport import Fileno, ListenerAttempts, Stream
 
 T = TypeVar("T")
+
+#: Peers sent away, or gone while queued, before others get a turn.
+MOST_REFUSED: Final = 16
 
 
 class SocketListener:
@@ -54,7 +57,7 @@ class SocketListener:
 
     def try_accept(self) -> Stream | None:
         """As `ListenerAttempts.accept`."""
-        while True:
+        for _ in range(MOST_REFUSED):
             try:
                 # As socket.accept, which takes longer than the system call itself.
                 fd, _ = self._accept()
@@ -74,11 +77,13 @@ class SocketListener:
                 raise
             if stream is not None:
                 return stream
+        self._readiness.must_look = True
+        return None
 
     def make_stream(self, sock: socket.SocketType) -> SocketStream | None:
         """Make the stream of an accepted socket; None if it was sent away.
 
-        It is a plain one, without what `socket.socket` adds to it in Python: to make
+        *sock* is a plain one, without what `socket.socket` adds to it in Python: making
         it takes half the time.
         """
         return SocketStream(sock, self._send_buffer)

@@ -2,11 +2,11 @@
 
 Every call is tried first, with MSG_DONTWAIT, so that the descriptor's own blocking
 mode, which other processes may share, is never touched. After EAGAIN, or a short
-transfer, the next edge is waited for: a short transfer means that the kernel has
-no more to give or no more room. One exception: a byte that carries descriptors
-ends a read early with data behind it and no further edge to come. So reads are
-recvmsg, whose MSG_CTRUNC flag tells of it, and which has the kernel close
-descriptors that nobody asked for.
+transfer, a call waits for the next edge: a short transfer means that the kernel has no
+more to give, or no more room. There is one exception: a byte that carries descriptors
+ends a read early, with data behind it and no further edge to come. So reads use
+recvmsg: its MSG_CTRUNC flag reports this case, and the kernel then closes descriptors
+that nobody asked for.
 """
 
 from __future__ import annotations
@@ -300,8 +300,8 @@ class SocketStream:
         """As `DescriptorPassing.receive`.
 
         Raises:
-            OSError: EMSGSIZE, more came than *max_descriptors*; EMFILE, there was no
-                room for all here. All are closed.
+            OSError: EMSGSIZE, more came than *max_descriptors*; EMFILE, this process
+                had no room for all of them. All are closed.
         """
         # CMSG_LEN: CMSG_SPACE has padding, in which the kernel puts one more.
         room = socket.CMSG_LEN(max_descriptors * INT_SIZE)

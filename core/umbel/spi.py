@@ -1,4 +1,4 @@
-"""All that a transport or plugin imports.
+"""Everything that a transport or an observer imports.
 
     from umbel.spi import ListenContext, Listener, hookimpl
 
@@ -8,8 +8,9 @@
 
     transport = Transport()      # entry point "scheme = package.module:transport"
 
-Hooks of a transport, each called for its own scheme alone, each raising OSErrors as any
-function; it has those that it can serve, and at least one of the first three:
+Hooks of a transport. Each is called for its own scheme only, and raises OSErrors like
+any function. A transport has the hooks that it can serve, and at least one of the first
+three:
 
     listen(context: ListenContext) -> Listener
     connect(context: ConnectContext) -> Stream
@@ -18,17 +19,18 @@ function; it has those that it can serve, and at least one of the first three:
     close(context: CloseContext) -> CloseReport      optional: else `shut_down`
     traits() -> Traits                               for `umbel check`
 
-A plugin that is no transport may wrap the first five, and two that core runs itself
-(`@hookimpl.close.wrapper`, results `Wrapped[CloseReport]` and so on):
+An observer is a plugin that is not a transport. It may wrap the first five, and two
+that core runs itself (`@hookimpl.close.wrapper`, results `Wrapped[CloseReport]` and so
+on):
 
     accept(context: AcceptContext) -> Wrapped[Stream]
     done(context: DoneContext) -> Wrapped[None]
 
-A wrapper that yields an Outcome answers in the owner's place (`Answered[Stream]`).
-It may also have these, without arguments:
+A wrapper that yields an Outcome answers in the transport's place (`Answered[Stream]`).
+An observer may also have these hooks, without arguments:
 
     start()      called once, when it is loaded
-    stop()       called when it is taken out, or at exit
+    stop()       called when it is removed, or at exit
 
 A transport that has a stream socket needs little more than `SocketStream` and
 `SocketListener`. One that waits for anything else uses `Readiness` or `WaitQueue`.
@@ -37,7 +39,7 @@ A transport that has a stream socket needs little more than `SocketStream` and
 from __future__ import annotations
 
 from umbel.address import Address
-from umbel.deadline import FOREVER, now
+from umbel.deadline import FOREVER, check_seconds, now
 from umbel.discovery import API_VERSION
 from umbel.errors import (
     BadHandleError,
@@ -122,6 +124,7 @@ __all__ = [
     "Wrapped",
     "add_bytes_done",
     "adopt_socket",
+    "check_seconds",
     "hookimpl",
     "now",
     "shut_down",

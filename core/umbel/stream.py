@@ -19,13 +19,13 @@ from umbel.connection import (
     PIECE,
     Connection,
     InboundUse,
+    OutboundUse,
     explain,
     find_connection,
 )
 from umbel.deadline import FOREVER
 from umbel.errors import (
     BadHandleError,
-    BrokenStreamError,
     BusyError,
     EndOfStreamError,
     NotSupportedError,
@@ -98,7 +98,7 @@ def descriptor_of(handle: int) -> int:
     return found.fd
 
 
-def bsend(  # noqa: C901, PLR0912 - the data path in few calls
+def bsend(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
     handle: StreamHandle, data: Buffer, deadline: int = FOREVER
 ) -> None:
     """Send all of *data*.
@@ -129,6 +129,9 @@ def bsend(  # noqa: C901, PLR0912 - the data path in few calls
     me = hub.current
     if me.pending is not None and not me.is_shielded:
         me.raise_pending()
+    hub.budget = budget = hub.budget - 1
+    if budget < 0:
+        hub.spend_budget()
     try:
         connection = open_handles[handle]
     except KeyError:
@@ -170,7 +173,7 @@ def bsendl(
 
     Args:
         handle: a byte stream.
-        buffers: one or more, of any number; each as the data of `bsend`.
+        buffers: one or more; each as *data* of `bsend`.
         deadline: see `umbel.deadline`.
 
     Raises:
@@ -233,7 +236,7 @@ def receive(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
     readiness = connection.readiness
     may_try = hub.saw_one or not readiness.is_drained
     if may_try:  # else it waits, which is as fair
-        hub.budget = budget = hub.budget - 2
+        hub.budget = budget = hub.budget - 1
         if budget < 0:
             hub.spend_budget()
     if connection.receiver is not None:
@@ -286,8 +289,9 @@ def receive(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
         else:
             connection.note_end()
         return data
-    except ConnectionResetError:
-        connection.break_inbound()
+    except OSError as error:
+        if connection.fail_inbound(error):
+            raise explain(error) from error
         raise
     finally:
         if connection.inbound_error is BadHandleError:
@@ -334,8 +338,8 @@ def brecv(
         BadHandleError: EBADF, *handle* is not open, or was closed meanwhile.
         NotSupportedError: ENOTSUP, it is not a byte stream.
         BusyError: EBUSY, another coroutine is receiving from it.
-        EndOfStreamError: EPIPE, the peer ended its direction before that many bytes,
-            now and ever after. What came of them is lost.
+        EndOfStreamError: EPIPE, the peer ended its direction before that many bytes
+            came; so does every later call. The bytes that came are lost.
         BrokenStreamError: ECONNRESET, the peer is gone, or an earlier brecv failed.
         DeadlineError: ETIMEDOUT. This direction is broken from now on.
         Canceled: ECANCELED. Likewise. These errors carry `bytes_done`.
@@ -450,30 +454,18 @@ def done(handle: StreamHandle, deadline: int = FOREVER) -> None:
     """
     me = current_hub().current
     connection = find_connection(handle)
-    if connection.sender is not None:
-        raise BusyError
-    connection.sender = me
-    try:
+    with OutboundUse(me, connection):
         if connection.outbound_error is EndOfStreamError:
             message = "we have ended our direction before"
             raise EndOfStreamError(message)
         if connection.outbound_error is not None:
             raise connection.outbound_error
         context = DoneContext(int(handle), connection.address, deadline)
-        try:
-            connection.transport.observed(
-                "umbel_done", context, lambda c: connection.stream.done(c.deadline)
-            )
-        except BaseException:
-            connection.break_outbound()
-            raise
+        connection.transport.observed(
+            "umbel_done", context, lambda c: connection.stream.done(c.deadline)
+        )
         if connection.outbound_error is None:
             connection.outbound_error = EndOfStreamError
-    finally:
-        if connection.outbound_error is BadHandleError:
-            connection.leave(me)
-        else:
-            connection.sender = None
 
 
 def flush(handle: StreamHandle, deadline: int = FOREVER) -> None:
@@ -500,15 +492,8 @@ def flush(handle: StreamHandle, deadline: int = FOREVER) -> None:
     if unread is None:
         message = f"{connection.describe()}: its transport can't tell what was read"
         raise NotSupportedError(message)
-    if connection.sender is not None:
-        raise BusyError
-    connection.sender = me
-    try:
-        if connection.outbound_error not in (None, EndOfStreamError):
-            raise connection.outbound_error or BrokenStreamError
+    with OutboundUse(me, connection, is_harmless=True):
+        error = connection.outbound_error
+        if error is not None and error is not EndOfStreamError:
+            raise error
         unread.wait(deadline)
-    finally:
-        if connection.outbound_error is BadHandleError:
-            connection.leave(me)
-        else:
-            connection.sender = None

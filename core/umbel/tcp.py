@@ -58,11 +58,11 @@ def tcp_accept(
         BusyError: EBUSY, another coroutine is accepting from it.
         DeadlineError: ETIMEDOUT, nobody connected in time.
         Canceled: ECANCELED, the calling coroutine is being canceled.
-        OSError: EMFILE, ENFILE: no descriptor is left. The listener lives on.
+        OSError: EMFILE, ENFILE: no descriptor is left. The listener stays open.
 
     Source:
         libdill tcp_accept(3). Differs: the address is returned, not filled in; a peer
-        that has broken off before it was accepted has none, and is passed over.
+        that broke off before it was accepted has none, and is skipped.
     """
     _require_tcp(handle)
     while True:

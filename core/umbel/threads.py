@@ -34,8 +34,8 @@ def bundle_go_threadsafe(
     a copy of the caller's context variables. Never blocks.
 
     Args:
-        handle: the bundle. If it is closed before the coroutine has started, that one
-            never runs.
+        handle: the bundle. If it is closed before the coroutine has started, the
+            coroutine never runs.
         function: what to run.
         *args: for it.
         **kwargs: for it.
@@ -73,8 +73,8 @@ def to_thread(function: Callable[[], R], deadline: int = FOREVER) -> R:
     it returns or raises is dropped, and the program's end does not wait for it.
 
     Args:
-        function: the work, without arguments (else a lambda, or functools.partial).
-            It has a copy of the caller's context variables.
+        function: the work, without arguments (for others use a lambda, or
+            functools.partial). It has a copy of the caller's context variables.
         deadline: see `umbel.deadline`.
 
     Returns:

@@ -1,7 +1,7 @@
-"""The narrow waist: what core and a transport say to each other.
+"""The interface between core and transports.
 
-Pure declarations; `umbel.spi` is the door through which transports see them.
-The contract of each method stands here and nowhere else.
+Declarations only; transports import them from `umbel.spi`. The contract of each method
+is here and nowhere else.
 """
 
 from __future__ import annotations
@@ -19,31 +19,34 @@ T = TypeVar("T")
 class Stream(Protocol):
     """A byte stream, as a transport provides it.
 
-    Core never calls `send` twice at once, nor `receive_into`; it may call the two
-    at the same time, from different coroutines or threads. It calls `done` once at
-    most and nothing but `query` after `abort`. Errors are OSErrors with an errno;
-    a peer that is gone is ECONNRESET in both directions.
+    Core never has two calls of `send` running at the same time, nor two of
+    `receive_into`; it may have one of each, from different coroutines or threads. It
+    calls `done` at most once, and after `abort` nothing but `query`. Errors are
+    OSErrors with an errno; a peer that is gone is ECONNRESET in both directions.
     """
 
     def send(self, buffers: Sequence[memoryview], deadline: int) -> None:
         """Send all bytes of all *buffers* (flat, of bytes), in order.
 
-        An error that leaves after some bytes carries their count in `bytes_done`.
-        The buffers are borrowed until the call returns.
+        An error that is raised after some bytes were sent carries their count in
+        `bytes_done`. The buffers are borrowed until the call returns.
         """
 
     def receive_into(self, buffer: memoryview, deadline: int) -> int:
         """Fill the front of *buffer* (1 byte or more); return how many bytes.
 
-        1 or more; 0 at the end of the stream, then and ever after. An error must
-        not lose bytes: after ETIMEDOUT or ECANCELED the next call goes on.
+        1 or more; 0 at the end of the stream, then and in every later call. An error
+        must not lose bytes: after ETIMEDOUT or ECANCELED the next call goes on.
         """
 
     def done(self, deadline: int) -> None:
         """End our direction: the peer sees the end after all that was sent."""
 
     def abort(self) -> None:
-        """Free everything now. Never blocks or raises; again: no effect; any thread."""
+        """Free everything now. Never blocks or raises.
+
+        May be called again, and from any thread.
+        """
 
     def query(self, kind: type[T]) -> T | None:
         """Give the capability *kind* (a concrete class), None if there is none."""
@@ -55,10 +58,13 @@ class Listener(Protocol):
     address: Address
 
     def accept(self, deadline: int) -> Stream:
-        """Give the next stream. EMFILE and the like are raised; the listener lives."""
+        """Give the next stream. Raises EMFILE and the like; the listener stays open."""
 
     def abort(self) -> None:
-        """Free everything now. Never blocks or raises; again: no effect; any thread."""
+        """Free everything now. Never blocks or raises.
+
+        May be called again, and from any thread.
+        """
 
     def query(self, kind: type[T]) -> T | None:
         """Give the capability *kind* (a concrete class), None if there is none."""
@@ -103,8 +109,8 @@ class AdoptContext(Record):
     Attributes:
         address: with the scheme; where it was connected or listened, if known.
         fd: the descriptor; the endpoint's on success, else still the caller's.
-        is_listener: whether it must listen, or must be connected.
-        state: of `Transfer`, if it came from another process.
+        is_listener: whether it must listen; otherwise it must be connected.
+        state: that of `Transfer`, if it came from another process.
     """
 
     address: Address
@@ -180,7 +186,7 @@ class Traits(Record):
     Attributes:
         address: of a listener to try it with; `{folder}` stands for an empty folder,
             `{name}` for a new name. Empty: it can only make pairs.
-        capabilities: those that `query` of its streams gives, each of them always.
+        capabilities: those that `query` gives for every one of its streams.
         half_close: `done` works, and the peer can go on sending; else it is ENOTSUP.
         shows_abort: the peer of an aborted stream gets ECONNRESET, and not the end.
         is_filesystem: a listener is a file, at the address's location.
@@ -218,7 +224,7 @@ class Names(Record):
 
 @final
 class StreamAttempts(Record):
-    """The stream can try without waiting, and tells what to wait with.
+    """The stream can try without waiting, and says what to wait with.
 
     All verbs are faster with it: a call that can be done at once is one attempt, and
     `umbel.aio` needs no coroutine for each call.
@@ -226,10 +232,11 @@ class StreamAttempts(Record):
     Attributes:
         receive: (max_bytes) -> bytes, as `Stream.receive_into`; it may ask for less.
             None: nothing has come, and the readiness is drained. The hub calls it too,
-            for who waits: it must not matter which coroutine of the thread runs.
+            for a coroutine that waits: so it must not matter which coroutine of the
+            thread runs.
         send: (buffer) -> how many bytes found room, 0 or more.
         readiness: what to wait with: before an attempt to receive, if it is drained;
-            after one to send, if not all found room.
+            after one to send, if not everything found room.
     """
 
     receive: Callable[[int], bytes | None]
@@ -255,7 +262,7 @@ class ListenerAttempts(Record):
 
     Attributes:
         accept: () -> a stream, or None: nobody has come.
-        readiness: what to wait with, in.
+        readiness: what to wait with, by `wait_in`.
     """
 
     accept: Callable[[], Stream | None]
@@ -288,7 +295,8 @@ class DescriptorPassing(Record):
     """Descriptors can travel in the stream, at their place in the data.
 
     Attributes:
-        send: (data, descriptors, deadline): at least one byte; they stay ours.
+        send: (data, descriptors, deadline): data of at least one byte; the descriptors
+            stay ours.
         receive: (max_bytes, max_descriptors, deadline) -> data, descriptors.
     """
 
@@ -298,12 +306,13 @@ class DescriptorPassing(Record):
 
 @final
 class Transfer(Record):
-    """The endpoint can go on in another process, which its transport adopts it in.
+    """The endpoint can be moved to another process, where its transport adopts it.
 
     Attributes:
         fd: its descriptor, which it still owns.
-        state: what its transport must know there: words, numbers and truths.
-        release: (); forget what `abort` would else undo, such as a listener's file.
+        state: what its transport must know there: strings, ints and bools.
+        release: (); forget what `abort` would otherwise undo, such as a listener's
+            file.
     """
 
     fd: int

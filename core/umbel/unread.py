@@ -10,8 +10,9 @@ import termios
 from array import array
 from typing import Final
 
+from umbel._kernel.current import checkpoint
 from umbel.deadline import now
-from umbel.errors import BrokenStreamError, DeadlineError
+from umbel.errors import BadHandleError, BrokenStreamError, DeadlineError
 from umbel.fd import Readiness, WaitQueue
 
 INT_SIZE: Final = array("i").itemsize
@@ -24,7 +25,10 @@ def ask(sock: socket.SocketType, what: int) -> int:
     """Give the number that ioctl(2) answers to *what*."""
     # A buffer that it can write to: with bytes it takes twice as long.
     answer = bytearray(INT_SIZE)
-    fcntl.ioctl(sock.fileno(), what, answer)
+    fd = sock.fileno()
+    if fd < 0:
+        raise BadHandleError  # closed meanwhile
+    fcntl.ioctl(fd, what, answer)
     return int.from_bytes(answer, sys.byteorder)
 
 
@@ -34,7 +38,7 @@ def wait_until_read(
     """Return once the peer has read all that was sent on *sock*, a local socket.
 
     Raises:
-        BrokenStreamError: ECONNRESET, it went without.
+        BrokenStreamError: ECONNRESET, it went away without reading it all.
         DeadlineError: ETIMEDOUT. Also Canceled.
     """
     pause = 0
@@ -69,3 +73,4 @@ def _rest(milliseconds: int, deadline: int) -> None:
     except DeadlineError:
         if until == deadline:
             raise
+        checkpoint()  # it may have been closed, or canceled, as that time was over

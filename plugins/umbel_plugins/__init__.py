@@ -1,1 +1,1 @@
-"""Plugins of umbel that are not transports: found by entry point, loaded on request."""
+"""Observers (plugins of umbel that are no transports), loaded on request."""

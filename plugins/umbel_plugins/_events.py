@@ -1,4 +1,4 @@
-"""The events that `trace` tells of, as text, as fields and as JSON."""
+"""The events that `trace` logs, as text, as fields and as JSON."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Event:
         address: where; a listener's own once it listens.
         handle: of the stream or listener that it is about; None for what has none yet.
         fd: the descriptor of that, or of what was opened, if it has one.
-        duration: seconds that it took, waiting included.
+        duration: seconds that it took, including waiting.
         outcome: "ok", or the name of an errno, or "other".
         error: what was raised.
-        report: what a close knows of the peer.
+        report: what a close knows about the peer.
     """
 
     __slots__ = (
@@ -107,7 +107,7 @@ _FIELDS: Final = (
 
 
 class JsonFormatter(logging.Formatter):
-    """Makes a line of JSON of a record of this plugin; unknown facts are left out."""
+    """Makes a line of JSON from a record of `trace`; unknown facts are left out."""
 
     def format(self, record: logging.LogRecord) -> str:
         """As `logging.Formatter.format`."""

@@ -15,16 +15,18 @@ class Faults:
     """What goes wrong, and how often: likelihoods are from 0 to 1.
 
     Attributes:
-        seed: of all that is drawn.
+        seed: of everything that is drawn at random.
         scheme: the one transport that has them; "": all.
         short_reads: likelihood that a receive gives fewer bytes than there are.
         split_writes: likelihood that a send is cut in two, again and again.
-        latency: most seconds that each receive, and each piece of a send, waits first.
-        reset_after: bytes that either direction of a stream moves before it is
-            ECONNRESET in both; None: never.
-        close_timeouts: likelihood that a close that went well is told as ETIMEDOUT.
-        accept_emfile: likelihood that an accept is EMFILE; the peer stays queued.
-        refused_connects: likelihood that a connect is ECONNREFUSED; nobody sees it.
+        latency: the most seconds that each receive, and each piece of a send, first
+            waits.
+        reset_after: bytes that either direction of a stream moves before both raise
+            ECONNRESET; None: never.
+        close_timeouts: likelihood that a close that went well is reported as ETIMEDOUT.
+        accept_emfile: likelihood that an accept raises EMFILE; the peer stays queued.
+        refused_connects: likelihood that a connect raises ECONNREFUSED; no listener
+            sees it.
     """
 
     seed: int = 0
@@ -51,7 +53,7 @@ class Faults:
         """Read them from text such as "seed=7,short_reads=0.5".
 
         Raises:
-            OSError: EINVAL, an unknown name or a value that can't be.
+            OSError: EINVAL, an unknown name or an impossible value.
         """
         found: dict[str, object] = {}
         for part in filter(None, (part.strip() for part in text.split(","))):

@@ -1,7 +1,7 @@
 """A stream with faults, as its plan draws them.
 
-It keeps no bytes: a short read asks the stream behind for fewer, a split write gives it
-its bytes in pieces. So nothing is lost but what a reset loses.
+It keeps no bytes: a short read asks the stream behind it for fewer bytes, and a split
+write gives that stream its bytes in pieces. So nothing is lost but what a reset loses.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class _Direction:
     """One direction of a stream: what it draws from, and what it has moved.
 
     Attributes:
-        random: of its own, so that no other thread or stream changes what is drawn.
-        moved: bytes until now.
+        random: its own source, so that no other thread or stream changes what is drawn.
+        moved: bytes so far.
     """
 
     __slots__ = ("moved", "plan", "random")
@@ -146,7 +146,7 @@ class FaultyStream(StreamProxy):
     # Descriptors.
 
     def descriptor_passing(self, found: DescriptorPassing) -> DescriptorPassing:
-        """Keep what carries descriptors whole, but late, short or reset."""
+        """Keep bytes with descriptors whole, but make them late, short or reset."""
         send, receive = found.send, found.receive
 
         def faulty_send(data: memoryview, fds: Sequence[int], deadline: int) -> None:
@@ -210,7 +210,7 @@ def _cut(
 
 
 def _wake(stream: Stream) -> None:
-    """Wake who waits in the other direction, and let the peer see an end.
+    """Wake the call that waits in the other direction, and let the peer see an end.
 
     The socket itself stays open: another thread may be in a system call on it.
     """

@@ -1,7 +1,7 @@
 """The metrics themselves, and the stream that counts its bytes.
 
-Labels are the scheme, the verb, and how it ended, each one of few: an address is never
-one, lest a Prometheus be filled by the peers of a single program.
+Labels are the scheme, the verb, and how it ended, and each has few values. An address
+is never a label, or the peers of a single program could fill a Prometheus.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ class MeteredStream(StreamProxy):
         return count
 
     def attempts(self, found: StreamAttempts) -> StreamAttempts:
-        """Count what goes the short way too; waiting is the verbs' own."""
+        """Count what the attempts move, too; the verbs do the waiting themselves."""
         send, receive = found.send, found.receive
 
         def counted_send(buffer: bytes | memoryview) -> int:
@@ -239,7 +239,7 @@ class MeteredStream(StreamProxy):
         return DescriptorPassing(counted_send, counted_receive)
 
     def transfer(self, found: Transfer) -> Transfer:
-        """Tell a stream that goes on elsewhere from an aborted one."""
+        """Tell a stream that was moved to another process from an aborted one."""
         release = found.release
 
         def released() -> None:

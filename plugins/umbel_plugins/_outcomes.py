@@ -1,4 +1,4 @@
-"""How something ended, in one word of a bounded list."""
+"""How something ended, as one word from a short list."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A stream that stands in front of another, for plugins that see or change bytes.
+"""A stream that stands in front of another, for observers that see or change bytes.
 
-What can move bytes is wrapped or withheld, so that each byte passes here; all other
-capabilities are those of the stream behind.
+Capabilities that can move bytes are wrapped or withheld, so that each byte passes here;
+all others are those of the stream behind it.
 """
 
 from __future__ import annotations

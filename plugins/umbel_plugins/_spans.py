@@ -1,7 +1,7 @@
-"""Events as spans of OpenTelemetry. Imported only when spans are asked for.
+"""Events as OpenTelemetry spans. Imported only when spans are asked for.
 
-Attributes follow the stable semantic conventions for servers, networks and errors; what
-these do not know is called `umbel.*`.
+Attributes follow the stable semantic conventions for servers, networks and errors; any
+others are called `umbel.*`.
 """
 
 from __future__ import annotations

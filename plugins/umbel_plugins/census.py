@@ -3,7 +3,7 @@
     UMBEL_PLUGINS=census python program.py      # or umbel.load_plugins("census")
 
 It listens on a socket that only the same user can open, and answers each connection
-with the census of the moment, as JSON. UMBEL_CENSUS names another address than
+with the current census, as JSON. UMBEL_CENSUS names an address to use instead of
 `default_address(pid)`.
 """
 
@@ -23,7 +23,7 @@ PATIENCE = 5.0
 
 
 def default_address(pid: int) -> umbel.Address:
-    """Say where the process of that pid answers."""
+    """Give the address at which the process of that pid answers."""
     folder = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
     name = f"umbel-{os.getuid()}-{pid}.sock"
     return umbel.Address("ipc", os.path.join(folder, name))
@@ -38,7 +38,7 @@ class CensusPlugin:
 
     @hookimpl.start
     def start(self) -> None:
-        """Begin to serve; a place that is taken is told on standard error."""
+        """Begin to serve; an address that is in use is reported on standard error."""
         text = os.environ.get("UMBEL_CENSUS")
         address = umbel.Address.parse(text) if text else default_address(os.getpid())
         try:
@@ -54,7 +54,7 @@ class CensusPlugin:
 
     @hookimpl.stop
     def stop(self) -> None:
-        """Stop to serve."""
+        """Stop serving."""
         if self._listener is not None and self._thread is not None:
             umbel.hclose(self._listener)
             self._thread.join(PATIENCE)

@@ -1,4 +1,4 @@
-"""faults: what goes wrong now and then, on any transport, on purpose.
+"""faults: make things go wrong now and then, on any transport, on purpose.
 
     with faults.plan(seed=7, short_reads=0.5, latency=0.01):
         ...         # the streams that are opened here have these faults
@@ -6,9 +6,10 @@
     UMBEL_PLUGINS=faults UMBEL_FAULTS="seed=7,short_reads=0.5" python program.py
 
 The same seed gives the same faults: each direction of each stream draws from a source
-of its own, named by the seed, how it was opened and how many were opened so before; so
-do accepting, connecting and closing. A plan that is left has no more faults, also on
-streams that are still open; of several active plans the last one counts.
+of its own, which depends on the seed, on how the stream was opened, and on how many
+were opened that way before; so do accepting, connecting and closing. After its block a
+plan makes no more faults, not even on streams that are still open; of several active
+plans the last one counts.
 """
 
 from __future__ import annotations
@@ -48,11 +49,11 @@ NAME: Final = "faults"
 
 @final
 class Plan:
-    """Faults that are drawn while it is active: in its `with` block.
+    """Faults that happen while it is active: in its `with` block.
 
     Attributes:
-        faults: which.
-        is_active: whether it is drawn from.
+        faults: which ones.
+        is_active: whether it makes faults.
     """
 
     def __init__(self, faults: Faults) -> None:
@@ -139,20 +140,20 @@ class FaultsPlugin:
 
     @hookimpl.stop
     def stop(self) -> None:
-        """Have no more faults."""
+        """Make no more faults."""
         for active in self._plans:
             active.is_active = False
         self._plans.clear()
         self._is_loaded = False
 
     def add(self, new: Plan) -> None:
-        """Have *new* count from now on."""
+        """Let *new* count from now on."""
         if not self._is_loaded:
             umbel.load_plugins(NAME)
         self._plans.append(new)
 
     def take_out(self, old: Plan) -> None:
-        """Have *old* count no more."""
+        """Let *old* no longer count."""
         if old in self._plans:
             self._plans.remove(old)
 
@@ -207,7 +208,7 @@ class FaultsPlugin:
 
     @hookimpl.close.wrapper
     def closing(self, context: CloseContext) -> Wrapped[CloseReport]:
-        """Tell of a good close as if its deadline had come first."""
+        """Report a good close as if its deadline had come first."""
         outcome = yield
         found = context.endpoint.query(FaultyStream)
         if found is None or outcome.error is not None:

@@ -2,9 +2,9 @@
 
     UMBEL_PLUGINS=metrics python program.py     # or umbel.load_plugins("metrics")
 
-They are in prometheus_client's default registry, beside the program's own; `_meters`
-lists them. UMBEL_METRICS=127.0.0.1:9464 serves them there for a Prometheus to fetch.
-Install them with `pip install 'umbel[metrics]'`.
+They are in prometheus_client's default registry, next to the program's own; `_meters`
+lists them. With UMBEL_METRICS=127.0.0.1:9464 they are served at that address, for
+Prometheus to fetch. Install them with `pip install 'umbel[metrics]'`.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class MetricsPlugin:
 
     @hookimpl.start
     def start(self) -> None:
-        """Enter the metrics, and serve them if the environment says where."""
+        """Register the metrics, and serve them if the environment says where."""
         place = os.environ.get("UMBEL_METRICS")
         where = _parse_place(place) if place else None
         for collector in self._meters.collectors:
@@ -84,7 +84,7 @@ class MetricsPlugin:
 
     @hookimpl.stop
     def stop(self) -> None:
-        """Take the metrics out, and stop to serve."""
+        """Take the metrics out, and stop serving."""
         for collector in self._meters.collectors:
             self.registry.unregister(collector)
         if self._server is None:
@@ -140,7 +140,7 @@ class MetricsPlugin:
 
     @hookimpl.done.wrapper
     def ending(self, context: DoneContext) -> Wrapped[None]:
-        """Count what goes wrong there."""
+        """Count errors of `done`."""
         outcome = yield
         if outcome.error is not None:
             self._meters.of(context.address.scheme).count_error("done", outcome.error)

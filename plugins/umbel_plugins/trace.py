@@ -1,13 +1,13 @@
-"""trace: a log of what is opened and closed, and spans of OpenTelemetry.
+"""trace: a log of what is opened and closed, and OpenTelemetry spans.
 
     UMBEL_PLUGINS=trace python program.py       # or umbel.load_plugins("trace")
 
-Each listen, connect, accept, pair, adopt, done and close is one record of the logger
-"umbel.trace" once it has ended: INFO if it went well or was canceled, else WARNING.
-Its facts are attributes of the record (`Event` lists them), as for any `extra`.
+When a listen, connect, accept, pair, adopt, done or close ends, it becomes one record
+of the logger "umbel.trace": INFO if it went well or was canceled, else WARNING. Its
+details are attributes of the record (`Event` lists them), as with any `extra`.
 
 UMBEL_TRACE=file appends each as a line of JSON to that file; `-` is standard error.
-UMBEL_TRACE_OTEL=1 makes a span of each too: `pip install 'umbel[trace-otel]'`.
+UMBEL_TRACE_OTEL=1 also makes a span of each: `pip install 'umbel[trace-otel]'`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ logger: Final = logging.getLogger("umbel.trace")
 
 
 class TracePlugin:
-    """Tells the log, and OpenTelemetry if asked to, of each event."""
+    """Reports each event to the log, and to OpenTelemetry if asked to."""
 
     def __init__(self) -> None:
         self._spans: Spans | None = None

@@ -394,6 +394,16 @@ def test_tls_is_refused(address: Address) -> None:
         asyncio.run(main())
 
 
+def test_a_negative_grace_is_refused_and_leaves_the_listener_open(
+    address: Address,
+) -> None:
+    with umbel.listen(address) as listener:
+        config = uvicorn.Config(application, log_config=None)
+        with pytest.raises(ValueError, match="grace is -1"):
+            UmbelServer(config, listener, grace=-1)
+        assert listener.address == address
+
+
 def test_a_server_whose_application_does_not_start_listens_no_more(
     address: Address,
 ) -> None:

@@ -195,6 +195,22 @@ def test_a_reader_that_is_canceled_loses_nothing(backend: str) -> None:
     run(main, backend)
 
 
+def test_a_negative_grace_is_refused_before_anything_is_open(backend: str) -> None:
+    async def main() -> None:
+        ours, theirs = aio.pair()
+        with pytest.raises(ValueError, match="grace is -1"):
+            async with mcp_streams(ours, grace=-1):
+                raise AssertionError("it was not refused")
+        assert ours in open_handles
+        with pytest.raises(ValueError, match="grace is -1"):
+            async with mcp_client("mem://nobody-listens-here", grace=-1):
+                raise AssertionError("it was not refused")
+        umbel.hclose(ours)
+        umbel.hclose(theirs)
+
+    run(main, backend)
+
+
 def test_a_reader_finds_the_stream_closed(backend: str) -> None:
     async def main() -> None:
         ours, theirs = aio.pair()

@@ -162,10 +162,11 @@ class ClosesWhatItRefuses(Mutant):
 @mutant(79, "adopted listener's file was removed", scheme="ipc")
 class RemovesTheFileOfAnAdoptedListener(Mutant):
     def do_adopt(self, context: AdoptContext) -> Stream | Listener:
-        state = {"unlink": True} if context.is_listener else context.state
-        return self.base.adopt(
-            AdoptContext(context.address, context.fd, context.is_listener, state)
-        )
+        adopted = self.base.adopt(context)
+        if context.is_listener:
+            file = os.lstat(cast("Listener", adopted).address.location)
+            setattr(adopted, "_file", file)  # noqa: B010 - as if it had made it
+        return adopted
 
 
 @mutant(80, "option that nobody knows")

@@ -7,20 +7,21 @@ Options of `listen`:
     mode=0o600          of the socket file, in force before anyone can connect
     group="www"         that owns it, by name or number
     unlink=False        leave the file when the listener is closed
-    takeover=True       replace a live listener: who connects from now on comes here,
-                        and the old one serves its queue to the end
-    allow=same_user     asked with a PeerIdentity before accept returns; who is refused
-                        sees the end of the stream, or ECONNRESET if it had sent
+    takeover=True       replace a live listener: new connections come here, and the
+                        old one serves its queue to the end
+    allow=same_user     called with a PeerIdentity before accept returns; a peer that is
+                        refused sees the end of the stream, or ECONNRESET if it has sent
+                        something
 
 Options of `listen`, `connect` and `pair`:
 
     buffer_size=1 << 20  what a send buffer grows to when it is first full; 0: never
-    descriptors=False    the kernel refuses descriptors: EPERM for who sends one
+    descriptors=False    the kernel refuses descriptors: EPERM for a peer that sends one
                          (Linux 6.16)
 
-Chapters, as in every transport: the plugin, streams, names, listening, connecting,
-errors; those that it needs. Closing is `shut_down`. Facts it stands on are in unix(7),
-unless named; docs/promises.md lists them.
+Chapters, as in every transport, if it needs them: the plugin, streams, names,
+listening, connecting, errors. Closing is `shut_down`. The facts that it relies on are
+in unix(7), unless another source is named; docs/promises.md lists them.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ class IpcTransport:
 
     @hookimpl.adopt
     def adopt(self, context: AdoptContext) -> SocketStream | SocketListener:
-        """Take over a socket. Its file stays another's, unless that was handed on."""
+        """Take over a socket. Its file is not ours, unless it was handed on as well."""
         sock = adopt_socket(context.fd, is_listening=context.is_listener)
         if not context.is_listener:
             return SocketStream(sock)
@@ -192,9 +193,9 @@ def _takes_descriptors(options: Options) -> bool:
 
 
 def _refuse_descriptors(sock: socket.SocketType) -> None:
-    """Have the kernel refuse them, with EPERM for who sends one.
+    """Have the kernel refuse them, with EPERM for a peer that sends one.
 
-    The streams of a listener inherit it, from the moment of their connecting.
+    The streams of a listener inherit this, from the moment when they are connected.
     """
     try:
         sock.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)
@@ -207,7 +208,7 @@ def _refuse_descriptors(sock: socket.SocketType) -> None:
 
 
 def _handed_on(address: Address, state: Options | None) -> os.stat_result | None:
-    """Find the file of a listener that came with *state*, if it is that file still."""
+    """Find the file of a listener that came with *state*, if it is still that file."""
     if not state:
         return None
     try:
@@ -295,7 +296,7 @@ class IpcListener(SocketListener):
         self._owner_pid = os.getpid()
 
     def make_stream(self, sock: socket.SocketType) -> SocketStream | None:
-        """As `SocketListener.make_stream`: None for who is not allowed."""
+        """As `SocketListener.make_stream`: None for a peer that is not allowed."""
         stream = SocketStream(
             sock, self._send_buffer, takes_descriptors=self._takes_descriptors
         )
@@ -324,7 +325,7 @@ class IpcListener(SocketListener):
         self._file = None
 
     def abort(self) -> None:
-        """As `Listener.abort`. The file goes first, and only if it is ours still."""
+        """As `Listener.abort`. First removes the file, but only if it is still ours."""
         file, self._file = self._file, None
         # A forked child closes only its copy of the descriptor.
         if file is not None and self._owner_pid == os.getpid():
@@ -536,7 +537,7 @@ def _in_use(name: bytes, address: Address) -> OSError:
 
 
 def _find_owner(name: bytes) -> int | None:
-    """Find who listens there, as far as /proc lets us see; it is only for people."""
+    """Find who listens there, as far as /proc lets us see; it is only for a message."""
     shown = b"@" + name[1:] if name.startswith(b"\0") else name
     try:
         with open("/proc/net/unix", "rb") as table:

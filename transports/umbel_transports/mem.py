@@ -2,8 +2,8 @@
 
     mem://name
 
-Chapters, as in every transport: the plugin, streams, names, listening, connecting,
-errors; those that it needs. Its streams are a socket's, and closing is
+Chapters, as in every transport, if it needs them: the plugin, streams, names,
+listening, connecting, errors. Its streams are socket streams, and closing is
 `shut_down`.
 """
 
@@ -138,7 +138,7 @@ class MemListener:
             self._arrivals.wait(ticket, deadline)
 
     def abort(self) -> None:
-        """As `Listener.abort`. Connections that nobody accepted are reset."""
+        """As `Listener.abort`. Connections that nobody accepted are closed."""
         with self._memory.lock:
             self._is_closed = True
             if self._memory.listeners.get(self.address.location) is self:

@@ -12,14 +12,15 @@ Options of `listen`:
     reuseport=True     let several listeners share the port
 
 Port 0 lets the kernel choose; the listener's address tells which. Names are looked up
-in a thread, and only to connect; of several addresses each gets 250 ms before the next
-is tried beside it (RFC 8305). A close in good order is done, then drain: a plain close
-with request bytes unread would make the kernel reset the connection, and lose what
-was sent. Whether the peer has read everything can't be known over TCP.
+in a thread, and only to connect; to listen, localhost is 127.0.0.1. If a name has
+several addresses, each gets a head start of 250 ms before the next is tried as well
+(RFC 8305). A close in good order ends our direction, then drains: a plain close with
+request bytes unread would make the kernel reset the connection, and lose what was sent.
+Whether the peer has read everything can't be known over TCP.
 
-Chapters, as in every transport: the plugin, streams, names, listening, connecting,
-errors; those that it needs. Closing is `shut_down`. Facts it stands on are in tcp(7)
-and ip(7), unless named.
+Chapters, as in every transport, if it needs them: the plugin, streams, names,
+listening, connecting, errors. Closing is `shut_down`. The facts that it relies on are
+in tcp(7) and ip(7), unless another source is named.
 """
 
 from __future__ import annotations
@@ -178,7 +179,7 @@ def _zone(rest: Sequence[object]) -> str:
 
 
 def _numeric(host: str, port: int) -> Target | None:
-    """Read a number, of an interface for one; None if it is a name. Never waits."""
+    """Read a numeric address, maybe with an interface; None for a name. Never waits."""
     try:
         ipaddress.ip_address(host)
         found = socket.getaddrinfo(
@@ -342,7 +343,7 @@ def _reach_first(targets: Sequence[Target], deadline: int) -> socket.socket:
 
 
 def _give_up(attempts: umbel.BundleHandle, came: object) -> None:
-    """End the others; if one of them failed in an unforeseen way, ours is lost too."""
+    """End the others; if one of them failed in an unforeseen way, close ours, too."""
     try:
         attempts.abort()
     except BaseException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import CodeType
 from typing import TYPE_CHECKING
 
 from umbel.errors import Canceled
@@ -50,6 +51,11 @@ class Coroutine:
     def name(self) -> str:
         """What it is called, in messages."""
         return "main"
+
+    @property
+    def origin(self) -> tuple[CodeType, int] | None:
+        """The instruction of the program's that it goes back to; None: unknown."""
+        return None
 
     @property
     def is_lost(self) -> bool:

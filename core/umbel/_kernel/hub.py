@@ -37,7 +37,13 @@ from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.doorbell import Doorbell
 from umbel._kernel.loops import loop_error, running_loop
 from umbel._kernel.poller import BATCH, IN, LIVE, OUT, make_poller
-from umbel._kernel.switch import Carrier, current_carrier, inherit_context, make_carrier
+from umbel._kernel.switch import (
+    Carrier,
+    current_carrier,
+    frame_of,
+    inherit_context,
+    make_carrier,
+)
 from umbel._kernel.timers import Timers
 from umbel._kernel.watch import MOST_CAUGHT, Watch
 from umbel.errors import BadHandleError, Canceled, DeadlineError
@@ -53,6 +59,9 @@ if TYPE_CHECKING:
 
         def leave_if_over(self) -> None:
             """Let the hub be on its own again, if the loop has ended for good."""
+
+        def leave(self) -> None:
+            """Let the hub be on its own again. Again: no effect."""
 
 
 #: Calls of a thread's coroutines between two looks at descriptors and timers; one
@@ -104,9 +113,9 @@ class Hub:
         self._cradle = make_carrier(self._begin_carriers, self._parent)
         self._newborn = self._maker = self._parent
         self._cradle.switch()
+        #: In a poll that waits, or has a host: who has news must ring. Without a host,
+        #: whoever calls in this thread then is a signal's handler.
         self._is_asleep = False
-        #: In a poll that waits, so that whoever calls is a signal's handler.
-        self._is_polling = False
         #: The loop that runs in main and calls `turn`; see `umbel.aio.hosting`.
         self.host: Host | None = None
         #: For `umbel.aio`: there is none yet, or it must be asked before each call.
@@ -142,7 +151,7 @@ class Hub:
         me.parked_at = self.polled_at
         ready = self.ready
         try:
-            target = ready.popleft() if ready else self._next()
+            target = ready.popleft() if ready else self.next_ready()
             if target is not me:
                 self.current = target
                 target.carrier.switch()
@@ -180,7 +189,7 @@ class Hub:
             coroutine.is_parked = False
             coroutine.outcome = outcome
             self.ready.append(coroutine)
-            if self._is_polling:
+            if self._is_asleep and self.host is None:
                 self._doorbell.ring()  # we are a signal's handler: poll would go on
 
     def interrupt(self, coroutine: Coroutine, error: BaseException) -> None:
@@ -232,6 +241,8 @@ class Hub:
 
         So a coroutine that has just started or gone on is not made to wait.
         """
+        if self.host is not None and self.current is self.main:
+            return  # a task of the host's, which lets others run when it next awaits
         self.budget = BUDGET
         if not (self.ready or self.timers or len(self._watches) > 1 or self._inbox):
             return
@@ -242,7 +253,8 @@ class Hub:
             self._spender = self.current
             self.collect(0)
 
-    def _next(self) -> Coroutine:
+    def next_ready(self) -> Coroutine:
+        """Give who is to run next, waiting until there is somebody."""
         while not self.ready:
             loop = running_loop()
             if not loop or self.main.is_shielded:
@@ -251,8 +263,10 @@ class Hub:
                     self.host.leave_if_over()
                 timers = self.timers
                 self.collect((timers.soonest() or 1) if timers.heap else -1)
+                self.budget = BUDGET  # all waited: nobody was kept from anything
             else:
-                self.interrupt(self.main, loop_error(loop))
+                frame = frame_of(self.main.carrier) or sys._getframe()
+                self.interrupt(self.main, loop_error(loop, frame))
         return self.ready.popleft()
 
     # Coroutines.
@@ -264,7 +278,7 @@ class Hub:
             "asyncio" in modules or "trio.lowlevel" in modules
         ):
             self._become_guest()
-        if self._is_polling:
+        if self._is_asleep and self.host is None:
             self.start_soon(coroutine)  # we are a signal's handler, and poll goes on
             self._doorbell.ring()
             return
@@ -330,11 +344,13 @@ class Hub:
                 os._exit(0)  # a forked child ran off the end of its coroutine
             if len(self._idle) >= IDLE_CARRIERS:
                 break
+            # As inherit_context: or it would keep alive what the variables hold.
+            self.current.carrier.gr_context = None
             self._idle.append(self.current.carrier)
-            self.current = self.ready.popleft() if self.ready else self._next()
+            self.current = self.ready.popleft() if self.ready else self.next_ready()
             self.current.carrier.switch()
         carrier = self.current.carrier
-        self.current = self._next()
+        self.current = self.next_ready()
         # An ending carrier returns to its parent: let that be whose turn it is.
         carrier.parent = self.current.carrier
 
@@ -362,13 +378,14 @@ class Hub:
             if not self.is_abandoned:
                 self.poller.remove(watch.fd)
 
-    def collect(self, until: int) -> None:  # noqa: C901 - each poll pays for calls
+    def collect(self, until: int) -> None:  # noqa: C901, PLR0912 - each poll pays for calls
         """Take in events and timers; wait until *until* (0: don't, -1: for ever)."""
         timeout = 0.0
+        if self.host is not None and not self.is_turning:
+            self._free_host()
         if until:
-            self._is_asleep = self._is_polling = True
-            is_idle = not self._inbox and not self.ready
-            if is_idle and (self.jump is None or until < 0):
+            self._is_asleep = True
+            if not (self._inbox or self.ready) and (self.jump is None or until < 0):
                 timeout = -1
                 if until > 0:
                     left = max(0, until - self.clock())
@@ -376,7 +393,6 @@ class Hub:
         try:
             events = self.poller.poll(timeout, BATCH)
         except BaseException as error:
-            self._is_polling = False
             self._is_asleep = self.host is not None
             if isinstance(error, RecursionError):
                 raise
@@ -385,29 +401,44 @@ class Hub:
                 raise
             self.interrupt(self.main, error)
             return
-        # Kept until all is told: who called may be at the limit of recursion, where any
-        # call fails.
-        self._undone = events = [*self._undone, *events] if self._undone else events
-        self._is_polling = False
         self._is_asleep = self.host is not None
-        self.saw_one = len(events) < 2
-        if events:
-            self._dispatch(events)
+        if self._undone:
+            events = [*self._undone, *events]
             self._undone = ()
-        elif until > 0 and self.jump is not None and not self._inbox:
+        try:
+            self.saw_one = len(events) < 2
+            if events:
+                self._dispatch(events)
+        except BaseException:
+            # Who called may be at the limit of recursion, where any call fails: others
+            # must be told all the same.
+            self._undone = events
+            raise
+        if until > 0 and not events and self.jump is not None and not self._inbox:
             self.jump(until)
         # Also for who rang late: an answered doorbell is what the next one needs.
         if self._inbox or self._ringing.readable:
             self._read_inbox()
         self.polled_at = monotonic_ns()
         if self.timers.heap:
-            now = self.clock()
-            while (sleeper := self.timers.pop_due(now)) is not None:
-                # As `unpark`, without its call: see above.
-                if sleeper.is_parked:
-                    self.ready.append(sleeper)
-                    sleeper.is_parked = False
-                    sleeper.outcome = DeadlineError
+            self._wake_due()
+
+    def _wake_due(self) -> None:
+        now = self.clock()
+        while (sleeper := self.timers.pop_due(now)) is not None:
+            # As `unpark`, without its call, which could fail at the limit of recursion.
+            if sleeper.is_parked:
+                self.ready.append(sleeper)
+                sleeper.is_parked = False
+                sleeper.outcome = DeadlineError
+
+    def _free_host(self) -> None:
+        """Let main, in a verb that others keep from waiting, go back to its loop."""
+        main = self.main
+        if main.is_parked and not main.is_shielded and self.current is not main:
+            loop = running_loop()
+            if loop:
+                self.interrupt(main, loop_error(loop, frame_of(main.carrier)))
 
     def _dispatch(  # noqa: C901, PLR0912 - the data path, in few calls
         self, events: list[tuple[int, int]]
@@ -536,6 +567,12 @@ class Hub:
             return 0
         return self.timers.soonest()
 
+    def leave_host(self) -> None:
+        """Be on its own again."""
+        self.host = None
+        self.must_ask = True
+        self._is_asleep = False
+
     def close(self) -> None:
         """Free the hub's own descriptors: its thread ends, or was forked away."""
         self.is_abandoned = True
@@ -545,6 +582,8 @@ class Hub:
 
     def end(self) -> None:
         """Close with the thread: nothing is waited for that can't come any more."""
+        if self.host is not None and not self._doorbell.is_inherited:
+            self.host.leave()  # whose loop may go on in another thread
         self.close()
         if self._doorbell.is_inherited:
             return  # forked away, with its thread: what it had to do is the parent's

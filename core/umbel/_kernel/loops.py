@@ -3,38 +3,42 @@
 from __future__ import annotations
 
 import sys
+from types import FrameType
 
 
 def running_loop() -> str:
     """Name the event loop that runs in this thread, and that waiting would stop."""
     modules = sys.modules
     asyncio = modules.get("asyncio")
+    loop: object = None
     if asyncio is not None:
         # Another thread may be in the middle of importing it.
         find = getattr(asyncio, "_get_running_loop", None)
-        if find is not None and find() is not None:
-            return "asyncio"
+        loop = None if find is None else find()
     lowlevel = modules.get("trio.lowlevel")
     if lowlevel is not None:
         is_running = getattr(lowlevel, "in_trio_run", None)
         if is_running is not None and is_running():
-            return "trio"
-    return ""
+            # Both: one runs in a task of the other, and the inner one's hooks are set.
+            hook = sys.get_asyncgen_hooks().firstiter
+            is_asyncio = loop is not None and getattr(hook, "__self__", None) is loop
+            return "asyncio" if is_asyncio else "trio"
+    return "" if loop is None else "asyncio"
 
 
-def loop_error(loop: str) -> RuntimeError:
+def loop_error(loop: str, frame: FrameType | None) -> RuntimeError:
+    """Make the error for who would stop *loop*, and stands in *frame*."""
     # The verb is what the program called: the outermost public function of ours. What
     # it called in turn may be a transport's.
     public = sys.modules["umbel"].__all__
-    frame = sys._getframe(1)
     verb = ""
-    while frame.f_back is not None:
-        frame = frame.f_back
+    while frame is not None:
         is_ours = frame.f_globals.get("__name__", "").startswith("umbel.")
         if verb and not is_ours:
             break
         if is_ours and frame.f_code.co_name in public:
             verb = frame.f_code.co_name
+        frame = frame.f_back
     # No function of ours: only at the end of a bundle's `with` block.
     what, verb = verb or "the end of a bundle's block", verb or "bundle_wait"
     return RuntimeError(

@@ -189,8 +189,11 @@ if sys.platform != "linux":  # pragma: no cover - macOS and the BSDs
 
 def make_poller() -> Poller:
     """Make the best poller there is, or the one that UMBEL_POLLER names."""
-    if os.environ.get("UMBEL_POLLER") == "poll":
+    wanted = os.environ.get("UMBEL_POLLER", "")
+    if wanted == "poll":
         return PollPoller()
+    if wanted not in ("", "epoll", "kqueue"):
+        raise ValueError(f"UMBEL_POLLER={wanted}: give poll, or leave it out")
     if hasattr(select, "epoll"):
         return EpollPoller()
     if sys.platform != "linux" and hasattr(select, "kqueue"):  # pragma: no cover

@@ -17,13 +17,11 @@ SLACK: Final = 64
 
 
 class Timer(Generic[T]):
-    """One entry: *item* is due at *when*. Canceled once *item* is None."""
+    """One entry, whose *item* is due. Canceled once *item* is None."""
 
-    __slots__ = ("item", "sequence", "when")
+    __slots__ = ("item",)
 
-    def __init__(self, when: int, sequence: int, item: T) -> None:
-        self.when = when
-        self.sequence = sequence
+    def __init__(self, item: T) -> None:
         self.item: T | None = item
 
 
@@ -44,7 +42,7 @@ class Timers(Generic[T]):
     def add(self, when: int, item: T) -> Timer[T]:
         """Have *item* come out of `pop_due` once the clock shows *when*, in ms."""
         self._sequence = sequence = self._sequence + 1
-        timer = Timer(when, sequence, item)
+        timer = Timer(item)
         # A tuple compares in C; the sequence number decides before the timer.
         heappush(self.heap, (when, sequence, timer))
         return timer

@@ -13,15 +13,16 @@
 
 Each verb that can wait is `async def` here, with the parameters, results and errors of
 its twin in `umbel`; those that never wait (`listen`, `pair`, `ipc_listen`, …) are plain
-functions. Deadlines are as everywhere; the loop's own timeouts and cancel scopes work
-too, and what they raise is the loop's own. Canceled, `receive` and `accept` lose
-nothing; `bsend` and `brecv` break their direction, as when they are late; `close`
-closes all the same. Handles are of one table: a stream that one task of asyncio's
-receives from may be sent on by a thread.
+functions. Deadlines work as everywhere; the loop's own timeouts and cancel scopes work
+too, and raise the loop's own exceptions. If canceled, `receive` and `accept` lose
+nothing; `bsend` and `brecv` break their direction, as after a timeout; `close` closes
+all the same. All handles share one table: a thread may send on a stream while an
+asyncio task receives from it.
 
-The thread's hub is a guest of the loop from the first call on, so that coroutines of
-umbel's (`umbel.go`) run beside its tasks, and `run_blocking` runs any blocking code of
-umbel's in a task, without a thread; `wait` is the way back.
+From the first call on, the thread's hub is a guest of the loop, so that umbel's
+coroutines (`umbel.go`) run beside its tasks. `run_blocking` runs code that uses umbel's
+blocking verbs in a task, without a thread; in such code, and in coroutines, `wait`
+waits for something of the loop's.
 """
 
 from umbel.aio import chunks as _chunks  # noqa: F401 - sets `async for`

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from umbel._kernel.coroutine import Coroutine
-from umbel._kernel.hub import BUDGET
+from umbel._kernel.hub import BUDGET, Hub
 from umbel._kernel.timers import Timer
 from umbel.aio.guest import Errand, Guest, Sleep
 from umbel.aio.hosting import Host
@@ -25,6 +25,11 @@ class AioHost(Host):
 
     make_sleep: Callable[[], Sleep]
     """Make what the calling task can await until its guest is woken."""
+
+    def __init__(self, hub: Hub, enter: Callable[[], AioHost]) -> None:
+        super().__init__(hub)
+        #: Makes the hub the guest of the loop that runs in this thread.
+        self.enter = enter
 
     @abstractmethod
     async def shield(self, sleep: Sleep) -> None:
@@ -51,7 +56,7 @@ class AioHost(Host):
         """
 
     async def pause(self) -> None:
-        """Be fair, where the budget is spent; be canceled, where each call must be."""
+        """Be fair if the budget is spent; be canceled if each call must be."""
         if self.hub.budget < 0:
             self.hub.budget = BUDGET
             await self.pass_on()
@@ -103,10 +108,16 @@ class AioHost(Host):
         Args:
             readiness: of what is waited for.
             deadline: see `umbel.deadline`.
-            claim: makes the guest known to who may interrupt it, and raises if another
-                thread has closed meanwhile what is waited for.
+            claim: makes the guest known to those who may interrupt it, and raises if
+                another thread has closed the handle meanwhile.
         """
         watch = readiness.watch_in(self.hub)
+        if readiness.must_look:
+            readiness.must_look = False
+            await self.pause()
+            if 0 <= deadline <= self.hub.clock():
+                raise DeadlineError
+            return
         if watch.readable or watch.has_ended:
             watch.readable = readiness.is_drained = False
             return
@@ -152,11 +163,20 @@ class AioHost(Host):
 
     # Blocking code in a task.
 
-    async def run(self, call: Callable[[], R]) -> R:
+    async def run(
+        self, call: Callable[[], R], undo: Callable[[R], object] | None = None
+    ) -> R:
         """Run *call*, which may block, on a carrier, while the loop goes on.
 
-        When the task is canceled, so is what it runs: a blocking call raises `Canceled`
-        there, and once it has come to its end, the loop's own cancellation goes on.
+        When the task is canceled, so is what it runs: a blocking call in it raises
+        `Canceled`, and once it has ended, the loop's own cancellation goes on.
+
+        Args:
+            call: what to run.
+            undo: takes back what *call* gave though the task had been canceled.
+
+        Returns:
+            what *call* returned.
         """
         errand = Errand(self.hub, call)
         errand.start()
@@ -174,6 +194,8 @@ class AioHost(Host):
                 break  # the loop was closed: there is no waiting any more
         try:
             if canceled is not None:
+                if undo is not None and errand.is_over and errand.error is None:
+                    undo(cast("R", errand.value))
                 _tell(canceled, errand.error)
                 raise canceled
             if errand.error is not None:

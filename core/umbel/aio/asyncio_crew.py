@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
+from typing import Final
+
+from umbel.bundles import PROGRAM_ENDS
+
+#: GeneratorExit: the loop was closed while the task was there.
+FOR_LOOP: Final = (*PROGRAM_ENDS, GeneratorExit, asyncio.CancelledError)
 
 
 class AsyncioCrew:
@@ -18,11 +25,12 @@ class AsyncioCrew:
 
     async def __aexit__(self, *_: object) -> None:
         canceled: asyncio.CancelledError | None = None
-        while self._tasks:
-            try:
-                await asyncio.wait(self._tasks)
-            except asyncio.CancelledError as error:
-                canceled = error  # once is enough: raised when all have ended
+        with self.held_up():
+            while self._tasks:
+                try:
+                    await asyncio.wait(self._tasks)
+                except asyncio.CancelledError as error:
+                    canceled = error  # once is enough: raised when all have ended
         try:
             if canceled is not None:
                 raise canceled
@@ -37,6 +45,8 @@ class AsyncioCrew:
         # Not in the task itself: one canceled before its first step never begins.
         def end(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
+            if not task.cancelled():
+                task.exception()  # the loop has raised it, and need not log it
             ended()
 
         task = asyncio.get_running_loop().create_task(work)
@@ -52,6 +62,14 @@ class AsyncioCrew:
         for task in self._tasks:
             task.cancel()
 
+    def is_for_loop(self, error: BaseException) -> bool:
+        """As `Crew.is_for_loop`."""
+        return isinstance(error, FOR_LOOP)
+
     def held_up(self) -> AbstractContextManager[object]:
-        """As `Crew.held_up`: asyncio cancels a task once, and then once more."""
-        return nullcontext()
+        """As `Crew.held_up`: asyncio raises each cancellation only once.
+
+        But a scope of anyio's cancels the task in each round of the loop.
+        """
+        make_scope = getattr(sys.modules.get("anyio"), "CancelScope", None)
+        return nullcontext() if make_scope is None else make_scope(shield=True)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from asyncio import _get_running_loop
+from _thread import get_ident
+from asyncio import CancelledError, _get_running_loop
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from functools import partial
 from typing import Final, TypeVar, cast
 
 from umbel._kernel.hub import Hub
+from umbel._kernel.loops import running_loop
 from umbel.aio.aio_host import AioHost
 from umbel.aio.guest import Sleep
 
@@ -22,15 +25,17 @@ _Future: Final = asyncio.Future[None]
 class AsyncioHost(AioHost):
     """The asyncio loop that runs in this thread."""
 
-    def __init__(self, hub: Hub) -> None:
-        super().__init__(hub)
+    def __init__(self, hub: Hub, enter: Callable[[], AioHost]) -> None:
+        super().__init__(hub, enter)
         self.loop: Final = asyncio.get_running_loop()
         self._hook: object = None
+        #: Of the loop's calls here: an empty one, not that of the task which began.
+        self._context: Final = Context()
         #: Faster than the loop's own way, which does the same.
         self.make_sleep = cast("Callable[[], Sleep]", partial(_Future, loop=self.loop))
         self._alarm: asyncio.TimerHandle | None = None
         if self.descriptor >= 0:
-            self.loop.add_reader(self.descriptor, self.turn)
+            self._context.run(self.loop.add_reader, self.descriptor, self.turn)
 
     def is_running(self) -> bool:
         """As `Host.is_running`."""
@@ -39,27 +44,66 @@ class AsyncioHost(AioHost):
         hook = sys.get_asyncgen_hooks()[0]
         if hook is self._hook and hook is not None:
             return self.hub.host is self
-        if _get_running_loop() is self.loop and self.hub.host is self:
-            self._hook = hook
-            return True
-        return False
+        if _get_running_loop() is not self.loop or self.hub.host is not self:
+            return False
+        if running_loop() != "asyncio":
+            return False  # trio runs in one of its tasks
+        self._hook = hook
+        return True
 
     def is_over(self) -> bool:
         """As `Host.is_over`."""
         return self.loop.is_closed()
 
     def leave(self) -> None:
-        """As `Host.leave`."""
-        if self.hub.host is self and not self.loop.is_closed() and self.descriptor >= 0:
-            self.loop.remove_reader(self.descriptor)
+        """As `Host.leave`; if the loop runs again, the hub becomes its guest again."""
+        if self.hub.host is self and not self.loop.is_closed():
+            self._forget_hub()
+            if not self.hub.is_abandoned:
+                self.loop.call_soon(self._come_back)
         super().leave()
+
+    def _forget_hub(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        if self.descriptor >= 0:
+            self.loop.remove_reader(self.descriptor)
+            self.descriptor = -1
+
+    def _come_back(self) -> None:
+        # Its tasks may wait, though none of them makes a call.
+        if get_ident() == self.hub.thread and running_loop() == "asyncio":
+            self.enter()
+
+    def turn(self) -> None:
+        """As `Host.turn`, if the loop runs in the hub's thread still."""
+        if get_ident() == self.hub.thread:
+            super().turn()
+        else:
+            self._go_without_hub()
+
+    def ring(self) -> None:
+        """As `Host.ring`, if the loop runs in the hub's thread still."""
+        if get_ident() == self.hub.thread:
+            super().ring()
+        else:
+            self._go_without_hub()
+
+    def _go_without_hub(self) -> None:
+        self._forget_hub()
+        self.hub.post(super().leave)
+        message = (
+            "the loop runs in another thread than the one in which its tasks began to "
+            "use umbel: those that have waited since then are not woken"
+        )
+        self.loop.call_exception_handler({"message": message})
 
     def call_turn_soon(self) -> None:
         """As `Host.call_turn_soon`."""
         if self.loop.is_closed():
             self.leave()
         else:
-            self.loop.call_soon(self.turn)
+            self.loop.call_soon(self.turn, context=self._context)
 
     def call_ring_at(self, when: int) -> None:
         """As `Host.call_ring_at`."""
@@ -69,7 +113,9 @@ class AsyncioHost(AioHost):
             self.leave()
         else:
             late = (when - self.hub.clock()) / 1000
-            self._alarm = self.loop.call_later(max(0, late), self.ring)
+            self._alarm = self.loop.call_later(
+                max(0, late), self.ring, context=self._context
+            )
 
     async def shield(self, sleep: Sleep) -> None:
         """As `AioHost.shield`."""
@@ -93,13 +139,22 @@ class AsyncioHost(AioHost):
         tell: Callable[[T | None, BaseException | None], None],
     ) -> Callable[[], object]:
         """As `AioHost.begin`."""
+        outcome: tuple[T | None, BaseException | None] = None, CancelledError()
 
         async def wait() -> None:
+            nonlocal outcome
             try:
-                value = await awaitable
+                outcome = await awaitable, None
             except BaseException as error:  # noqa: BLE001 - raised where it is waited for
-                tell(None, error)
-            else:
-                tell(value, None)
+                outcome = None, error
 
-        return self.loop.create_task(wait()).cancel
+        def end(_: object) -> None:
+            close = getattr(awaitable, "close", None)
+            if callable(close):
+                close()  # it may have been canceled before it could begin
+            tell(*outcome)
+
+        # Not by the loop's factory: an eager task would begin on our caller's stack.
+        task = asyncio.Task(wait(), loop=self.loop)
+        task.add_done_callback(end)
+        return task.cancel

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from umbel._kernel.current import current_hub
 from umbel.aio.stream import FOREIGN, AsyncStreamHandle, break_off, receive
-from umbel.connection import find_connection
+from umbel.connection import explain, find_connection
 from umbel.errors import BadHandleError
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ async def chunks(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
 ) -> AsyncIterator[bytes]:
     """Give what comes until the end of the stream, as `receive` would.
 
-    The inner loop is `receive` for one that must wait, and waits for what the hub
-    catches, as the one before did: with nothing looked up anew, it takes a tenth off a
-    request. Whatever else is the matter is left to `receive` itself.
+    The inner loop is the part of `receive` that waits for what the hub catches. It
+    looks nothing up anew, which takes a tenth off a request. Everything else is left to
+    `receive` itself.
     """
     while chunk := await receive(handle):
         yield chunk
@@ -69,9 +69,12 @@ async def chunks(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
                     connection.receiver = None
             outcome = me.outcome
             if outcome is not None:
-                if isinstance(outcome, ConnectionResetError):
-                    connection.break_inbound()
-                me.raise_outcome()
+                try:
+                    me.raise_outcome()
+                except OSError as error:
+                    if connection.fail_inbound(error):
+                        raise explain(error) from error
+                    raise
             data, watch.caught = watch.caught, None
             if not data:
                 break

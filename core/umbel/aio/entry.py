@@ -53,11 +53,11 @@ def _attach() -> AioHost:
     if loop == "trio":
         from umbel.aio.trio_host import TrioHost
 
-        host: AioHost = TrioHost(hub)
+        host: AioHost = TrioHost(hub, enter)
     else:
         from umbel.aio.asyncio_host import AsyncioHost
 
-        host = AsyncioHost(hub)
+        host = AsyncioHost(hub, enter)
     # What began before the loop goes on in it.
     host.poke()
     host.set_alarm()
@@ -66,7 +66,7 @@ def _attach() -> AioHost:
 
 
 async def begin() -> AioHost:
-    """Begin a verb that may wait: be fair, and be canceled where each call must be."""
+    """Begin a verb that may wait: be fair, and be canceled if each call must be."""
     host = enter()
     host.hub.budget -= 1
     if host.hub.budget < 0 or host.checks_each_call:
@@ -81,7 +81,7 @@ async def run_blocking(
 
     It runs on a stack of its own: whatever it calls, at any depth, may use umbel's
     blocking verbs, which let the loop's other tasks run while they wait. Anything else
-    that blocks, such as time.sleep, stops the loop as ever. It runs in the task's own
+    that blocks, such as time.sleep, stops the loop as usual. It runs in the task's own
     context: context variables that it sets stay set.
 
     Args:
@@ -94,8 +94,8 @@ async def run_blocking(
 
     Raises:
         BaseException: what it raised. When the task is canceled, a blocking call in it
-            raises `Canceled`, and so does each later one; once it has come to its end,
-            the loop's own cancellation goes on in the task.
+            raises `Canceled`, and so does each later one; once it has ended, the loop's
+            own cancellation goes on in the task.
         RuntimeError: no asyncio or trio loop runs in this thread.
 
     Source:

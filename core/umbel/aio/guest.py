@@ -1,19 +1,21 @@
 """What a task of a host's loop waits as.
 
-A task of the loop that waits for something of umbel's is a `Guest`: for whoever wakes
-it, a coroutine like any; but to be made ready means that the loop goes on with its
-task. Some guests, the errands, have a carrier, on which blocking code runs: it is the
-task that switches to it, so that the code runs in that task's own step.
+A task of the loop that waits for something of umbel's is a `Guest`. To code that wakes
+it, that is a coroutine like any other; but making it ready means that the loop goes on
+with its task. Some guests, the errands, have a carrier on which blocking code runs: the
+task itself switches to the carrier, so that the code runs in the task's own step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Protocol
+from types import CodeType
+from typing import Final, Protocol, cast
 
 from umbel._kernel.coroutine import Coroutine
+from umbel._kernel.current import current_hub
 from umbel._kernel.hub import Hub
-from umbel._kernel.switch import current_context
+from umbel._kernel.switch import Carrier, current_context, frame_of
 
 
 class Sleep(Protocol):
@@ -29,6 +31,22 @@ class Sleep(Protocol):
         """Let the task go on."""
 
 
+class _Nowhere:
+    """The carrier of a guest whose loop was closed: its task never goes on."""
+
+    def switch(self) -> None:
+        """Let whoever is ready run instead."""
+        hub = current_hub()
+        leave = hub.leaving.pop(hub.current, None)
+        if leave is not None:
+            leave()
+        hub.current = target = hub.next_ready()
+        target.carrier.switch()
+
+
+_NOWHERE: Final = cast("Carrier", _Nowhere())
+
+
 class Guest(Coroutine):
     """What a task of the host waits as."""
 
@@ -41,6 +59,7 @@ class Guest(Coroutine):
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
+        self.carrier = _NOWHERE
         self.is_parked = self.is_shielded = self.is_due = False
         self.outcome = self.pending = self.parcel = self.sleep = None
         self.ticket = 0
@@ -53,7 +72,7 @@ class Guest(Coroutine):
 
 
 class Errand(Guest):
-    """Blocking code on a carrier, which a task of the host's switches to."""
+    """Blocking code on a carrier that a task of the host switches to."""
 
     __slots__ = ("call", "error", "is_over", "value")
 
@@ -74,6 +93,14 @@ class Errand(Guest):
             del self.call
         self.is_over = True
 
+    @property
+    def origin(self) -> tuple[CodeType, int] | None:
+        """As `Coroutine.origin`: where its task awaits it, whose frames are main's."""
+        frame = frame_of(self.hub.main.carrier)
+        while frame is not None and frame.f_globals.get("__name__", "")[:5] == "umbel":
+            frame = frame.f_back
+        return None if frame is None else (frame.f_code, frame.f_lasti)
+
     def start(self) -> None:
         """Run until it first waits, or ends. Only from main."""
         hub = self.hub
@@ -84,6 +111,9 @@ class Errand(Guest):
     def go_on(self) -> None:
         """Run until it waits again, or ends. Only from main."""
         hub = self.hub
+        if hub.current is not hub.main:
+            message = "a task of the loop runs in a coroutine of umbel's, not in main"
+            raise RuntimeError(message)
         # Before those that are ready: their turn comes, and this is the task's step.
         hub.ready.appendleft(hub.main)
         hub.current = self

@@ -19,7 +19,7 @@ A = TypeVar("A", bound="AsyncHandle")
 class AsyncHandle(AnyHandle):
     """A handle whose methods are awaited.
 
-    They give the coroutine of the function, without one of their own around it.
+    They return the function's own coroutine, without another one around it.
     """
 
     __slots__ = ()
@@ -48,7 +48,7 @@ class AsyncHandle(AnyHandle):
 async def close(
     handle: int, deadline: int = FOREVER, *, drain_limit: int | None = None
 ) -> CloseReport:
-    """Close in good order, as `umbel.close`; closed also when canceled."""
+    """Close in good order, as `umbel.close`. It is closed even if canceled."""
     call = partial(blocking.close, handle, deadline, drain_limit=drain_limit)
     return await run_close(call, handle)
 

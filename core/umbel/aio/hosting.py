@@ -1,8 +1,8 @@
 """A hub as the guest of somebody else's event loop.
 
 The loop runs in the hub's main coroutine. It watches the hub's one descriptor, and
-calls `Hub.turn` when that is readable, when a timer is due, and when a coroutine got
-ready meanwhile. Between two turns, main is that loop, and its tasks.
+calls `Hub.turn` when that is readable, when a timer is due, and when a coroutine has
+become ready meanwhile. Between two turns, main is that loop and its tasks.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ class _Queue(deque[Coroutine]):
             if sleep is None:
                 coroutine.is_due = True
             elif not sleep.done():  # done: its task was canceled
-                sleep.set_result(None)
+                try:
+                    sleep.set_result(None)
+                except RuntimeError:
+                    pass  # its loop was closed: it never goes on
             return
         deque.append(self, coroutine)
         if not self._hub.is_turning and coroutine is not self._main:
@@ -76,8 +79,8 @@ class Host:
 
     Attributes:
         hub: the guest.
-        descriptor: what the loop watches; -1: there is none, and the hub looks itself,
-            now and then.
+        descriptor: what the loop watches; -1: there is none, and the hub looks by
+            itself now and then.
         alarm_at: when the next alarm is due, in ms; NEVER if there is none.
         checks_each_call: a canceled task must not even make a call that needn't wait.
     """
@@ -105,11 +108,10 @@ class Host:
             self.leave()
 
     def leave(self) -> None:
-        """Let the hub be on its own again. Again: no effect."""
+        """Let the hub be on its own again. A second call has no effect."""
         hub = self.hub
         if hub.host is self:
-            hub.host = None
-            hub.must_ask = True
+            hub.leave_host()
             ready, timers = self._own
             ready.clear()
             ready.extend(hub.ready)
@@ -138,7 +140,7 @@ class Host:
             self.set_alarm()
 
     def set_alarm(self) -> None:
-        """Have it rung when the soonest timer is due, if it would not be before."""
+        """Have it rung when the soonest timer is due, unless it is rung before that."""
         soonest = self.hub.timers.soonest()
         if soonest < 0:
             soonest = NEVER

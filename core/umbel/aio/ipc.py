@@ -69,7 +69,7 @@ async def ipc_done(handle: AnyStream, deadline: int = FOREVER) -> None:
 async def ipc_close(
     handle: AnyStream | AnyListener, deadline: int = FOREVER
 ) -> CloseReport:
-    """Close in good order, as `umbel.ipc_close`; closed also when canceled."""
+    """Close in good order, as `umbel.ipc_close`. It is closed even if canceled."""
     call = partial(blocking.ipc_close, as_either(handle), deadline)
     return await run_close(call, handle)
 
@@ -150,7 +150,7 @@ def tcp_listener_fromfd(fd: int) -> AsyncListenerHandle:
 async def tcp_accept(
     handle: AnyListener, deadline: int = FOREVER
 ) -> tuple[AsyncStreamHandle, IpAddress]:
-    """Accept the next stream, and tell whose it is, as `umbel.tcp_accept`."""
+    """Accept the next stream, and tell where its peer is, as `umbel.tcp_accept`."""
     call = blocking_tcp.tcp_accept
     found, address = await run_blocking(call, as_listener(handle), deadline)
     return recast(found, AsyncStreamHandle), address
@@ -170,6 +170,6 @@ async def tcp_done(handle: AnyStream, deadline: int = FOREVER) -> None:
 async def tcp_close(
     handle: AnyStream | AnyListener, deadline: int = FOREVER
 ) -> CloseReport:
-    """Close in good order, as `umbel.tcp_close`; closed also when canceled."""
+    """Close in good order, as `umbel.tcp_close`. It is closed even if canceled."""
     call = partial(blocking_tcp.tcp_close, as_either(handle), deadline)
     return await run_close(call, handle)

@@ -9,12 +9,12 @@ from typing import TypeAlias, cast, final, overload
 import umbel.listener as blocking
 from umbel import verbs
 from umbel.address import Address
-from umbel.aio.entry import begin, run_blocking
+from umbel.aio.entry import begin
 from umbel.aio.handle import AsyncHandle
 from umbel.aio.stream import AnyStream, AsyncStreamHandle
 from umbel.deadline import FOREVER
 from umbel.errors import BadHandleError
-from umbel.handle import lookup, recast
+from umbel.handle import hclose_if_open, lookup, recast
 from umbel.listener import AcceptUse, ListenerHandle, Listening, open_stream
 from umbel.plugins import is_wrapped
 from umbel.stream import StreamHandle
@@ -52,14 +52,17 @@ AnyListener: TypeAlias = ListenerHandle | AsyncListenerHandle
 
 
 async def accept(handle: AnyListener, deadline: int = FOREVER) -> AsyncStreamHandle:
-    """Accept the next stream, as `umbel.accept`. A canceled one loses no stream."""
+    """Accept the next stream, as `umbel.accept`. If canceled, it loses no stream."""
     host = await begin()
     listening = lookup(handle, Listening)
     attempts = listening.attempts
     if attempts is None or is_wrapped("umbel_accept"):
         call = partial(blocking.accept, as_listener(handle), deadline)
-        return recast(await host.run(call), AsyncStreamHandle)
+        found = await host.run(call, listening.kept.append)
+        return recast(found, AsyncStreamHandle)
     with AcceptUse(host.hub.main, listening) as use:
+        if listening.kept:
+            return recast(listening.kept.pop(0), AsyncStreamHandle)
         while (stream := attempts.accept()) is None:
             await host.wait_in(attempts.readiness, deadline, use.go_on_as)
         return open_stream(
@@ -71,14 +74,15 @@ async def connect(
     address: str | Address, deadline: int = FOREVER, **options: object
 ) -> AsyncStreamHandle:
     """Connect to a listener at *address*, as `umbel.connect`."""
-    stream = await run_blocking(verbs.connect, address, deadline, **options)
+    call = partial(verbs.connect, address, deadline, **options)
+    stream = await (await begin()).run(call, hclose_if_open)
     return recast(stream, AsyncStreamHandle)
 
 
 def listen(
     address: str | Address, backlog: int = BACKLOG, **options: object
 ) -> AsyncListenerHandle:
-    """Listen at *address*, as `umbel.listen`. It never waits: nothing to await."""
+    """Listen at *address*, as `umbel.listen`. It never waits, and is not awaited."""
     return as_async(verbs.listen(address, backlog, **options))
 
 
@@ -107,8 +111,8 @@ def as_async(
     """Give a handle to the same object whose methods are awaited.
 
     Args:
-        handle: a stream or a listener. It goes on naming the object, but no longer owns
-            it: that does the new one.
+        handle: a stream or a listener. It still names the object, but now the new
+            handle owns it.
 
     Returns:
         a handle with the same number.

@@ -14,13 +14,14 @@ from umbel.aio.guest import Guest
 from umbel.aio.handle import close
 from umbel.aio.listener import AnyListener, accept
 from umbel.aio.stream import AsyncStreamHandle
-from umbel.deadline import FOREVER, within
+from umbel.deadline import FOREVER, check_seconds, within
 from umbel.errors import BadHandleError, DeadlineError
 from umbel.handle import CLOSE_GRACE, hclose_if_open, open_handles
 from umbel.listener import AcceptUse
 from umbel.serving import (
     Patience,
     Room,
+    ends_program,
     is_past,
     report_cut,
     report_failure,
@@ -40,26 +41,33 @@ async def serve(
 ) -> None:
     """Accept streams, and run *handler* for each in a task of its own.
 
-    As `umbel.serve`. The loop's own cancellation stops it in the same way: it is raised
-    once the grace is over, or nobody is served any more. Where a task can be canceled
-    twice, in asyncio, the second time cuts the grace short. The tasks of trio are in a
-    nursery of this call.
+    As `umbel.serve`. The loop's own cancellation stops it in the same way; it is raised
+    once the grace is over, or once no handler runs any more. In asyncio, where a task
+    can be canceled twice, the second time cuts the grace short. In trio, the tasks are
+    in a nursery of this call.
 
     Args:
-        handle: a listener. Owned by this call.
-        handler: given each stream.
-        deadline: see `umbel.deadline`; when all of it must be over, the grace too.
+        handle: a listener. Owned by this call: closed when it returns or raises, except
+            after EBADF, ENOTSUP, EBUSY, RuntimeError and any other wrong argument.
+        handler: called with each stream.
+        deadline: see `umbel.deadline`; when everything must be over, including the
+            grace.
         limit: how many may be served at once. None: any number.
-        grace: seconds that those who are being served have after a stop.
+        grace: seconds that running handlers have after a stop.
 
     Raises:
-        BadHandleError: EBADF, *handle* is not open. Closed later on, that is the end.
+        BadHandleError: EBADF, *handle* is not open. If it is closed later, that is a
+            stop.
         NotSupportedError: ENOTSUP, it is not a listener.
         BusyError: EBUSY, another coroutine or task is accepting from it.
-        DeadlineError: ETIMEDOUT, nobody stopped it before, or the grace was cut short.
-        Canceled: ECANCELED never comes here, but the loop's own cancellation.
+        DeadlineError: ETIMEDOUT, nobody stopped it before, or the deadline cut the
+            grace short.
+        Canceled: ECANCELED is never raised here, but the loop's own cancellation.
         OSError: EINVAL, *limit* is less than 1.
+        ValueError: *grace* is negative.
         RuntimeError: no asyncio or trio loop runs in this thread.
+        BaseExceptionGroup: handlers raised something that is not an Exception. Raised
+            once everything has ended.
 
     Source:
         own; see `umbel.serve`.
@@ -68,18 +76,22 @@ async def serve(
     server = _Server(handle, handler, crew, Room(limit), grace)
     stopped_by: BaseException | None = None
     has_cut = False
-    async with crew:
-        # What is raised in here, trio's nursery would put into a group.
-        try:
-            await server.accept_all(deadline)
-        except BaseException as error:  # noqa: BLE001 - raised below
-            stopped_by = error
-        try:
-            has_cut = await server.stop(deadline)
-        except BaseException as error:  # noqa: BLE001 - likewise
-            stopped_by = error
-        crew.cancel()
     try:
+        async with crew:
+            # What is raised in here, trio's nursery would put into a group.
+            try:
+                await server.accept_all(deadline)
+            except BaseException as error:  # noqa: BLE001 - raised below
+                stopped_by = error
+            try:
+                has_cut = await server.stop(deadline)
+            except BaseException as error:  # noqa: BLE001 - likewise
+                stopped_by = error
+            crew.cancel()
+    except BaseException as error:  # noqa: BLE001 - likewise
+        stopped_by = error
+    try:
+        server.raise_failures(stopped_by)
         if stopped_by is not None:
             raise stopped_by
         if has_cut and is_past(deadline):
@@ -89,7 +101,7 @@ async def serve(
 
 
 class Crew(Protocol):
-    """The tasks of one server; who leaves its `async with` waits for all of them."""
+    """The tasks of one server; the end of its `async with` waits for all of them."""
 
     async def __aenter__(self) -> object: ...
 
@@ -106,13 +118,16 @@ class Crew(Protocol):
         """Start a task; call *ended* when it has ended, or was stopped before."""
 
     def scope(self) -> AbstractContextManager[object]:
-        """Give what a task does its work in, which only `cancel` cancels."""
+        """Give the scope that a task works in, which only `cancel` cancels."""
 
     def cancel(self) -> None:
         """Cancel all tasks."""
 
+    def is_for_loop(self, error: BaseException) -> bool:
+        """Tell whether *error*, of a task, is the loop's own, or ends the program."""
+
     def held_up(self) -> AbstractContextManager[object]:
-        """Give what a task that is being canceled can await in all the same."""
+        """Give a scope in which a task that is being canceled can still await."""
 
 
 def _make_crew() -> Crew:
@@ -137,7 +152,7 @@ class _Server:
         room: Room,
         grace: float,
     ) -> None:
-        within(grace)  # ValueError, before anything has begun
+        check_seconds(grace, "grace")
         self._host = enter()
         self._listening = require_listener(handle)
         self._address = str(self._listening.listener.address)
@@ -146,6 +161,7 @@ class _Server:
         self._crew = crew
         self._room = room
         self._grace = grace
+        self._failures: list[BaseException] = []
 
     async def accept_all(self, deadline: int) -> None:
         """Start a handler for each stream; return when the listener is closed."""
@@ -186,6 +202,20 @@ class _Server:
                     await self._part(stream)
         except Exception as error:  # noqa: BLE001 - one that fails never stops the others
             report_failure(self._address, error)
+        except BaseException as error:
+            if self._crew.is_for_loop(error):
+                raise
+            self._failures.append(error)
+
+    def raise_failures(self, stopped_by: BaseException | None) -> None:
+        """Raise what was no Exception; but the end of the program gives way to none."""
+        failures, self._failures = self._failures, []
+        if stopped_by is not None and ends_program(stopped_by):
+            for error in failures:
+                report_failure(self._address, error)
+        elif failures:
+            message = "handlers of a server failed"
+            raise BaseExceptionGroup(message, failures)
 
     async def _part(self, stream: AsyncStreamHandle) -> None:
         try:
@@ -198,7 +228,7 @@ class _Server:
         self._room.leave()
 
     async def stop(self, deadline: int) -> bool:
-        """Listen no more, wait for the grace; tell whether some must be canceled."""
+        """Stop listening, wait for the grace; tell whether some must be canceled."""
         until = soonest(within(self._grace), deadline)
         with self._crew.held_up():
             try:

@@ -1,8 +1,8 @@
 """Awaitable verbs on byte streams; their contracts are those of `umbel.stream`.
 
 Where the transport can try without waiting (`StreamAttempts`), a call that can be done
-at once awaits nothing, and one that can't sleeps on one future of the loop's. Any other
-transport's blocking code runs on a carrier (`AioHost.run`).
+at once awaits nothing, and one that can't sleeps on one future of the loop's. The
+blocking code of other transports runs on a carrier (`AioHost.run`).
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ AnyStream: TypeAlias = StreamHandle | AsyncStreamHandle
 async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
     handle: AnyStream, max_bytes: int = DEFAULT_SIZE, deadline: int = FOREVER
 ) -> bytes:
-    """Receive what there is, as `umbel.receive`. A canceled one loses nothing."""
+    """Receive what there is, as `umbel.receive`. If canceled, it loses nothing."""
     try:
         hub = local.hub
     except AttributeError:
@@ -110,9 +110,7 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
     try_receive = connection.try_receive
     if try_receive is None:
         call = partial(blocking.receive, as_stream(handle), max_bytes, deadline)
-        return await enter().run(call)
-    if connection.receiver is not None:
-        raise BusyError
+        return await enter().run(call, connection.keep)
     readiness = connection.readiness
     watch = readiness.home
     if watch is None or watch.hub is not hub:
@@ -120,6 +118,9 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
     me: Guest | None = watch.guest  # type: ignore[assignment]  # set here alone
     if me is None:
         me = watch.guest = Guest(hub)
+    # Next to each other: by now another thread may receive from it.
+    if connection.receiver is not None:
+        raise BusyError
     connection.receiver = me
     try:
         data = None
@@ -176,8 +177,9 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
         else:
             connection.note_end()
         return data
-    except ConnectionResetError:
-        connection.break_inbound()
+    except OSError as error:
+        if connection.fail_inbound(error):
+            raise explain(error) from error
         raise
     finally:
         if connection.inbound_error is BadHandleError:
@@ -192,7 +194,7 @@ def break_off(me: Guest, watch: Watch, connection: Connection) -> None:
     me.is_parked = False
     # What the hub has received for it meanwhile, or failed to.
     connection.give_back(watch)
-    if isinstance(me.outcome, ConnectionResetError):
+    if isinstance(me.outcome, ConnectionResetError | BrokenPipeError):
         connection.break_inbound()
     me.outcome = None
 
@@ -200,7 +202,7 @@ def break_off(me: Guest, watch: Watch, connection: Connection) -> None:
 async def bsend(  # noqa: C901, PLR0912 - the data path, in few calls
     handle: AnyStream, data: Buffer, deadline: int = FOREVER
 ) -> None:
-    """Send all of *data*, as `umbel.bsend`. A canceled one breaks that direction."""
+    """Send all of *data*, as `umbel.bsend`. If canceled, it breaks that direction."""
     try:
         hub = local.hub
     except AttributeError:

@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
+from typing import Final
 
 import trio
+
+from umbel.serving import ends_program
+
+#: GeneratorExit: the loop was abandoned while the task was there.
+FOR_LOOP: Final = (GeneratorExit, trio.Cancelled)
 
 
 class TrioCrew:
@@ -62,6 +68,10 @@ class TrioCrew:
         self._is_canceled = True
         for scope in self._scopes:
             scope.cancel()
+
+    def is_for_loop(self, error: BaseException) -> bool:
+        """As `Crew.is_for_loop`."""
+        return ends_program(error) or isinstance(error, FOR_LOOP)
 
     def held_up(self) -> AbstractContextManager[object]:
         """As `Crew.held_up`: trio would cancel each call anew."""

@@ -9,6 +9,7 @@ from typing import Final, NoReturn, TypeVar
 import trio
 
 from umbel._kernel.hub import Hub
+from umbel._kernel.loops import running_loop
 from umbel.aio.aio_host import AioHost
 from umbel.aio.guest import Sleep
 from umbel.aio.hosting import LOOK, NEVER
@@ -63,14 +64,17 @@ class TrioHost(AioHost):
     checks_each_call = True
     make_sleep = _Sleep
 
-    def __init__(self, hub: Hub) -> None:
-        super().__init__(hub)
+    def __init__(self, hub: Hub, enter: Callable[[], AioHost]) -> None:
+        super().__init__(hub, enter)
         self._token: Final = trio.lowlevel.current_trio_token()
         self._sleeper: trio.lowlevel.Task | None = None
         self._must_turn = False
         #: KeyboardInterrupt or SystemExit of a coroutine, which main has yet to raise.
         self._last_words: BaseException | None = None
         self._alarm = trio.CancelScope()
+        #: Round all that watches in the hub's name.
+        self._watching = trio.CancelScope()
+        self._is_ending = False
         if self.descriptor >= 0:
             trio.lowlevel.spawn_system_task(self._turn_when_readable)
         trio.lowlevel.spawn_system_task(self._turn_when_poked)
@@ -78,7 +82,7 @@ class TrioHost(AioHost):
 
     def is_running(self) -> bool:
         """As `Host.is_running`."""
-        if self.hub.host is not self or not trio.lowlevel.in_trio_run():
+        if self.hub.host is not self or running_loop() != "trio":
             return False
         return trio.lowlevel.current_trio_token() is self._token
 
@@ -111,12 +115,24 @@ class TrioHost(AioHost):
             # It is about to go on, or does not let itself be disturbed: try again.
             self.ring_at(self.hub.clock() + LOOK)
 
+    def leave(self) -> None:
+        """As `Host.leave`; if trio goes on, the hub becomes its guest again."""
+        if self.hub.host is self:
+            self._watching.cancel()
+            if not self._is_ending:
+                self._token.run_sync_soon(self._come_back)
+        super().leave()
+
+    def _come_back(self) -> None:
+        # Its tasks may wait, though none of them makes a call.
+        if self.hub.host is None and running_loop() == "trio":
+            self.enter()
+
     async def _turn_when_readable(self) -> None:
-        while True:
-            await trio.lowlevel.wait_readable(self.descriptor)
-            if self.hub.host is not self:
-                return
-            self.turn()
+        with self._watching:
+            while True:
+                await trio.lowlevel.wait_readable(self.descriptor)
+                self.turn()
 
     async def _ring_when_due(self) -> None:
         try:
@@ -125,6 +141,7 @@ class TrioHost(AioHost):
                 with trio.CancelScope(deadline=self._due()) as self._alarm:
                     await trio.sleep_forever()
         finally:
+            self._is_ending = True
             self.leave()
 
     async def _turn_when_poked(self) -> None:
@@ -181,14 +198,16 @@ class TrioHost(AioHost):
 
         async def wait() -> None:
             outcome: tuple[T | None, BaseException | None] = None, Canceled()
-            with scope:
-                try:
-                    outcome = await awaitable, None
-                except trio.Cancelled:
-                    raise
-                except BaseException as error:  # noqa: BLE001 - raised where it is waited for
-                    outcome = None, error
-            tell(*outcome)
+            try:
+                with scope:
+                    try:
+                        outcome = await awaitable, None
+                    except trio.Cancelled:
+                        raise  # its own scope's, or trio comes to its end
+                    except BaseException as error:  # noqa: BLE001 - as in asyncio
+                        outcome = None, error
+            finally:
+                tell(*outcome)
 
         trio.lowlevel.spawn_system_task(wait, context=copy_context())
         return scope.cancel

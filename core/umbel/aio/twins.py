@@ -39,7 +39,7 @@ to_thread: Final = _twin(umbel.threads.to_thread)
 
 
 async def chrecv(handle: ChannelHandle[T], deadline: int = FOREVER) -> T:
-    """Receive a value, as `umbel.chrecv`. A canceled one loses nothing."""
+    """Receive a value, as `umbel.chrecv`. If canceled, it loses nothing."""
     call = partial(blocking.chrecv, handle, deadline)
     return await _run(call, partial(give_back, handle))
 
@@ -49,7 +49,8 @@ async def choose(
 ) -> tuple[int, T | None]:
     """Do the first clause that can go, as `umbel.choose`.
 
-    A canceled one has received nothing; what it sent in that very moment, it has sent.
+    If canceled, it has received nothing; but what it sent at that very moment stays
+    sent.
     """
 
     def undo(found: tuple[int, T | None]) -> None:

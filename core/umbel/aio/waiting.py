@@ -16,9 +16,9 @@ T = TypeVar("T")
 
 
 def wait(awaitable: Awaitable[T], deadline: int = FOREVER) -> T:
-    """Await something of the loop's in a coroutine of umbel's, which the loop hosts.
+    """Await something of the loop's, in a coroutine of umbel's that the loop hosts.
 
-    Also in what `run_blocking` runs. A task of its own awaits it.
+    It also works in code that `run_blocking` runs. A task uses `await` instead.
 
     Args:
         awaitable: a coroutine of async/await, a future, a task.
@@ -28,10 +28,10 @@ def wait(awaitable: Awaitable[T], deadline: int = FOREVER) -> T:
         what it gave.
 
     Raises:
-        DeadlineError: ETIMEDOUT. It was canceled, and has stopped.
+        DeadlineError: ETIMEDOUT. *awaitable* was canceled, and has stopped.
         Canceled: ECANCELED, the calling coroutine is being canceled. Likewise.
         BaseException: what it raised.
-        RuntimeError: no loop hosts the calling coroutine, or it is the loop itself.
+        RuntimeError: no loop hosts the calling coroutine, or the caller is a task.
 
     Source:
         own; asgiref's async_to_sync without its threads.
@@ -50,6 +50,8 @@ def wait(awaitable: Awaitable[T], deadline: int = FOREVER) -> T:
         future.wait(deadline)
     except BaseException as error:
         cancel()
+        if me.hub.main.is_parked:
+            raise  # a verb has stopped the loop until we are gone: it ends without us
         was_shielded, me.is_shielded = me.is_shielded, True
         try:
             future.wait(FOREVER)

@@ -1,4 +1,4 @@
-"""Bridges: over any umbel stream, what was written for something else.
+"""Bridges: what was written for something else, over any umbel stream.
 
     as_socket(stream)                      a `socket.socket`, if it has a descriptor
     as_file(stream, "rwb")                 a binary file
@@ -8,8 +8,8 @@
     await start_server(listener, talk)     a server of asyncio's readers and writers
     as_anyio_stream(stream)                an `anyio.abc.ByteStream`, on both its loops
 
-Each takes the stream over: the handle that it was given is not open any more, and
-closing what it gives closes the stream, in good order.
+Each takes the stream over: the handle that it is given is no longer open, and closing
+what it returns closes the stream, in good order.
 """
 
 from typing import TYPE_CHECKING, Final

@@ -1,4 +1,4 @@
-"""A stream as a byte stream of anyio's, on asyncio and trio alike."""
+"""A stream as an anyio byte stream, on both asyncio and trio."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from umbel.aio.handle import close
 from umbel.aio.stream import AsyncStreamHandle, bsend, done, receive
 from umbel.bridges.names import local_name, remote_name
 from umbel.connection import find_connection
-from umbel.deadline import within
+from umbel.deadline import check_seconds, within
 from umbel.errors import (
     BadHandleError,
     BrokenStreamError,
@@ -53,7 +53,7 @@ class UmbelAttribute(anyio.TypedAttributeSet):
 def as_anyio_stream(handle: AnyStream, *, grace: float = CLOSE_GRACE) -> AnyioStream:
     """Turn a stream into an `anyio.abc.ByteStream`.
 
-    Its errors are anyio's. `stream.extra(UmbelAttribute.peer)` tells what umbel knows.
+    Its errors are anyio's. `stream.extra(UmbelAttribute.peer)` gives what umbel knows.
 
     Args:
         handle: a byte stream. Taken over: the anyio stream owns it.
@@ -65,11 +65,12 @@ def as_anyio_stream(handle: AnyStream, *, grace: float = CLOSE_GRACE) -> AnyioSt
     Raises:
         BadHandleError: EBADF, *handle* is not open.
         NotSupportedError: ENOTSUP, it is no byte stream.
+        ValueError: *grace* is negative.
 
     Source:
         own; anyio's SocketStream.
     """
-    within(grace)  # ValueError
+    check_seconds(grace, "grace")
     find_connection(handle)  # ENOTSUP
     return AnyioStream(recast(hown(handle), AsyncStreamHandle), grace)
 
@@ -97,7 +98,7 @@ class AnyioStream(ByteStream):
             await bsend(self._handle, item)
 
     async def send_eof(self) -> None:
-        """As `ByteStream.send_eof`. Again: no effect."""
+        """As `ByteStream.send_eof`. A second call has no effect."""
         with _as_anyio("sending"):
             try:
                 await done(self._handle)

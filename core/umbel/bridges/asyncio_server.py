@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, final
+from functools import partial
+from typing import TYPE_CHECKING, cast, final
 
 from umbel.aio.listener import connect
 from umbel.aio.serving import serve
 from umbel.bridges.asyncio_transport import StreamTransport, as_asyncio_transport
-from umbel.deadline import FOREVER
+from umbel.deadline import FOREVER, check_seconds
+from umbel.errors import BadHandleError
 from umbel.handle import CLOSE_GRACE, hclose_if_open, open_handles
 from umbel.serving import Room, require_listener
 
@@ -34,7 +36,7 @@ async def open_connection(
 
     Args:
         address: where to connect, such as "ipc:x.sock".
-        deadline: see `umbel.deadline`; for the connecting alone.
+        deadline: see `umbel.deadline`; for connecting only.
         **options: of its transport.
 
     Returns:
@@ -42,14 +44,14 @@ async def open_connection(
 
     Raises:
         DeadlineError: ETIMEDOUT, nobody answered in time.
-        Canceled: ECANCELED never comes here, but the loop's own cancellation.
+        Canceled: ECANCELED is never raised here, but the loop's own cancellation.
         OSError: as `umbel.connect`.
 
     Source:
         asyncio.open_connection.
     """
     stream = await connect(address, deadline, **options)
-    loop = asyncio.get_running_loop()
+    loop = _loop_with_tls()
     reader = asyncio.StreamReader(READER_LIMIT, loop)
     protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
     transport = as_asyncio_transport(stream, protocol)
@@ -69,7 +71,7 @@ async def create_server(
         handle: a listener. Owned by the server.
         protocol_factory: called for each connection.
         limit: how many may be open at once; others wait in the backlog.
-        grace: seconds that the orderly close of each may take.
+        grace: as of `as_asyncio_transport`, for each.
 
     Returns:
         the server, which is serving.
@@ -79,10 +81,12 @@ async def create_server(
         NotSupportedError: ENOTSUP, it is not a listener.
         BusyError: EBUSY, another coroutine or task is accepting from it.
         OSError: EINVAL, *limit* is less than 1.
+        ValueError: *grace* is negative. After each of these the listener is as it was.
 
     Source:
         asyncio's create_server; over `umbel.aio.serve`.
     """
+    check_seconds(grace, "grace")
     require_listener(handle)
     Room(limit)  # EINVAL
     return StreamServer(handle, protocol_factory, limit, grace)
@@ -99,7 +103,7 @@ async def start_server(
 
     Args:
         handle: a listener. Owned by the server.
-        talk: given the reader and the writer of each connection.
+        talk: called with the reader and the writer of each connection.
         limit: as of `create_server`.
         grace: as of `create_server`.
 
@@ -112,17 +116,18 @@ async def start_server(
     Source:
         asyncio.start_server.
     """
+    loop = _loop_with_tls()
 
     def make_protocol() -> asyncio.StreamReaderProtocol:
-        reader = asyncio.StreamReader(READER_LIMIT)
-        return asyncio.StreamReaderProtocol(reader, talk)
+        reader = asyncio.StreamReader(READER_LIMIT, loop)
+        return asyncio.StreamReaderProtocol(reader, talk, loop)
 
     return await create_server(handle, make_protocol, limit=limit, grace=grace)
 
 
 @final
 class StreamServer(asyncio.AbstractServer):
-    """What `create_server` gives; as asyncio's own, connections outlive its close."""
+    """What `create_server` returns. Connections outlive its close, as in asyncio."""
 
     def __init__(
         self,
@@ -136,10 +141,14 @@ class StreamServer(asyncio.AbstractServer):
         self._grace = grace
         self._transports: set[StreamTransport] = set()
         self._loop = asyncio.get_running_loop()
-        self._task = self._loop.create_task(
-            serve(handle, self._attend, limit=limit, grace=math.inf)
-        )
+        self._task = self._loop.create_task(self._serve(limit))
         self._task.add_done_callback(self._report)
+
+    async def _serve(self, limit: int | None) -> None:
+        try:
+            await serve(self._handle, self._attend, limit=limit, grace=math.inf)
+        except BadHandleError:
+            pass  # closed before this began; later on, that is the end, too
 
     async def _attend(self, stream: AsyncStreamHandle) -> None:
         protocol = self._make_protocol()
@@ -159,7 +168,7 @@ class StreamServer(asyncio.AbstractServer):
 
     @property
     def sockets(self) -> tuple[()]:
-        """None: what it listens on is umbel's."""
+        """Empty: it listens on a handle of umbel's."""
         return ()
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
@@ -181,7 +190,7 @@ class StreamServer(asyncio.AbstractServer):
             self.close()
 
     def close(self) -> None:
-        """Stop listening; connections go on. Again: no effect."""
+        """Stop listening; connections go on. A second call has no effect."""
         hclose_if_open(self._handle)
 
     def close_clients(self) -> None:
@@ -197,3 +206,28 @@ class StreamServer(asyncio.AbstractServer):
     async def wait_closed(self) -> None:
         """Return once it was closed, and the last connection has ended."""
         await asyncio.wait([self._task])
+
+
+def _loop_with_tls() -> asyncio.AbstractEventLoop:
+    """Give the running loop, as what can put TLS on our transports."""
+    loop = asyncio.get_running_loop()
+    if isinstance(loop, asyncio.BaseEventLoop):
+        return loop
+    return cast("asyncio.AbstractEventLoop", _LoopWithTls(loop))
+
+
+@final
+class _LoopWithTls:
+    """A loop of another kind, as writers know theirs: with asyncio's own `start_tls`.
+
+    uvloop's takes no transports but its own. asyncio's asks nothing of its loop that
+    others do not have.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        as_asyncios = cast("asyncio.BaseEventLoop", loop)
+        self.start_tls = partial(asyncio.BaseEventLoop.start_tls, as_asyncios)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._loop, name)

@@ -1,13 +1,17 @@
-"""A stream as a transport of asyncio's, for what was written against its protocols.
+"""A stream as an asyncio transport, for code that was written for asyncio's protocols.
 
-Two tasks at most work for a transport: one receives as long as it is open, the other
-sends what did not fit at once, ends our direction and closes, and is there only while
-there is something of that to do. Whatever ends the transport goes through `_lose`.
+At most two tasks work for a transport. One receives as long as it is open. The other
+sends what did not fit at once, ends our direction and closes; it is there only while
+there is such work to do. Whatever ends the transport goes through `_lose`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import math
+import sys
+import termios
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, final
 
@@ -16,12 +20,13 @@ from umbel.aio.guest import Guest
 from umbel.aio.handle import close
 from umbel.aio.stream import AsyncStreamHandle, bsend, done, receive
 from umbel.bridges.names import local_name, remote_name
-from umbel.connection import find_connection
-from umbel.deadline import within
+from umbel.connection import Connection, find_connection
+from umbel.deadline import FOREVER, check_seconds, now, within
 from umbel.errors import DeadlineError
 from umbel.handle import CLOSE_GRACE, hclose, hclose_if_open, hown, recast
 from umbel.peer import PeerIdentity
-from umbel.transport import StreamAttempts
+from umbel.transport import Fileno, StreamAttempts
+from umbel.unread import INT_SIZE
 
 if TYPE_CHECKING:
     from umbel.aio.stream import AnyStream
@@ -29,6 +34,8 @@ if TYPE_CHECKING:
 #: What one receive asks for, and one send of the backlog gives, at most.
 RECEIVE_SIZE: Final = 1 << 16
 SEND_SIZE: Final = 1 << 18
+#: How often, within the grace of a close, it is looked whether something has moved.
+LOOKS: Final = 10
 #: Of the backlog, in bytes: as asyncio's own.
 HIGH_WATER: Final = 1 << 16
 
@@ -39,9 +46,9 @@ def as_asyncio_transport(
     *,
     grace: float = CLOSE_GRACE,
 ) -> StreamTransport:
-    """Turn a stream into a transport of asyncio's, which drives *protocol*.
+    """Turn a stream into an asyncio transport, which drives *protocol*.
 
-    `connection_made` has been called on return. `close` sends the backlog and closes
+    On return, `connection_made` has been called. `close` sends the backlog and closes
     in good order: `connection_lost` comes when the peer has ended its direction too,
     with an error if it left bytes of ours unread.
 
@@ -51,7 +58,8 @@ def as_asyncio_transport(
     Args:
         handle: a byte stream. Taken over: the transport owns it.
         protocol: an `asyncio.Protocol` or `asyncio.BufferedProtocol`.
-        grace: seconds that the orderly close may take, once the backlog is sent.
+        grace: seconds that a close waits for a peer that takes nothing of the backlog,
+            and that the orderly close may take once all is sent.
 
     Returns:
         the transport.
@@ -59,6 +67,7 @@ def as_asyncio_transport(
     Raises:
         BadHandleError: EBADF, *handle* is not open.
         NotSupportedError: ENOTSUP, it is no byte stream.
+        ValueError: *grace* is negative.
         RuntimeError: no asyncio loop runs in this thread.
 
     Source:
@@ -82,7 +91,7 @@ class StreamTransport(asyncio.Transport):
         self, handle: AnyStream, protocol: asyncio.BaseProtocol, grace: float
     ) -> None:
         super().__init__()
-        within(grace)  # ValueError, before anything is taken over
+        check_seconds(grace, "grace")
         self._loop = asyncio.get_running_loop()
         self.connection = find_connection(handle)
         self._guest = Guest(enter().hub)
@@ -101,8 +110,14 @@ class StreamTransport(asyncio.Transport):
         self._gate: asyncio.Future[None] | None = None
         self._receiver: asyncio.Task[None] | None = None
         self._worker: asyncio.Task[None] | None = None
+        #: Also where there is no task yet: an eager one begins before it is there.
+        self._is_working = False
         self._must_end = self._has_ended = False
         self._is_closing = self._is_lost = False
+        #: While it closes: what was unsent when something last moved; when to give up.
+        self._unsent = 0, 0
+        self._until = FOREVER
+        self._look_at: asyncio.TimerHandle | None = None
         self._told = self._loop.create_future()
 
     def begin(self) -> None:
@@ -145,6 +160,8 @@ class StreamTransport(asyncio.Transport):
             self._is_closing = True
             if self._receiver is not None:
                 self._receiver.cancel()
+            if self._is_working and self._grace < math.inf:
+                self._be_patient()
             self._stir()
 
     def abort(self) -> None:
@@ -185,7 +202,7 @@ class StreamTransport(asyncio.Transport):
     async def _receive_all(self) -> None:
         try:
             data = b"-"
-            while data:
+            while data and not self._is_closing:
                 await self._pass_gate()
                 data = await receive(self.handle, RECEIVE_SIZE)
                 await self._pass_gate()  # paused while it waited
@@ -232,7 +249,7 @@ class StreamTransport(asyncio.Transport):
         if self._is_closing:
             return  # asyncio's own drop it, too
         view = memoryview(data).cast("B")
-        if self._worker is None and not self._backlog:
+        if not self._is_working and not self._backlog:
             view = view[self._send_now(view) :]
         if view.nbytes and not self._is_lost:
             self._backlog += view
@@ -300,8 +317,11 @@ class StreamTransport(asyncio.Transport):
     # The worker: sends the backlog, ends our direction, closes.
 
     def _stir(self) -> None:
-        if self._worker is None and not self._is_lost:
-            self._worker = self._loop.create_task(self._work())
+        if not self._is_working and not self._is_lost:
+            self._is_working = True
+            task = self._loop.create_task(self._work())
+            if self._is_working:
+                self._worker = task
 
     async def _work(self) -> None:
         try:
@@ -321,6 +341,7 @@ class StreamTransport(asyncio.Transport):
         except OSError as error:
             self._lose(error)
         finally:
+            self._is_working = False
             self._worker = None
 
     async def _send_backlog(self) -> None:
@@ -331,7 +352,23 @@ class StreamTransport(asyncio.Transport):
             self._backlog_size -= piece.nbytes
             self._resume_if_low()
 
+    def _be_patient(self) -> None:
+        """Give up, while it closes, once nothing has moved for the grace."""
+        unsent = self._backlog_size, _in_kernel(self.connection)
+        if self._look_at is None or unsent != self._unsent:
+            self._unsent, self._until = unsent, within(self._grace)
+        elif now() >= self._until:
+            message = f"the peer took nothing for {self._grace} s: it is closed hard"
+            self._lose(DeadlineError(message))
+            return
+        self._look_at = self._loop.call_later(self._grace / LOOKS, self._be_patient)
+
+    def _look_no_more(self) -> None:
+        if self._look_at is not None:
+            self._look_at.cancel()
+
     async def _part(self) -> Exception | None:
+        self._look_no_more()  # from here on there is a deadline
         try:
             await close(self.handle, within(self._grace))
         except DeadlineError as error:
@@ -350,6 +387,7 @@ class StreamTransport(asyncio.Transport):
         self._is_lost = self._is_closing = True
         self._backlog.clear()
         self._backlog_size = 0
+        self._look_no_more()
         hclose_if_open(self.handle)
         for task in (self._receiver, self._worker):
             if task is not None:
@@ -379,6 +417,18 @@ class StreamTransport(asyncio.Transport):
                 "protocol": self._protocol,
             }
         )
+
+
+def _in_kernel(connection: Connection) -> int:
+    """Tell how much the kernel holds for the peer, in its own measure; 0: unknown."""
+    answer = bytearray(INT_SIZE)
+    try:
+        found = connection.query(Fileno)
+        if found is not None:
+            fcntl.ioctl(found.fd, termios.TIOCOUTQ, answer)
+    except OSError:
+        pass  # it is no socket, or is just being closed
+    return int.from_bytes(answer, sys.byteorder)
 
 
 def _feed(protocol: asyncio.BufferedProtocol, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""A stream as a binary file, for what reads lines or pickles."""
+"""A stream as a binary file, for code that reads lines or pickles."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import warnings
 from typing import TYPE_CHECKING, Literal, cast, final, overload
 
 from umbel.connection import find_connection
-from umbel.deadline import within
+from umbel.deadline import check_seconds, within
 from umbel.errors import BrokenStreamError, DeadlineError
 from umbel.handle import CLOSE_GRACE, close, hclose_if_open, hown, open_handles, recast
 from umbel.stream import StreamHandle, bsend, descriptor_of, receive
@@ -63,9 +63,9 @@ def as_file(
 
     Args:
         handle: a byte stream. Taken over: the file owns it.
-        mode: "rb", "wb" or "rwb". A file for one direction closes both, too.
-        seconds: what each single receive, send or close may take. After a call that was
-            late, that direction is broken, since a part of it may have been done.
+        mode: "rb", "wb" or "rwb". A file for one direction closes both directions, too.
+        seconds: how long each receive, send or close may take. After a call that timed
+            out, that direction is broken, since part of the call may have been done.
         buffer_size: bytes that are held, in each direction.
 
     Returns:
@@ -74,7 +74,7 @@ def as_file(
     Raises:
         BadHandleError: EBADF, *handle* is not open.
         NotSupportedError: ENOTSUP, it is no byte stream.
-        ValueError: another mode, or negative seconds.
+        ValueError: another *mode*, or *seconds* is negative.
 
     Source:
         own; socket.makefile.
@@ -96,9 +96,14 @@ class StreamFile(io.RawIOBase):
 
     Args:
         handle: a byte stream. Taken over: the file owns it.
-        seconds: what each call may take.
-        is_buffered: a receive that was late is the last one, since whoever reads
-            through a buffer may have lost what came before it.
+        seconds: how long each call may take.
+        is_buffered: a receive that times out is the last one, since a reader behind a
+            buffer may have lost what came before it.
+
+    Raises:
+        BadHandleError: EBADF, *handle* is not open.
+        NotSupportedError: ENOTSUP, it is not a byte stream.
+        ValueError: *seconds* is negative.
     """
 
     def __init__(
@@ -108,8 +113,8 @@ class StreamFile(io.RawIOBase):
         *,
         is_buffered: bool = False,
     ) -> None:
-        within(seconds)  # ValueError, before anything is taken over
-        find_connection(handle)  # ENOTSUP, likewise
+        check_seconds(seconds, "seconds")
+        find_connection(handle)  # ENOTSUP, before anything is taken over
         self._handle = recast(hown(handle), StreamHandle)
         self._seconds = seconds
         self._is_buffered = is_buffered
@@ -141,7 +146,7 @@ class StreamFile(io.RawIOBase):
         return view.nbytes
 
     def close(self) -> None:
-        """Close the stream in good order. Again: no effect."""
+        """Close the stream in good order. A second call has no effect."""
         if self.closed:
             return
         super().close()

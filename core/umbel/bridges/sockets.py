@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 def as_socket(handle: AnyStream) -> socket.socket:
     """Turn a stream into a socket: its descriptor leaves umbel.
 
-    Only where the stream has a descriptor of its own. For any other there is `as_file`,
-    and the bridges to asyncio and anyio.
+    This works only for a stream with a descriptor. For any other, use `as_file` or the
+    bridges to asyncio and anyio.
 
     Args:
-        handle: a byte stream, which is not in use or broken. Taken over: it is closed
-            on return, without a word to the peer.
+        handle: a byte stream that is neither in use nor broken. Taken over: it is
+            closed on return, without telling the peer.
 
     Returns:
         a socket in blocking mode, without a timeout; yours to close. Ended directions
-        stay ended, and what lies unread can be received from it.
+        stay ended, and unread bytes can be received from it.
 
     Raises:
         BadHandleError: EBADF, *handle* is not open.
         NotSupportedError: ENOTSUP, it is no byte stream, or has no socket.
         BusyError: EBUSY, another coroutine or task is using it; or a canceled receive
-            has left bytes, which the next one gives.
+            has left bytes, which must be received first.
         BrokenStreamError: ECONNRESET, a send or receive on it failed before.
         OSError: EMFILE, no descriptor is left; *handle* is as it was.
 

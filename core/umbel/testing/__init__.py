@@ -2,7 +2,7 @@
 
 `run` gives a program a clock that jumps; `transport_at_hand` registers a transport for
 a while; `umbel.testing.conformance` is the kit that every transport must pass, and
-`umbel.testing.pytest_plugin` makes it tests of pytest.
+`umbel.testing.pytest_plugin` runs it as pytest tests.
 """
 
 from umbel.testing.clock import run

@@ -15,8 +15,8 @@ def run(main: Callable[[], T]) -> T:
 
     Time stands still while any coroutine of this thread can run, or data is there to be
     received. When all of them wait, it jumps to the earliest deadline; if none has one,
-    real events are waited for. What other threads and processes do is not waited for
-    while there is a deadline to jump to: test those with real time.
+    it waits for real events. While there is a deadline to jump to, it does not wait for
+    other threads and processes: test those with real time.
 
     Args:
         main: what to run, without arguments.

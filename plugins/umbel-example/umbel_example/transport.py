@@ -2,14 +2,14 @@
 
     example://name
 
-It has no use but to be read, and copied: all that it imports is `umbel.spi`. A stream
-is two pipes of bytes, one for each direction. Whoever finds a pipe empty or full waits
-in its queue, and is woken when the other side has changed something. As everywhere,
-waiting is written as a blocking call: umbel runs it in threads, coroutines, asyncio and
-trio.
+Its only use is to be read and copied: of umbel it imports nothing but `umbel.spi`. A
+stream is two pipes of bytes, one for each direction. A call that finds a pipe empty or
+full waits in the pipe's queue, and is woken when the other side has changed something.
+As everywhere, waiting is written as a blocking call: umbel runs it in threads,
+coroutines, asyncio and trio.
 
-Chapters, as in every transport: the plugin, streams, names, listening, connecting,
-errors; those that it needs.
+Chapters, as in every transport, if it needs them: the plugin, streams, names,
+listening, connecting, errors.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ CAPACITY = 65536
 
 
 class ExampleTransport:
-    """The plugin. What closes a stream in good order is umbel's standard: no hook."""
+    """The plugin. It has no hook `close`: umbel's standard one closes its streams."""
 
     def __init__(self) -> None:
         self.listeners: dict[str, ExampleListener] = {}
@@ -84,7 +84,7 @@ class ExampleTransport:
 
     @hookimpl.traits
     def traits(self) -> Traits:
-        """Say where `umbel check` can try it, and what it can do."""
+        """Declare where `umbel check` can try it, and what it can do."""
         return Traits(address="example://{name}", shows_abort=True)
 
 

@@ -6,7 +6,7 @@
     managers                             multiprocessing's managers and connections
     mcp_transport                        the Model Context Protocol, at both ends
 
-Each module needs its package, and brings nothing else with it: import the one that you
-use. `pip install 'umbel[integrations]'` installs all of these packages. What takes a
-ready socket, such as pg8000, needs no module: give it `as_socket(stream)`.
+Each module needs its package, and imports nothing else: import the one that you use.
+`pip install 'umbel[integrations]'` installs all of these packages. A package that takes
+a connected socket, such as pg8000, needs no module: give it `as_socket(stream)`.
 """

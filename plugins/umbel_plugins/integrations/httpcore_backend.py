@@ -3,10 +3,10 @@
     pool = httpcore.ConnectionPool(network_backend=UmbelBackend("ipc:/run/app.sock"))
     pool.request("GET", "http://localhost/")
 
-Every request goes to the one address, whatever host its URL names; the server is told
-that host. `UmbelBackend` blocks the calling coroutine only; `AsyncUmbelBackend` is for
-asyncio and trio. Errors and timeouts are httpcore's own. HTTP is spoken in the clear: a
-URL of https is refused.
+Every request goes to the one address, whatever host its URL names; the host is passed
+on to the server. `UmbelBackend` blocks only the calling coroutine; `AsyncUmbelBackend`
+is for asyncio and trio. Errors and timeouts are httpcore's own. HTTP is not encrypted:
+an https URL is refused.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class HttpStream(httpcore.NetworkStream):
             umbel.bsend(self._handle, buffer, _deadline(timeout))
 
     def close(self) -> None:
-        """Close hard: HTTP itself tells where its messages end."""
+        """Close hard: HTTP messages themselves say where they end."""
         _close(self._handle)
 
     def start_tls(
@@ -105,7 +105,7 @@ class HttpStream(httpcore.NetworkStream):
         _refuse_tls(self._handle)
 
     def get_extra_info(self, info: str) -> object:
-        """Tell "is_readable", by which a pool finds that the server has closed."""
+        """Give "is_readable", which shows a pool that the server has closed."""
         return _is_readable(self._handle) if info == "is_readable" else None
 
 

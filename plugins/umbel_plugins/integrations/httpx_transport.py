@@ -3,7 +3,7 @@
     with httpx.Client(transport=UmbelTransport("ipc:/run/app.sock")) as client:
         client.get("http://localhost/")
 
-See `httpcore_backend`, over which they are. `AsyncUmbelTransport` is for
+They are built on `httpcore_backend`: see there. `AsyncUmbelTransport` is for
 `httpx.AsyncClient`, in asyncio and trio.
 """
 
@@ -37,7 +37,7 @@ class UmbelTransport(httpx.BaseTransport):
 
     Args:
         address: of the server, such as "ipc:/run/app.sock".
-        limits: of the connections; `httpx.Client(limits=…)` does not come here.
+        limits: of the connections; `httpx.Client(limits=…)` has no effect on them.
         **options: of umbel's transport, for each connect.
     """
 

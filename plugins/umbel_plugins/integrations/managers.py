@@ -5,13 +5,13 @@
 
     manager = Manager(address="ipc:/run/counters.sock", authkey=key, serializer=UMBEL)
 
-`UMBEL` is what managers call a serializer: the kind of their connections. The rest is
-as with "pickle", their own: `start`, `connect`, `get_server`, and proxies, which know
-the way home in other processes too. What is sent is pickled: as everywhere in
-multiprocessing, whoever knows the authkey may run code in the server.
+`UMBEL` is what managers call a serializer: the kind of their connections. Everything
+else works as with their own "pickle": `start`, `connect`, `get_server`, and proxies,
+which find their manager from other processes too. What is sent is pickled: as
+everywhere in multiprocessing, anyone who knows the authkey can run code in the server.
 
-`Listener` and `Client` are as those of `multiprocessing.connection`, for any address of
-a transport whose streams have descriptors.
+`Listener` and `Client` are like those of `multiprocessing.connection`, for any address
+of a transport whose streams have descriptors.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from umbel.bridges import as_socket
 
 @final
 class Listener:
-    """Accepts connections of multiprocessing's.
+    """Accepts multiprocessing's connections.
 
     Args:
         address: where to listen, such as "ipc:x.sock".
         backlog: how many may wait to be accepted.
-        authkey: what both sides must know; None: whoever comes is let in.
+        authkey: what both sides must know; None: anyone may connect.
         **options: of umbel's transport.
     """
 
@@ -69,7 +69,7 @@ class Listener:
         )
 
     def close(self) -> None:
-        """Listen no more. Again: no effect."""
+        """Stop listening. A second call has no effect."""
         self._close()
 
     def __enter__(self) -> Self:
@@ -95,7 +95,7 @@ def Client(  # noqa: N802 - as multiprocessing names it
     Args:
         address: of the listener.
         authkey: as the listener has it.
-        timeout: seconds that the connecting may take.
+        timeout: seconds that connecting may take.
 
     Returns:
         the connection, which blocks the whole thread.

@@ -20,7 +20,7 @@ from typing import Any, Final, Self, TypeAlias, final
 
 import umbel
 from umbel import aio
-from umbel.spi import system_error
+from umbel.spi import check_seconds, system_error
 
 try:
     import anyio
@@ -55,26 +55,28 @@ async def mcp_client(
 
     Args:
         address: of the server, such as "ipc:/run/tools.sock".
-        deadline: see `umbel.deadline`; for the connecting alone.
+        deadline: see `umbel.deadline`; for connecting only.
         limit: as of `mcp_streams`.
         grace: as of `mcp_streams`.
         **options: of umbel's transport.
 
     Raises:
         DeadlineError: ETIMEDOUT, nobody answered in time.
-        Canceled: ECANCELED never comes here, but the loop's own cancellation.
+        Canceled: ECANCELED is never raised here, but the loop's own cancellation.
         OSError: as `umbel.connect`.
+        ValueError: *grace* is negative.
 
     Source:
         mcp.client.stdio.stdio_client.
     """
+    check_seconds(grace, "grace")  # before there is something to close
     stream = await aio.connect(address, deadline, **options)
     async with mcp_streams(stream, limit=limit, grace=grace) as streams:
         yield streams
 
 
 async def serve_mcp(server: Server[Any] | MCPServer[Any], handle: AnyStream) -> None:
-    """Let *server* talk to one client, until that ends.
+    """Let *server* talk to one client, until the client ends.
 
     Args:
         server: of `mcp`; it may serve many at once.
@@ -97,15 +99,17 @@ async def serve_mcp(server: Server[Any] | MCPServer[Any], handle: AnyStream) -> 
 async def mcp_streams(
     handle: AnyStream, *, limit: int = LIMIT, grace: float = GRACE
 ) -> AsyncIterator[Streams]:
-    """Make of a stream the two that `mcp` reads from and writes to.
+    """Turn a stream into the two that `mcp` reads from and writes to.
 
-    A peer that goes away is the end of the first; writing then raises anyio's
-    BrokenResourceError. On leaving, what was written is sent, and the stream closed in
-    good order; after an error, or canceled, it is closed hard.
+    If the peer goes away, the first of them ends, and writing to the second raises
+    anyio's BrokenResourceError. At the end of the block, what was written is sent, and
+    the stream is closed in good order; after an error, or if canceled, it is closed
+    hard.
 
     Args:
         handle: a byte stream. Taken over.
-        limit: bytes that a message may have; more is EMSGSIZE where it is read.
+        limit: bytes that a message may have; a longer one raises EMSGSIZE when it is
+            read.
         grace: seconds that the close may take.
 
     Raises:
@@ -115,7 +119,7 @@ async def mcp_streams(
     Source:
         mcp.server.stdio.stdio_server.
     """
-    umbel.within(grace)  # ValueError, before anything is taken over
+    check_seconds(grace, "grace")
     ours = umbel.hown(handle)
     outbound, outbox = anyio.create_memory_object_stream[SessionMessage](0)
     try:
@@ -142,7 +146,7 @@ class Inbound:
         self._is_closed = False
 
     async def receive(self) -> SessionMessage | Exception:
-        """Give the next message, or what was wrong with a line that is none.
+        """Give the next message, or the error of a line that is not a message.
 
         Raises:
             anyio.EndOfStream: there are no more.
@@ -182,7 +186,7 @@ class Inbound:
         return data
 
     async def aclose(self) -> None:
-        """Give no more messages; the stream stays open for those that are written."""
+        """Give no more messages; the stream stays open for those to be written."""
         self._is_closed = True
 
     def __aiter__(self) -> Self:

@@ -5,9 +5,9 @@
     )
     redis.Redis.from_pool(pool).get("key")
 
-For `redis.asyncio` take `AsyncUmbelConnection`, in its own ConnectionPool. The blocking
-one is over a socket (`umbel.bridges.as_socket`): for streams with a descriptor, and it
-blocks the whole thread. The other one is over any stream.
+For `redis.asyncio` use `AsyncUmbelConnection`, in its own ConnectionPool. The blocking
+one uses a socket (`umbel.bridges.as_socket`): it needs a stream with a descriptor, and
+blocks the whole thread. The other one works over any stream.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ except ImportError as error:
 
 @final
 class UmbelConnection(AbstractConnection):
-    """A connection of redis-py's to *address*.
+    """A redis-py connection to *address*.
 
     Args:
         address: of the server, such as "ipc:/run/redis/redis.sock".
-        **settings: as of every connection of redis-py's.
+        **settings: as for every redis-py connection.
     """
 
     def __init__(self, *, address: str | umbel.Address, **settings: object) -> None:
@@ -47,7 +47,7 @@ class UmbelConnection(AbstractConnection):
 
     @host.setter
     def host(self, value: str) -> None:
-        """Stay: a server that tells its clients to move names no address of umbel's."""
+        """Ignore it: a server that tells its clients to move names no umbel address."""
 
     def repr_pieces(self) -> list[tuple[str, object]]:
         """Tell what its repr says."""

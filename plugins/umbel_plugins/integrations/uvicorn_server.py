@@ -3,7 +3,7 @@
     server = UmbelServer(uvicorn.Config(app), umbel.listen("ipc:/run/app.sock"))
     server.run()                # or, where a loop runs: await server.serve()
 
-Who may connect is the listener's to say, as by `allow=umbel.same_user`.
+The listener decides who may connect, for example by `allow=umbel.same_user`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Final, cast
 import umbel
 from umbel.aio import AsyncListenerHandle
 from umbel.bridges import create_server
+from umbel.spi import check_seconds
 
 try:
     import uvicorn
@@ -30,18 +31,18 @@ GRACE: Final = 1.0
 class UmbelServer(uvicorn.Server):
     """A uvicorn server that listens where umbel does.
 
-    All of its settings hold, but those of sockets (host, port, uds, fd, backlog), of
-    TLS, which is refused, and of several processes and reloads, which its command line
-    does.
+    All of uvicorn's settings apply, except those for sockets (host, port, uds, fd,
+    backlog), for TLS, which is refused, and for several processes and reloading, which
+    uvicorn's command line does.
 
     Args:
         config: uvicorn's settings, with the application.
         handle: a listener. Owned by the server: closed when it ends.
         limit: how many connections may be open at once; others wait in the backlog.
-        grace: seconds that the orderly close of each connection may take.
+        grace: as of `umbel.bridges.create_server`.
 
     Raises:
-        ValueError: the settings ask for TLS.
+        ValueError: the settings ask for TLS, or *grace* is negative.
         BadHandleError: EBADF, *handle* is not open.
     """
 
@@ -56,6 +57,7 @@ class UmbelServer(uvicorn.Server):
         if config.is_ssl:
             message = "HTTP over umbel is spoken in the clear: leave ssl_* out"
             raise ValueError(message)
+        check_seconds(grace, "grace")
         super().__init__(config)
         self._handle = umbel.hown(handle)
         self._limit = limit
@@ -86,7 +88,7 @@ class UmbelServer(uvicorn.Server):
         )
 
     def close(self) -> None:
-        """Listen no more. Again: no effect. `serve` does it in the end."""
+        """Stop listening. A second call has no effect. `serve` calls it at the end."""
         try:
             umbel.hclose(self._handle)
         except umbel.BadHandleError:

@@ -73,7 +73,7 @@ def check(
         scheme_or_template: as of `Subject`.
         numbers: of the behaviours; none: all.
         drivers: of `DRIVERS`; None: all.
-        on_verdict: told of each as it comes.
+        on_verdict: called with each verdict as it comes.
 
     Returns:
         all verdicts.
@@ -134,7 +134,7 @@ def try_behaviour(
         behaviour: which one.
         subject: the transport.
         driver: of `DRIVERS`.
-        patience: seconds after which it hangs.
+        patience: seconds after which it counts as hanging.
 
     Returns:
         the verdict.

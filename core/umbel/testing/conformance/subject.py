@@ -23,7 +23,7 @@ class Subject:
 
     Attributes:
         transport: loaded.
-        traits: what it declares; if nothing, those of the least that there can be.
+        traits: what it declares; if nothing, the least that a transport can have.
         template: of addresses to listen at; "" if it can't listen.
     """
 
@@ -68,7 +68,7 @@ class Subject:
         return self.can("listen") and self.can("connect")
 
     def declared(self) -> dict[str, object]:
-        """Give what it declares, as words and truths."""
+        """Give what it declares, as strings and bools."""
         return {
             "hooks": sorted(self.transport.functions),
             "capabilities": sorted(kind.__name__ for kind in self.traits.capabilities),

@@ -28,7 +28,7 @@ class Verdict(Record):
     seconds: float = 0.0
 
     def as_json(self) -> dict[str, object]:
-        """Give it as numbers and words: all of them, whatever came of it."""
+        """Give it as numbers and strings: all its fields, whatever the verdict."""
         return {
             "number": self.number,
             "title": self.title,
@@ -60,7 +60,7 @@ class Report(Record):
         return [v for v in self.verdicts if v.state == "failed"]
 
     def as_json(self) -> dict[str, object]:
-        """Give it as numbers, words and lists."""
+        """Give it as numbers, strings and lists."""
         return {
             "scheme": self.scheme,
             "source": self.source,

@@ -1,0 +1,373 @@
+"""Loops that are closed, nested, interleaved or moved, and what waits in them."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+
+import pytest
+
+import umbel
+from tests.support import Ends
+from umbel import aio
+from umbel_plugins import faults
+
+trio = pytest.importorskip("trio")
+
+Sleep = Callable[[float], Awaitable[object]]
+
+
+def soon() -> int:
+    return umbel.within(20)
+
+
+async def talk() -> None:
+    """Have a task receive what another one sends a little later."""
+    left, right = aio.pair()
+    receiving = asyncio.create_task(right.receive(100, soon()))
+    await asyncio.sleep(0.01)
+    await left.send(b"x")
+    assert await asyncio.wait_for(receiving, 20) == b"x"
+    left.abort()
+    right.abort()
+
+
+async def talk_in_trio() -> None:
+    left, right = aio.pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(left.send, b"x")
+        with trio.fail_after(20):
+            assert await right.receive() == b"x"
+    left.abort()
+    right.abort()
+
+
+# Closed.
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("what", ["data", "deadline"])
+def test_a_loop_closed_with_a_task_in_a_verb_harms_nobody(
+    ends: Ends, what: str
+) -> None:
+    loop = asyncio.new_event_loop()
+    forgotten: list[asyncio.Task[bytes]] = []
+
+    async def leave() -> None:
+        deadline = umbel.within(0.05) if what == "deadline" else -1
+        forgotten.append(asyncio.create_task(aio.receive(ends[0], 100, deadline)))
+        await asyncio.sleep(0.01)
+
+    loop.run_until_complete(leave())
+    loop.close()
+    if what == "data":
+        umbel.bsend(ends[1], b"for nobody")
+
+    left, right = umbel.pair()
+    with pytest.raises(umbel.DeadlineError):
+        umbel.receive(left, 100, umbel.within(0.1))
+    asyncio.run(talk())
+    umbel.hclose(left)
+    umbel.hclose(right)
+    forgotten.clear()
+
+
+# Stopped by a blocking verb.
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "trio"])
+def test_a_task_may_close_a_bundle_of_which_one_awaits_something(kind: str) -> None:
+    def wait(sleep: Sleep) -> None:
+        aio.wait(sleep(20))
+
+    async def main(sleep: Sleep) -> None:
+        bundle = umbel.go(wait, sleep)
+        await sleep(0.01)
+        umbel.hclose(bundle)
+
+    if kind == "trio":
+        trio.run(main, trio.sleep)
+    else:
+        asyncio.run(main(asyncio.sleep))
+
+
+def test_a_blocking_verb_in_a_task_is_refused_though_a_coroutine_is_busy(
+    ends: Ends,
+) -> None:
+    is_over = False
+
+    def work() -> None:
+        while not is_over:
+            umbel.yield_()
+
+    async def main() -> None:
+        nonlocal is_over
+        busy = umbel.go(work)
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match=r"umbel\.aio\.receive"):
+            umbel.receive(ends[0])
+        is_over = True
+        await aio.close(busy)
+
+    asyncio.run(main())
+
+
+# What a coroutine awaits of its host.
+
+
+def test_an_await_whose_deadline_has_come_ends_before_it_began() -> None:
+    told: list[type[BaseException]] = []
+
+    def wait() -> None:
+        try:
+            aio.wait(asyncio.sleep(0.01), umbel.now())
+        except umbel.DeadlineError as error:
+            told.append(type(error))
+
+    async def main() -> None:
+        waiting = umbel.go(wait)
+        await aio.bundle_wait(waiting, soon())
+        await aio.close(waiting)
+
+    asyncio.run(main())
+
+    assert told == [umbel.DeadlineError]
+
+
+def test_an_await_is_canceled_in_the_step_in_which_it_began() -> None:
+    async def main() -> None:
+        waiting = umbel.go(lambda: aio.wait(asyncio.sleep(20)))
+        async with asyncio.timeout(20):
+            await aio.close(waiting)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "trio"])
+def test_who_awaits_is_told_that_the_loop_has_ended(kind: str) -> None:
+    bundles: list[umbel.BundleHandle] = []
+    told: list[BaseException] = []
+
+    def wait(sleep: Sleep) -> None:
+        try:
+            aio.wait(sleep(20))
+        except BaseException as error:
+            told.append(error)
+            raise
+
+    async def main(sleep: Sleep) -> None:
+        bundles.append(umbel.go(wait, sleep))
+        await sleep(0.01)
+
+    if kind == "trio":
+        trio.run(main, trio.sleep)
+    else:
+        asyncio.run(main(asyncio.sleep))
+
+    with pytest.raises(BaseExceptionGroup):
+        umbel.bundle_wait(bundles[0], soon())
+    umbel.hclose(bundles[0])
+    assert len(told) == 1
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are of 3.12")
+def test_what_is_awaited_does_not_begin_on_the_coroutines_stack(ends: Ends) -> None:
+    got: list[bytes] = []
+
+    async def receive_later() -> bytes:
+        await aio.msleep(umbel.within(0.01))
+        return await aio.receive(ends[0])
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined, unused-ignore]
+        receiving = umbel.go(lambda: got.append(aio.wait(receive_later())))
+        await asyncio.sleep(0.02)
+        await aio.bsend(ends[1], b"x")
+        await aio.bundle_wait(receiving, soon())
+        await aio.close(receiving)
+
+    asyncio.run(main())
+
+    assert got == [b"x"]
+
+
+# One in another, one after the other, one in another thread.
+
+
+def test_asyncio_runs_in_a_task_of_trio() -> None:
+    async def main() -> None:
+        await talk_in_trio()
+        asyncio.run(talk())
+        await talk_in_trio()
+
+    trio.run(main)
+
+
+def test_trio_runs_in_a_task_of_asyncio() -> None:
+    async def main() -> None:
+        await talk()
+        trio.run(talk_in_trio)
+        await talk()
+
+    asyncio.run(main())
+
+
+def test_of_two_loops_in_turns_each_wakes_its_own(ends: Ends) -> None:
+    first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
+    waiting: list[asyncio.Task[bytes]] = []
+
+    async def begin() -> None:
+        waiting.append(asyncio.create_task(aio.receive(ends[0], 100, soon())))
+        await asyncio.sleep(0.01)
+
+    async def end() -> bytes:
+        umbel.bsend(ends[1], b"x")
+        return await asyncio.wait_for(waiting.pop(), 20)
+
+    first.run_until_complete(begin())
+    second.run_until_complete(talk())
+    got = first.run_until_complete(end())
+    first.close()
+    second.close()
+
+    assert got == b"x"
+
+
+def in_thread(work: Callable[[], object]) -> None:
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+
+def test_a_loop_goes_on_in_another_thread_when_its_first_one_has_ended() -> None:
+    loop = asyncio.new_event_loop()
+
+    for _ in range(3):
+        in_thread(lambda: loop.run_until_complete(talk()))
+    loop.run_until_complete(talk())
+    loop.close()
+
+
+def test_a_loop_that_moves_on_leaves_its_first_thread_its_hub(ends: Ends) -> None:
+    loop = asyncio.new_event_loop()
+    told: list[str] = []
+    loop.set_exception_handler(lambda _, context: told.append(context["message"]))
+
+    def echo() -> None:
+        for chunk in ends[1]:
+            umbel.bsend(ends[1], chunk)
+
+    loop.run_until_complete(talk())
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    with umbel.go(echo):
+        for number in range(200):
+            umbel.bsend(ends[0], b"%d" % number)
+            assert umbel.receive(ends[0], 100, soon()) == b"%d" % number
+        asyncio.run_coroutine_threadsafe(talk(), loop).result(20)
+        umbel.done(ends[0])
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+    assert all("in another thread" in message for message in told)
+
+
+# In the moment of a cancellation.
+
+
+def test_a_receive_that_is_canceled_as_its_latency_ends_loses_nothing() -> None:
+    async def main(rounds: int) -> bytes:
+        with faults.plan(latency=0.01):
+            left, right = aio.pair()
+            await right.send(b"precious")
+            receiving = asyncio.create_task(left.receive())
+            await asyncio.sleep(0)
+            time.sleep(0.02)  # its latency is over, and the loop has not looked
+            for _ in range(rounds):
+                await asyncio.sleep(0)
+            receiving.cancel()
+            try:
+                return await receiving
+            except asyncio.CancelledError:
+                return await left.receive(100, soon())
+            finally:
+                left.abort()
+                right.abort()
+
+    got = [asyncio.run(main(rounds)) for rounds in range(5)]
+
+    assert got == [b"precious"] * 5
+
+
+def test_flush_is_ebadf_if_the_stream_is_closed_as_its_pause_ends() -> None:
+    async def main() -> None:
+        left, right = aio.pair()
+        await left.send(b"unread")
+        flushing = asyncio.create_task(aio.flush(left))
+        for _ in range(6):  # each edge tells of room, too, so that it begins to pause
+            await asyncio.sleep(0.03)
+            await right.send(b"x")
+        await asyncio.sleep(0.001)
+
+        async def close() -> None:
+            await aio.msleep(umbel.now() + 1)
+            left.abort()
+
+        closing = asyncio.create_task(close())
+        await asyncio.sleep(0)
+        time.sleep(0.05)  # now both are due at once
+        with pytest.raises(umbel.BadHandleError):
+            await flushing
+        await closing
+        right.abort()
+
+    asyncio.run(main())
+
+
+def test_two_threads_can_not_both_become_the_receiver() -> None:
+    count = 300
+    barrier = threading.Barrier(3)
+    current: list[umbel.StreamHandle] = []
+    told: list[list[str]] = [[], []]
+
+    def receive(place: int) -> Coroutine[object, object, None]:
+        async def main() -> None:
+            for _ in range(count):
+                barrier.wait()
+                try:
+                    await aio.receive(current[-1], 100, umbel.within(0.002))
+                except OSError as error:
+                    told[place].append(type(error).__name__)
+                barrier.wait()
+                barrier.wait()
+
+        return main()
+
+    threads = [
+        threading.Thread(target=lambda place=place: asyncio.run(receive(place)))
+        for place in (0, 1)
+    ]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in range(count):
+            left, right = umbel.pair()
+            current.append(left)
+            barrier.wait()
+            barrier.wait()
+            umbel.hclose(left)
+            umbel.hclose(right)
+            barrier.wait()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+
+    pairs = {frozenset(pair) for pair in zip(*told, strict=True)}
+    assert pairs <= {frozenset({"BusyError", "DeadlineError"})}
