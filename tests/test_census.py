@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ import pytest
 
 import umbel
 from tests.support import Ends, python, wait_until
+from umbel.cli.top import fetch_census
 
 HERE = re.escape(__file__)
 
@@ -204,6 +206,57 @@ def test_top_of_a_process_that_serves_none_says_so(tmp_path: Path) -> None:
 
     assert result.returncode == 2
     assert "ENOENT" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"hello", b"\xff\xfe", b"[1, 2]", b'{"a": 1}', b"[1, [[2]], []]", b"7"],
+    ids=repr,
+)
+def test_top_of_what_is_no_census_says_so(tmp_path: Path, answer: bytes) -> None:
+    address = f"ipc:{tmp_path}/x.sock"
+
+    def serve(stream: umbel.StreamHandle) -> None:
+        assert umbel.receive(stream) == b""
+        umbel.bsend(stream, answer)
+
+    with umbel.listen(address) as listener, umbel.go(umbel.serve, listener, serve):
+        result = umbel.to_thread(lambda: top(address, "--once"))
+        umbel.hclose(listener)
+
+    assert result.returncode == errno.EPROTO
+    assert result.stderr.startswith("umbel top: EPROTO: ")
+    assert "no census there" in result.stderr
+    assert "UMBEL_PLUGINS=census" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_top_of_what_never_ends_says_that_it_is_no_census(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("umbel.cli.top.MOST", 100_000)
+
+    def serve(stream: umbel.StreamHandle) -> None:
+        while True:
+            umbel.bsend(stream, bytes(10_000))
+
+    listener = umbel.listen("mem://endless")
+    with umbel.go(umbel.serve, listener, serve):
+        with pytest.raises(OSError, match="no census there") as caught:
+            fetch_census("mem://endless")
+        umbel.hclose(listener)
+
+    assert caught.value.errno == errno.EPROTO
+
+
+def test_top_of_what_says_nothing_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("umbel.cli.top.PATIENCE", 0.05)
+
+    with (
+        umbel.listen("mem://silent"),
+        pytest.raises(umbel.DeadlineError, match="no census"),
+    ):
+        fetch_census("mem://silent")
 
 
 def test_a_place_that_is_taken_does_not_stop_the_program(tmp_path: Path) -> None:

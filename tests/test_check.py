@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support import wait_until
 from umbel.testing.conformance import BEHAVIOURS, DRIVERS, ELSEWHERE
 
 #: Two of the drivers, which can be had everywhere.
@@ -31,16 +33,18 @@ transport = Forgetful()
 """
 
 
-def install(folder: Path) -> None:
-    """Put a distribution that brings `forgetful` into *folder*."""
-    (folder / "forgetful.py").write_text(BROKEN)
-    info = folder / "forgetful_transport-1.0.dist-info"
+def install(
+    folder: Path, scheme: str = "forgetful", name: str = "forgetful", code: str = BROKEN
+) -> None:
+    """Put a distribution that brings a transport into *folder*."""
+    (folder / f"{name}.py").write_text(code)
+    info = folder / f"{name}_transport-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: forgetful-transport\nVersion: 1.0\n"
+        f"Metadata-Version: 2.1\nName: {name}-transport\nVersion: 1.0\n"
     )
     (info / "entry_points.txt").write_text(
-        "[umbel.transports.v1]\nforgetful = forgetful:transport\n"
+        f"[umbel.transports.v1]\n{scheme} = {name}:transport\n"
     )
 
 
@@ -169,8 +173,16 @@ def test_a_template_that_can_not_be_used_fails_the_behaviours(tmp_path: Path) ->
     ("arguments", "name", "message"),
     [
         (["nothing"], "EPROTONOSUPPORT", "no transport for 'nothing' is installed"),
-        (["mem", "--only", "99"], "EINVAL", "99"),
-        (["mem", "--driver", "smoke"], "EINVAL", "smoke"),
+        (
+            ["mem", "--only", "99", "1"],
+            "EINVAL",
+            "no behaviour has the number 99: they are 1 to 81",
+        ),
+        (
+            ["mem", "--driver", "smoke", "--driver", "trio"],
+            "EINVAL",
+            "no driver is called smoke: there are threads, coroutines, asyncio, trio",
+        ),
     ],
     ids=["scheme", "number", "driver"],
 )
@@ -184,6 +196,66 @@ def test_what_does_not_exist_is_one_line_and_the_errno(
     assert done.stderr.count("\n") == 1
     assert f"umbel check: {name}" in done.stderr
     assert message in done.stderr
+
+
+#: Another ipc, whose forked children never connect: they say so, and hang.
+STUCK = """
+import os, time
+from pathlib import Path
+from umbel.spi import hookimpl
+from umbel_transports.ipc import IpcTransport
+
+HOME = os.getpid()
+
+class Stuck(IpcTransport):
+    @hookimpl.connect
+    def connect(self, context):
+        if os.getpid() != HOME:
+            Path(os.environ["HERE"]).touch()
+            time.sleep(60)
+        return super().connect(context)
+
+transport = Stuck()
+"""
+
+
+def is_running(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["TERM", "INT"])
+def test_a_signal_ends_it_at_once_and_leaves_nothing_behind(
+    tmp_path: Path, number: int
+) -> None:
+    install(tmp_path, "ipc", "stuck", STUCK)
+    here, temporary = tmp_path / "here", tmp_path / "tmp"
+    temporary.mkdir()
+
+    with subprocess.Popen(
+        [sys.executable, "-m", "umbel", "check", "ipc", *BY_TWO, "--only", "75"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}",
+            "UMBEL_PREFER": "ipc=stuck-transport",
+            "TMPDIR": str(temporary),
+            "HERE": str(here),
+        },
+        start_new_session=True,
+    ) as process:
+        wait_until(here.exists, "the child")
+        process.send_signal(number)
+        _, err = process.communicate(timeout=5)  # its accept waits for ten
+
+    assert (process.returncode, err) == (128 + number, b"")
+    assert os.listdir(temporary) == []
+    wait_until(lambda: not is_running(process.pid), "the end of its child")
 
 
 # Under pytest, in a folder that has nothing to do with umbel.

@@ -11,6 +11,8 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,9 +21,13 @@ from typing import BinaryIO
 import pytest
 
 import umbel
-from tests.support import is_listening, pattern, wait_until
+from tests.support import is_listening, pattern, python, wait_until
+from umbel.cli.exchange import Exchange
 from umbel.cli.files import Input, Output
 from umbel.cli.progress import Meter
+from umbel.unread import ask
+
+ROOT = Path(__file__).parent.parent
 
 Command = subprocess.Popen[bytes]
 File = int | BinaryIO
@@ -32,10 +38,15 @@ def command(
     *arguments: object,
     stdin: File = subprocess.DEVNULL,
     stdout: File = subprocess.PIPE,
+    shell: str = "",
     **env: str,
 ) -> Iterator[Command]:
+    """Run umbel; *shell* is a line of a shell's, with "$@" for the command."""
     with subprocess.Popen(
-        [sys.executable, "-m", "umbel", *map(str, arguments)],
+        [
+            *(("sh", "-c", shell, "sh") if shell else ()),
+            *(sys.executable, "-m", "umbel", *map(str, arguments)),
+        ],
         stdin=stdin,
         stdout=stdout,
         stderr=subprocess.PIPE,
@@ -53,9 +64,10 @@ def listening(
     *arguments: object,
     stdin: File = subprocess.DEVNULL,
     stdout: File = subprocess.PIPE,
+    shell: str = "",
 ) -> Iterator[Command]:
     with command(
-        "listen", f"ipc:{path}", *arguments, stdin=stdin, stdout=stdout
+        "listen", f"ipc:{path}", *arguments, stdin=stdin, stdout=stdout, shell=shell
     ) as process:
         wait_until(lambda: is_listening(path) or process.poll() is not None)
         yield process
@@ -113,10 +125,14 @@ def test_a_pipe_is_carried_byte_for_byte_in_either_direction(tmp_path: Path) -> 
         listening(path, stdin=subprocess.PIPE, stdout=taken) as listen,
         command("connect", f"ipc:{path}", stdin=subprocess.PIPE) as connect,
     ):
+        assert listen.stdin is not None
+        with listen.stdin as there:
+            there.write(b"and back")
+        listen.stdin = None
         out, _ = connect.communicate(data, timeout=40)
         finish(listen)
 
-    assert (out, connect.returncode) == (b"", 0)
+    assert (out, connect.returncode) == (b"and back", 0)
     assert target.read_bytes() == data
 
 
@@ -158,10 +174,9 @@ def test_the_end_of_input_leaves_receiving_open(tmp_path: Path) -> None:
         assert listen.wait(40) == 0
 
 
-@pytest.mark.parametrize("kind", ["pipe", "terminal"])
-def test_the_peers_end_ends_all_though_input_is_open(tmp_path: Path, kind: str) -> None:
+def test_a_terminal_is_not_read_on_after_the_peers_end(tmp_path: Path) -> None:
     path = tmp_path / "x.sock"
-    ours, theirs = pty.openpty() if kind == "terminal" else os.pipe()[::-1]
+    ours, theirs = pty.openpty()
 
     with listening(path, stdin=theirs) as listen:
         with umbel.ipc_connect(path) as client:
@@ -171,6 +186,92 @@ def test_the_peers_end_ends_all_though_input_is_open(tmp_path: Path, kind: str) 
     assert out == b"last words"
     os.close(ours)
     os.close(theirs)
+
+
+@pytest.mark.parametrize("who", ["listen", "connect"])
+def test_a_pipe_is_sent_to_its_end_though_the_peer_has_little_to_say(
+    tmp_path: Path, who: str
+) -> None:
+    path, little, target = (tmp_path / name for name in ("x.sock", "little", "out"))
+    little.write_bytes(b"ok")
+    data = pattern(5_000_001)
+
+    with little.open("rb") as ok, target.open("wb") as taken:
+        much, few = (subprocess.PIPE, subprocess.PIPE), (ok, taken)
+        first, second = (much, few) if who == "listen" else (few, much)
+        with (
+            listening(path, stdin=first[0], stdout=first[1]) as listen,
+            command(
+                "connect", f"ipc:{path}", stdin=second[0], stdout=second[1]
+            ) as connect,
+        ):
+            sender, taker = (listen, connect) if who == "listen" else (connect, listen)
+            out, _ = sender.communicate(data, timeout=40)
+            finish(taker)
+
+    assert (sender.returncode, out) == (0, b"ok")
+    assert target.read_bytes() == data
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_what_input_gives_after_the_peers_end_is_sent_too(
+    tmp_path: Path, kind: str
+) -> None:
+    path = tmp_path / "x.sock"
+    pair = socket.socketpair()
+    theirs, ours = os.pipe() if kind == "pipe" else [end.detach() for end in pair]
+
+    with listening(path, stdin=theirs) as listen:
+        os.close(theirs)
+        client = umbel.ipc_connect(path)
+        umbel.bsend(client, b"ok")
+        umbel.done(client)
+        assert listen.stdout is not None
+        assert listen.stdout.read() == b"ok"  # to its end: its reader need not wait
+        for word in (b"one", b"two"):
+            os.write(ours, word)
+            assert umbel.brecv(client, 3, umbel.within(20)) == word
+        os.close(ours)
+        umbel.close(client, umbel.within(20))
+        finish(listen)
+
+    for end in pair:
+        end.close()
+
+
+def test_a_peer_that_goes_is_told_though_input_says_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+    theirs, ours = os.pipe()
+
+    with listening(path, stdin=theirs) as listen:
+        client = umbel.ipc_connect(path)
+        umbel.bsend(client, b"ok")
+        umbel.done(client)
+        assert listen.stdout is not None
+        assert listen.stdout.read(2) == b"ok"
+        umbel.hclose(client)
+        _, err = finish(listen, errno.ECONNRESET)
+
+    assert "killed" in err
+    os.close(ours)
+    os.close(theirs)
+
+
+def test_a_peer_that_goes_without_our_last_bytes_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    with listening(path, stdin=subprocess.PIPE) as listen:
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(str(path))
+        client.shutdown(socket.SHUT_WR)
+        assert listen.stdin is not None
+        listen.stdin.write(bytes(100_000))
+        listen.stdin.close()
+        wait_until(lambda: ask(client, termios.FIONREAD) == 100_000, "all of it")
+        client.close()
+        assert listen.wait(40) == errno.ECONNRESET
+        assert listen.stderr is not None
+        assert b"ECONNRESET: the peer " in listen.stderr.read()
 
 
 def test_a_killed_receiver_is_told_by_name(tmp_path: Path) -> None:
@@ -226,7 +327,10 @@ def test_a_deadline_ends_waiting_for_a_peer(tmp_path: Path) -> None:
     with listening(tmp_path / "x.sock", "--deadline", "0.05") as process:
         _, err = finish(process, errno.ETIMEDOUT)
 
-    assert "ETIMEDOUT" in err
+    assert err == (
+        "umbel listen: ETIMEDOUT: the deadline was reached: give a longer --deadline, "
+        "or none to wait for ever\n"
+    )
     assert not (tmp_path / "x.sock").exists()
 
 
@@ -247,6 +351,38 @@ def test_connecting_to_nothing_says_what_to_do(tmp_path: Path) -> None:
 
     assert "ENOENT" in err
     assert "start the listener" in err
+
+
+def test_a_backlog_may_be_huge(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    with listening(path, "--backlog", "99999999999999", "--echo") as process:
+        with umbel.ipc_connect(path):
+            pass
+        finish(process)
+
+
+@pytest.mark.parametrize("verb", ["listen", "connect", "top"])
+def test_an_address_within_one_process_is_refused_at_once(verb: str) -> None:
+    with command(verb, "mem://x") as process:
+        _, err = finish(process, errno.ENOTSUP)
+
+    assert err.startswith(f"umbel {verb}: ENOTSUP: mem://x is within one process")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("options", [(), ("--echo",), ("--keep",)], ids=repr)
+def test_the_port_that_the_system_chose_is_told(options: tuple[str, ...]) -> None:
+    with command("listen", "tcp://127.0.0.1:0", *options) as process:
+        assert process.stderr is not None
+        said = process.stderr.readline().decode()
+        found = re.fullmatch(r"listening at (tcp://127\.0\.0\.1:[1-9]\d*)\n", said)
+        assert found is not None, said
+        with umbel.connect(found[1]) as client:
+            umbel.bsend(client, b"hello")
+            umbel.done(client)
+            while umbel.receive(client, deadline=umbel.within(20)):
+                pass
 
 
 def test_an_unknown_scheme_names_what_is_installed() -> None:
@@ -272,6 +408,45 @@ def test_wrong_usage_is_status_2(arguments: tuple[str, ...]) -> None:
         _, err = finish(process, 2)
 
     assert "usage: umbel" in err
+
+
+@pytest.mark.parametrize("value", ["-1", "soon", "nan", ""])
+def test_a_deadline_that_is_none_says_what_to_give(value: str) -> None:
+    with command("connect", "ipc:x", "--deadline", value) as process:
+        _, err = finish(process, 2)
+
+    assert f"argument --deadline: {value!r}: give 0 or more seconds, or none" in err
+
+
+def test_an_interval_that_is_none_says_what_to_give() -> None:
+    with command("top", "ipc:x", "--interval", "-1") as process:
+        _, err = finish(process, 2)
+
+    assert err.endswith("argument --interval: '-1': give 0 or more seconds\n")
+
+
+@pytest.mark.parametrize("value", ["-1", "many", "1.5"])
+def test_a_backlog_that_is_none_says_what_to_give(value: str) -> None:
+    with command("listen", "ipc:x", "--backlog", value) as process:
+        _, err = finish(process, 2)
+
+    assert f"argument --backlog: {value!r}: give a number of connections" in err
+
+
+@pytest.mark.parametrize("arguments", [(), ("listen",), ("connect",)], ids=repr)
+def test_the_exit_statuses_stand_in_the_manual(arguments: tuple[str, ...]) -> None:
+    with command(*arguments, "--help") as process:
+        out, _ = finish(process)
+
+    for words in ("0     all went well", "2     wrong usage", "128+n", "errno"):
+        assert words in out.decode()
+
+
+def test_the_manual_says_that_keep_serves_one_at_a_time() -> None:
+    with command("listen", "--help") as process:
+        out, _ = finish(process)
+
+    assert "one client at a time" in " ".join(out.decode().split())
 
 
 def test_the_version_is_printed() -> None:
@@ -309,6 +484,68 @@ def test_echo_keep_serves_many_at_once_and_survives_bad_ones(tmp_path: Path) -> 
     assert not path.exists()
 
 
+def test_echo_keep_waits_for_descriptors(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    few = 'ulimit -n 12; exec "$@"'
+    with listening(path, "--echo", "--keep", shell=few) as process:
+        clients = [umbel.ipc_connect(path) for _ in range(12)]
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        assert b"accepting failed, and is tried again" in said
+        for client in clients:
+            umbel.bsend(client, b"hello")
+            assert umbel.brecv(client, 5, umbel.within(20)) == b"hello"
+            umbel.close(client, umbel.within(20))
+        process.send_signal(signal.SIGTERM)
+        finish(process, 128 + signal.SIGTERM)
+
+
+@pytest.mark.parametrize("keep", [(), ("--keep",)], ids=["once", "keep"])
+def test_an_output_that_is_full_ends_it(tmp_path: Path, keep: tuple[str, ...]) -> None:
+    path = tmp_path / "x.sock"
+
+    with listening(path, *keep, shell='exec "$@" >/dev/full') as process:
+        client = umbel.ipc_connect(path)
+        umbel.bsend(client, b"hello")
+        _, err = finish(process, errno.ENOSPC)
+        umbel.hclose(client)
+
+    assert err.count("ENOSPC") == err.count("\n") == 1
+    assert not path.exists()
+
+
+def test_keep_goes_on_when_a_client_fails(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    with listening(path, "--keep") as process:
+        bad = socket.socket(socket.AF_UNIX)
+        bad.connect(str(path))
+        bad.close()
+        with umbel.ipc_connect(path) as client:
+            umbel.bsend(client, b"hello")
+        process.send_signal(signal.SIGTERM)
+        out, err = finish(process, 128 + signal.SIGTERM)
+
+    assert out == b"hello"
+    assert err.count("ECONNRESET") == err.count("\n") == 1
+
+
+def test_a_signal_ends_keep_at_once_also_with_clients(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    with listening(path, "--keep", "--echo") as process:
+        client = umbel.ipc_connect(path)
+        umbel.bsend(client, b"hello")
+        assert umbel.brecv(client, 5) == b"hello"
+        process.send_signal(signal.SIGTERM)
+        process.wait(5)
+        umbel.hclose(client)
+
+    assert process.returncode == 128 + signal.SIGTERM
+    assert not path.exists()
+
+
 def test_keep_serves_one_after_the_other(tmp_path: Path) -> None:
     path = tmp_path / "x.sock"
 
@@ -333,6 +570,66 @@ def test_a_signal_ends_it_and_leaves_no_file(tmp_path: Path, number: int) -> Non
 
     assert err == ""
     assert not path.exists()
+
+
+#: Runs what follows with SIGHUP as it is by default, whatever we were started with.
+HANGING_UP = """
+import os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, "-m", "umbel", *sys.argv[1:]])
+"""
+
+
+def test_a_terminal_that_is_closed_leaves_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    with subprocess.Popen(
+        [sys.executable, "-c", HANGING_UP, "listen", f"ipc:{path}"],
+        stdin=subprocess.DEVNULL,
+    ) as process:
+        wait_until(lambda: is_listening(path))
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(20) == 128 + signal.SIGHUP
+
+    assert not path.exists()
+
+
+def test_nohup_keeps_it_alive(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    with subprocess.Popen(
+        ["nohup", sys.executable, "-m", "umbel", "listen", f"ipc:{path}", "--echo"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        wait_until(lambda: is_listening(path))
+        process.send_signal(signal.SIGHUP)
+        with umbel.ipc_connect(path) as client:
+            umbel.bsend(client, b"hello")
+            assert umbel.brecv(client, 5) == b"hello"
+        assert process.wait(20) == 0
+
+
+def test_ctrl_c_while_it_starts_shows_no_traceback(tmp_path: Path) -> None:
+    # In the middle of `import umbel`, which is most of the start.
+    (tmp_path / "greenlet.py").write_text(
+        "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    module, function = project["scripts"]["umbel"].split(":")
+    code = f"""
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from {module} import {function}
+sys.exit({function}())
+"""
+    roots = [tmp_path, ROOT / "core", ROOT / "transports", ROOT / "plugins"]
+
+    with python(code, PYTHONPATH=":".join(map(str, roots))) as process:
+        out, err = process.communicate(timeout=20)
+
+    assert (process.returncode, out, err) == (128 + signal.SIGINT, "", "")
 
 
 def test_a_signal_in_the_middle_of_an_exchange_ends_it(tmp_path: Path) -> None:
@@ -366,6 +663,69 @@ def test_an_output_that_nobody_reads_is_an_error_not_a_hang(tmp_path: Path) -> N
         umbel.hclose(client)
 
     assert "EPIPE" in err
+
+
+def test_without_standard_error_all_works_and_nothing_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    with listening(path, shell='exec "$@" 2>&-') as process:
+        with umbel.ipc_connect(path) as client:
+            umbel.bsend(client, b"hello")
+        assert finish(process) == (b"hello", "")
+    with command("connect", f"ipc:{path}", shell='exec "$@" 2>&-') as process:
+        assert finish(process, errno.ENOENT) == (b"", "")
+
+
+@pytest.mark.parametrize("verb", ["listen", "connect"])
+@pytest.mark.parametrize(
+    ("closed", "name"), [("<&-", "standard input"), (">&-", "standard output")]
+)
+def test_closed_input_or_output_is_refused_before_there_is_a_connection(
+    tmp_path: Path, verb: str, closed: str, name: str
+) -> None:
+    with (
+        umbel.ipc_listen(tmp_path / "x.sock") as listener,
+        command(verb, f"ipc:{tmp_path}/x.sock", shell=f'exec "$@" {closed}') as process,
+    ):
+        out, err = finish(process, errno.EBADF)
+        with pytest.raises(umbel.DeadlineError):
+            umbel.accept(listener, 0)
+
+    assert out == b""
+    assert err.startswith(f"umbel {verb}: EBADF: ")
+    assert f"{name} is closed" in err
+    assert err.count("\n") == 1
+
+
+def test_echo_needs_neither_input_nor_output(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+
+    with listening(path, "--echo", shell='exec "$@" <&- >&- 2>&-') as process:
+        with umbel.ipc_connect(path) as client:
+            umbel.bsend(client, b"hello")
+            assert umbel.brecv(client, 5) == b"hello"
+        finish(process)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--version",),
+        ("transports",),
+        ("check", "mem", "--only", "1", "--driver", "threads", "--json"),
+    ],
+    ids=["version", "transports", "check"],
+)
+def test_what_can_not_be_printed_is_one_line_and_the_errno(
+    arguments: tuple[str, ...],
+) -> None:
+    for shell, number in ((">&-", errno.EBADF), (">/dev/full", errno.ENOSPC)):
+        with command(*arguments, shell=f'exec "$@" {shell}') as process:
+            _, err = finish(process, number)
+
+        assert err.startswith("umbel")
+        assert errno.errorcode[number] in err
+        assert err.count("\n") == 1
 
 
 def test_transports_lists_them_with_distribution_and_state() -> None:
@@ -421,14 +781,42 @@ def test_memory_does_not_grow_with_what_is_carried(tmp_path: Path) -> None:
 # Its parts.
 
 
+@pytest.fixture
+def nothing() -> Iterator[int]:
+    """Give the descriptor of an output that is no terminal."""
+    with open(os.devnull, "wb") as file:
+        yield file.fileno()
+
+
+def test_a_peer_that_goes_long_after_its_end_is_told(nothing: int) -> None:
+    stream, peer = umbel.ipc_pair()
+    theirs, ours = os.pipe()
+    sink, meter = Output(nothing), Meter(nothing)
+    exchange = Exchange(stream, Input(theirs), sink, meter, umbel.within(20))
+    running = umbel.go(exchange.run)
+    umbel.done(peer)
+    while not exchange.has_peer_ended:
+        umbel.msleep(umbel.within(0.001))
+    umbel.hclose(peer)
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        running.wait(umbel.within(20))
+
+    sink.close()
+    assert caught.group_contains(umbel.BrokenStreamError, match="killed")
+    umbel.hclose(running)
+    os.close(ours)
+    os.close(theirs)
+
+
 class Screen(io.StringIO):
     def isatty(self) -> bool:
         return True
 
 
-def test_progress_is_shown_on_a_terminal() -> None:
+def test_progress_is_shown_on_a_terminal(nothing: int) -> None:
     screen = Screen()
-    meter = Meter(screen)
+    meter = Meter(nothing, screen)
     meter.sent, meter.received = 1_500_000, 10
 
     showing = umbel.go(meter.show)
@@ -440,14 +828,27 @@ def test_progress_is_shown_on_a_terminal() -> None:
     assert screen.getvalue().endswith("\n")
 
 
-def test_progress_is_not_shown_elsewhere() -> None:
+def test_progress_is_not_shown_elsewhere(nothing: int) -> None:
     screen = io.StringIO()
-    meter = Meter(screen)
+    meter = Meter(nothing, screen)
 
     with umbel.go(meter.show):
         meter.finish()
 
     assert screen.getvalue() == ""
+
+
+def test_progress_is_not_shown_where_what_the_peer_sends_is() -> None:
+    screen = Screen()
+    ours, theirs = pty.openpty()
+    meter = Meter(theirs, screen)
+
+    with umbel.go(meter.show):
+        meter.finish()
+
+    assert screen.getvalue() == ""
+    os.close(ours)
+    os.close(theirs)
 
 
 def test_output_waits_for_a_slow_reader_without_holding_up_others() -> None:

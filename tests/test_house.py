@@ -248,7 +248,9 @@ def test_the_built_in_transports_are_found_by_entry_point_alone() -> None:
     )
 
 
-def test_a_wheel_holds_the_three_packages_and_no_more(tmp_path: Path) -> None:
+def test_a_wheel_holds_the_three_packages_the_command_and_no_more(
+    tmp_path: Path,
+) -> None:
     pytest.importorskip("hatchling")
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path],
@@ -266,6 +268,7 @@ def test_a_wheel_holds_the_three_packages_and_no_more(tmp_path: Path) -> None:
         "umbel",
         "umbel_transports",
         "umbel_plugins",
+        "_umbel_command.py",
         "umbel-0.1.0.dist-info",
     }
     assert sum(name.endswith("py.typed") for name in names) == 3

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import socket
 import stat
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -124,10 +126,90 @@ def test_paths_round_the_limit_work(tmp_path: Path, size: int) -> None:
 
 
 def test_a_name_longer_than_a_socket_can_have_is_enametoolong(tmp_path: Path) -> None:
-    for path in (tmp_path / ("x" * 108), "@" + "x" * 107):
-        with pytest.raises(OSError, match="longer than") as caught:
-            umbel.ipc_listen(path)
+    for path in (tmp_path / ("x" * 108), "@" + "x" * 108):
+        for call in (umbel.ipc_listen, umbel.ipc_connect):
+            with pytest.raises(OSError, match="can have") as caught:
+                call(path)
+            assert caught.value.errno == errno.ENAMETOOLONG
+
+
+def test_an_abstract_name_may_have_107_bytes() -> None:
+    name = f"@umbel-test-{os.getpid()}-".ljust(108, "x")
+
+    with umbel.ipc_listen(name) as listener:
+        exchange(listener, name)
+
+
+def test_how_long_a_name_may_be_in_a_long_folder_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / ("d" * 100)
+    folder.mkdir()
+
+    with pytest.raises(OSError, match="at most") as caught:
+        umbel.ipc_listen(folder / ("x" * 107))
+    most = int(re.findall(r"(\d+) bytes at most", str(caught.value))[0])
+    with umbel.ipc_listen(folder / ("x" * most)) as listener:
+        exchange(listener, folder / ("x" * most))
+    for call in (umbel.ipc_listen, umbel.ipc_connect):
+        with pytest.raises(OSError, match=f"not {most + 1}") as caught:
+            call(folder / ("x" * (most + 1)))
         assert caught.value.errno == errno.ENAMETOOLONG
+
+
+@pytest.mark.parametrize(
+    ("kind", "make"), [("folder", Path.mkdir), ("fifo", os.mkfifo)]
+)
+def test_connecting_to_what_is_no_socket_says_what_it_is(
+    tmp_path: Path, kind: str, make: Callable[[Path], None]
+) -> None:
+    make(tmp_path / "x")
+
+    with pytest.raises(ConnectionRefusedError, match=f"is a {kind}, and no socket"):
+        umbel.ipc_connect(tmp_path / "x")
+
+
+def test_a_long_path_without_its_folder_says_so(tmp_path: Path) -> None:
+    path = tmp_path / ("d" * 100) / "x.sock"
+
+    for call in (umbel.ipc_listen, umbel.ipc_connect):
+        with pytest.raises(FileNotFoundError, match="its folder does not exist"):
+            call(path)
+
+
+@pytest.mark.parametrize("takeover", [False, True])
+def test_listening_at_a_link_says_that_it_is_one(
+    tmp_path: Path, takeover: bool
+) -> None:
+    link = tmp_path / "link"
+    with umbel.ipc_listen(tmp_path / "x.sock"):
+        link.symlink_to(tmp_path / "x.sock")
+
+        with pytest.raises(OSError, match=r"is a symbolic link to .*x\.sock") as caught:
+            umbel.listen(f"ipc:{link}", takeover=takeover)
+
+        umbel.hclose(umbel.ipc_connect(link))
+    assert caught.value.errno == errno.EADDRINUSE
+    assert link.is_symlink()
+
+
+def test_a_relative_path_in_a_folder_that_was_deleted_is_named(tmp_path: Path) -> None:
+    code = """
+import os, sys, umbel
+for stream in umbel.ipc_pair():  # the transport is imported while it can be
+    umbel.hclose(stream)
+os.chdir(sys.argv[1])
+os.rmdir(sys.argv[1])
+for call in umbel.ipc_listen, umbel.ipc_connect:
+    try:
+        call("x.sock")
+    except FileNotFoundError as error:
+        print(error)
+"""
+    (tmp_path / "gone").mkdir()
+
+    listening, connecting = run_python(code, str(tmp_path / "gone")).splitlines()
+
+    assert "ipc:x.sock: the current folder was deleted" in listening
+    assert "ipc:x.sock: " in connecting
 
 
 def test_an_abstract_name_needs_no_file() -> None:
@@ -307,7 +389,7 @@ def test_an_unknown_option_is_a_type_error_that_names_a_near_one(
     [
         ("nothing", errno.ENOENT, "no such file"),
         ("no/folder", errno.ENOENT, "folder does not exist"),
-        ("file", errno.ECONNREFUSED, "nobody listens"),
+        ("file", errno.ECONNREFUSED, "is a file, and no socket"),
         ("file/under", errno.ENOTDIR, "not a folder"),
         ("stale", errno.ECONNREFUSED, "nobody listens"),
         ("datagram", errno.EPROTOTYPE, "not a stream socket"),

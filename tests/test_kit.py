@@ -248,5 +248,7 @@ def test_what_there_is_no_time_for_has_failed(monkeypatch: pytest.MonkeyPatch) -
 def test_unknown_schemes_behaviours_and_drivers_are_refused() -> None:
     with pytest.raises(UnknownTransportError, match="nothing"):
         check("nothing")
-    with pytest.raises(OSError, match="called 82, smoke"):
-        check("mem", [82], ["smoke"])
+    with pytest.raises(OSError, match="the number 82: they are 1 to 81"):
+        check("mem", [1, 82], ["threads"])
+    with pytest.raises(OSError, match="called smoke: there are threads, cor"):
+        check("mem", [1], ["smoke", "trio"])

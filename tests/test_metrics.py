@@ -364,7 +364,17 @@ umbel.load_plugins("metrics")
     assert out.startswith(f"umbel: no metrics at {place}: ")
 
 
-@pytest.mark.parametrize("place", ["9464", "localhost", "localhost:http"])
+def test_a_host_that_is_none_does_not_stop_the_program() -> None:
+    code = "import sys, umbel\nsys.stderr = sys.stdout\numbel.load_plugins('metrics')"
+
+    out = run_python(code, UMBEL_METRICS="a..b:9464")
+
+    assert out.startswith("umbel: no metrics at a..b:9464: ")
+
+
+@pytest.mark.parametrize(
+    "place", ["9464", "localhost", "localhost:http", "127.0.0.1:99999"]
+)
 def test_a_place_that_is_none_is_einval(place: str) -> None:
     code = """
 import umbel

@@ -532,6 +532,32 @@ def test_an_accept_that_fails_for_good_ends_the_server(tmp_path: Path) -> None:
         assert listener not in open_handles
 
 
-def test_serve_imports_no_logging_until_there_is_something_to_say() -> None:
+def test_logging_is_imported_when_something_is_served() -> None:
     code = "import sys, umbel; umbel.serve; print('logging' in sys.modules)"
     assert run_python(code) == "False\n"
+
+
+def test_without_descriptors_there_is_one_left_to_log_it() -> None:
+    # To import what logs takes one, too.
+    code = """
+import os, resource, umbel
+from umbel import serve
+def echo(stream):
+    umbel.bsend(stream, umbel.brecv(stream, 3))
+listener = umbel.listen(f"ipc:@umbel-test-{os.getpid()}")
+clients = [umbel.connect(listener.address) for _ in range(9)]
+enough = clients[-1].fileno() + 3
+with umbel.bundle() as running:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (enough, enough))
+    running.go(serve, listener, echo)
+    for client in clients:
+        umbel.bsend(client, b"abc")
+        assert umbel.brecv(client, 3, umbel.within(20)) == b"abc"
+        umbel.close(client, umbel.within(20))
+    umbel.hclose(listener)
+"""
+    with python(code) as process:
+        _, err = process.communicate(timeout=40)
+
+    assert process.returncode == 0, err
+    assert "accepting failed, and is tried again" in err

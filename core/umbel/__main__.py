@@ -2,6 +2,6 @@
 
 import sys
 
-from umbel.cli import main
+from _umbel_command import main
 
 sys.exit(main())

@@ -274,6 +274,7 @@ class Patience:
 
 def require_listener(handle: int) -> Listening:
     """Find a listener that nobody accepts from; EBADF, ENOTSUP or EBUSY if none."""
+    _log()  # imported now: where no descriptor is left it could not be read
     listening = lookup(handle, Listening)
     if listening.accepter is not None:
         raise BusyError
@@ -319,6 +320,6 @@ def report_cut(address: str, count: int) -> None:
 
 
 def _log() -> logging.Logger:
-    import logging  # when there is something to say: it takes its time
+    import logging  # not with this module: it takes its time
 
     return logging.getLogger("umbel")

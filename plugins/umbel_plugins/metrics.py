@@ -14,7 +14,7 @@ import os
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from umbel.spi import (
     AcceptContext,
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+MOST_PORT: Final = 65535
+
 
 class MetricsPlugin:
     """Counts what is opened, closed and moved.
@@ -74,7 +76,7 @@ class MetricsPlugin:
         host, port = where
         try:
             server, thread = start_http_server(port, host, self.registry)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: no name of a host
             # Looking on is no reason to stop the program that is looked at.
             print(f"umbel: no metrics at {place}: {error}", file=sys.stderr)
             return
@@ -179,7 +181,7 @@ class MetricsPlugin:
 
 def _parse_place(place: str) -> tuple[str, int]:
     host, _, port = place.rpartition(":")
-    if not host or not port.isdecimal():
+    if not host or not port.isdecimal() or int(port) > MOST_PORT:
         message = f"UMBEL_METRICS={place!r}: write host:port, such as 127.0.0.1:9464"
         raise system_error(errno.EINVAL, message)
     return host.strip("[]"), int(port)

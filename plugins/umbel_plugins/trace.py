@@ -12,6 +12,7 @@ UMBEL_TRACE_OTEL=1 also makes a span of each: `pip install 'umbel[trace-otel]'`.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -35,6 +36,7 @@ from umbel.spi import (
     Stream,
     Wrapped,
     hookimpl,
+    system_error,
 )
 from umbel_plugins._events import Event, JsonFormatter
 from umbel_plugins._outcomes import outcome_name
@@ -191,7 +193,13 @@ def _open_handler(place: str) -> logging.Handler:
     if place == "-":
         handler = logging.StreamHandler(sys.stderr)
     else:
-        handler = logging.FileHandler(place, encoding="utf-8", errors="replace")
+        try:
+            handler = logging.FileHandler(place, encoding="utf-8", errors="replace")
+        except OSError as error:
+            message = f"UMBEL_TRACE={place!r}: name a file that can be written, or -"
+            explained = system_error(error.errno or errno.EIO, message)
+            explained.filename = place
+            raise explained from error
     handler.setFormatter(JsonFormatter())
     return handler
 

@@ -67,6 +67,8 @@ T = TypeVar("T")
 
 #: sun_path holds 108 bytes, the last of which is a NUL.
 PATH_MAX: Final = 107
+#: What is left of them for an abstract name, whose first byte is a NUL.
+ABSTRACT_MAX: Final = 107
 #: A full backlog gives nothing to poll: look again after 1, 2, 4 … 16 ms.
 LONGEST_PAUSE: Final = 16
 #: How long a racing starter may hold the folder's lock, in seconds.
@@ -231,10 +233,15 @@ def _check_location(address: Address) -> bytes:
 def _short_name(address: Address) -> bytes | None:
     """Give the name by which the kernel takes *address*; None for a long path."""
     raw = _check_location(address)
-    if raw.startswith(b"@"):
-        _check_length(raw, address)
-        return b"\0" + raw[1:]
-    return raw if len(raw) <= PATH_MAX else None
+    if not raw.startswith(b"@"):
+        return raw if len(raw) <= PATH_MAX else None
+    if len(raw) > 1 + ABSTRACT_MAX:
+        message = (
+            f"{address}: after the @ a name can have {ABSTRACT_MAX} bytes, not "
+            f"{len(raw) - 1}: shorten it"
+        )
+        raise system_error(errno.ENAMETOOLONG, message)
+    return b"\0" + raw[1:]
 
 
 @contextmanager
@@ -244,20 +251,25 @@ def _reachable(address: Address) -> Iterator[bytes]:
     if short is not None:
         yield short
     else:
-        folder, name = os.path.split(os.fsencode(address.location))
-        at = os.open(folder or b".", getattr(os, "O_PATH", os.O_RDONLY))
+        path = os.fsencode(address.location)
+        folder, name = os.path.split(path)
         try:
-            short = b"/proc/self/fd/%d/%s" % (at, name)
-            _check_length(short, address)
-            yield short
+            at = os.open(folder or b".", getattr(os, "O_PATH", os.O_RDONLY))
+        except OSError as error:
+            raise _explain(error, address) from None
+        try:
+            start = b"/proc/self/fd/%d/" % at
+            room = PATH_MAX - len(start)
+            if len(name) > room:
+                message = (
+                    f"{address}: the last part of a path of {len(path)} bytes can have "
+                    f"{room} bytes at most, not {len(name)}: shorten it, or the whole "
+                    f"path to {PATH_MAX}"
+                )
+                raise system_error(errno.ENAMETOOLONG, message)
+            yield start + name
         finally:
             os.close(at)
-
-
-def _check_length(name: bytes, address: Address) -> None:
-    if len(name) > PATH_MAX:
-        message = f"{address}: the name is longer than a socket's can be (107 bytes)"
-        raise system_error(errno.ENAMETOOLONG, message)
 
 
 # Listening.
@@ -329,8 +341,7 @@ def _listen(address: Address, backlog: int, options: Options) -> SocketListener:
     location = address.location
     _buffer_size(options)
     if not location.startswith("@") and location:
-        # What another process can use, and what we find after a chdir.
-        location = os.path.abspath(location)
+        location = _absolute(address)
     address = Address("ipc", location)
     sock = _open_socket()
     try:
@@ -355,6 +366,18 @@ def _listen(address: Address, backlog: int, options: Options) -> SocketListener:
     if not options.get("unlink", True):
         file = None
     return IpcListener(sock, address, options, file)
+
+
+def _absolute(address: Address) -> str:
+    """Give the path that another process can use, and that we find after a chdir."""
+    try:
+        return os.path.abspath(address.location)
+    except FileNotFoundError:
+        message = (
+            f"{address}: the current folder was deleted: change to another, or give a "
+            "whole path"
+        )
+        raise system_error(errno.ENOENT, message) from None
 
 
 def _make_file(
@@ -399,9 +422,8 @@ def _replace_file(
 ) -> os.stat_result:
     """Listen under another name, then move that over the old one: no gap, no loss."""
     target = address.location
-    if os.path.lexists(target) and not stat.S_ISSOCK(os.lstat(target).st_mode):
-        message = f"{address} is a file that is no socket: choose another path"
-        raise system_error(errno.EADDRINUSE, message)
+    if os.path.lexists(target):
+        _require_socket(os.lstat(target), address)
     beside = f"{os.path.dirname(target)}/.{os.getpid()}-{id(sock):x}"
     with _reachable(Address("ipc", beside)) as name:
         file = _make_file(sock, name, address, backlog, options)
@@ -430,6 +452,20 @@ def _bind(sock: socket.SocketType, name: bytes, address: Address) -> None:
             raise _explain(error, address) from None
 
 
+def _require_socket(found: os.stat_result, address: Address) -> None:
+    if stat.S_ISSOCK(found.st_mode):
+        return
+    if stat.S_ISLNK(found.st_mode):
+        message = (
+            f"{address} is a symbolic link to {os.readlink(address.location)}: listen "
+            "there, or choose another path"
+        )
+    else:
+        what = _kind_of(found)
+        message = f"{address} is {what}, and no socket: choose another path"
+    raise system_error(errno.EADDRINUSE, message)
+
+
 @contextmanager
 def _locked_folder(name: bytes) -> Iterator[None]:
     """Keep out others who are replacing a stale file at the same moment."""
@@ -454,9 +490,7 @@ def _remove_stale(name: bytes, address: Address) -> None:
         found = os.lstat(name)
     except FileNotFoundError:
         return
-    if not stat.S_ISSOCK(found.st_mode):
-        message = f"{address} is a file that is no socket: choose another path"
-        raise system_error(errno.EADDRINUSE, message)
+    _require_socket(found, address)
     # A datagram connect tells a held socket (EPROTOTYPE) from a stale one
     # (ECONNREFUSED) and leaves nothing in a live backlog.
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
@@ -532,8 +566,23 @@ _ADVICE: Final = {
 }
 
 
+def _kind_of(found: os.stat_result) -> str:
+    if stat.S_ISDIR(found.st_mode):
+        return "a folder"
+    return "a fifo" if stat.S_ISFIFO(found.st_mode) else "a file"
+
+
 def _explain(error: OSError, address: Address) -> OSError:
     number = error.errno or errno.EIO
+    if number == errno.ECONNREFUSED and not address.location.startswith("@"):
+        try:
+            found = os.stat(address.location)
+        except OSError:
+            pass  # it went meanwhile
+        else:
+            if not stat.S_ISSOCK(found.st_mode):
+                what = f"{address} is {_kind_of(found)}, and no socket: mend the path"
+                return system_error(number, what)
     if number == errno.ENOENT and not os.path.lexists(
         os.path.dirname(address.location) or "."
     ):

@@ -1,135 +1,28 @@
 """The command line: `umbel demo`, `listen`, `connect`, `transports`, `check`, `top`.
 
 What moves bytes uses the library as anyone does. Only the two lists, of transports and
-of a census, take their tables from the modules that make them.
-Exit status: 0, all went well; 2, wrong usage; 128 and a signal's number; else the
-errno of what went wrong, as the message on standard error names it.
+of a census, take their tables from the modules that make them. The exit statuses are
+told by --help, in `parser`.
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Collection, Sequence
 
 import umbel
 from umbel.cli.failure import report_failure, status_of
-
-_LISTEN: Final = """\
-Wait for a connection, then carry standard input to it and what it sends to standard
-output.
-
-At the end of input our direction ends and receiving goes on; input that was empty
-from the start, such as /dev/null, keeps it open until the peer's end. At the end of
-the peer's stream reading stops (a regular file is sent to its end), our direction
-ends too, and both part in good order: status 0.
-
-A peer that was killed is reported (ECONNRESET) while our own direction is open, or
-bytes of ours lie unread. Once our input has ended and the peer has read all of it,
-one that was killed and one that ended look alike: that can't be known, here or in
-any program. Over a network it may never be known."""
-
-_CONNECT: Final = """\
-Connect, then carry standard input to the peer and what it sends to standard output.
-The end is as with `umbel listen`, which also tells about killed peers, but for this:
-empty input ends our direction at once."""
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not value >= 0:
-        raise ValueError
-    return value
-
-
-def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="umbel", description="Byte streams between processes."
-    )
-    parser.add_argument("--version", action="store_true", help="print it and exit")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-
-    demo = commands.add_parser("demo", help="two processes talk and part in good order")
-    demo.add_argument("--answer-at", metavar="PATH", help=argparse.SUPPRESS)
-
-    listen = _add_pipe(commands, "listen", "pipe through the next connection", _LISTEN)
-    listen.add_argument(
-        "--echo", action="store_true", help="send back what comes, use no in- or output"
-    )
-    listen.add_argument(
-        "--keep",
-        action="store_true",
-        help="serve until stopped; standard input is not read then",
-    )
-    listen.add_argument(
-        "--backlog",
-        type=int,
-        default=128,
-        help="connections that may wait (%(default)s)",
-    )
-    _add_pipe(commands, "connect", "pipe through a connection", _CONNECT)
-
-    commands.add_parser("transports", help="list what is installed, and its state")
-
-    check = commands.add_parser(
-        "check",
-        help="try whether a transport behaves as it must",
-        description="Try the behaviours of the conformance kit on a transport, and "
-        "print what came of each. Status: 0, all that applies passed; 1, one failed.",
-    )
-    check.add_argument(
-        "scheme", help="or an address with {folder} and {name}, such as mem://{name}"
-    )
-    check.add_argument(
-        "--only",
-        type=int,
-        nargs="+",
-        metavar="NUMBER",
-        default=[],
-        help="these behaviours alone",
-    )
-    check.add_argument(
-        "--driver",
-        action="append",
-        default=[],
-        help="threads, coroutines, asyncio or trio; may be repeated",
-    )
-    check.add_argument("--json", action="store_true", help="print one JSON object")
-
-    top = commands.add_parser(
-        "top",
-        help="show the open handles and coroutines of another process",
-        description="That process must run with UMBEL_PLUGINS=census.",
-    )
-    top.add_argument(
-        "address", help="ipc:$XDG_RUNTIME_DIR/umbel-UID-PID.sock, or as set"
-    )
-    top.add_argument("--interval", type=_seconds, default=1.0, metavar="SECONDS")
-    top.add_argument("--once", action="store_true", help="print it once and exit")
-    return parser
-
-
-def _add_pipe(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
-    name: str,
-    summary: str,
-    description: str,
-) -> argparse.ArgumentParser:
-    parser = commands.add_parser(
-        name,
-        help=summary,
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("address", help="such as ipc:x.sock or ipc:@name")
-    parser.add_argument(
-        "--deadline",
-        type=_seconds,
-        metavar="SECONDS",
-        help="for the whole exchange, the wait for the peer included",
-    )
-    return parser
+from umbel.cli.parser import make_parser
+from umbel.cli.standard import (
+    STDIN,
+    STDOUT,
+    all_written,
+    fill_gaps,
+    require_open,
+    say,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -141,19 +34,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         the exit status.
     """
-    parser = _make_parser()
-    options = parser.parse_args(arguments)
-    if options.version:
-        from importlib.metadata import version
-
-        print(f"umbel {version('umbel')}")
-        return 0
-    if options.command is None:
-        parser.print_help(sys.stderr)
-        return 2
-    umbel.exit_on_signal()
+    closed = fill_gaps()  # first of all: from now on descriptors are opened
+    options = argparse.Namespace(command=None)
     try:
-        return _run(options)
+        with all_written():
+            make_parser().parse_args(arguments, options)
+            require_open(_needed(options), closed)
+            return _run(options)
     except OSError as error:
         report_failure(options.command, error)
         return status_of(error)
@@ -162,7 +49,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return status_of(group)
 
 
+def _needed(options: argparse.Namespace) -> Collection[int]:
+    """Tell which of standard input and output are used."""
+    if options.command == "connect":
+        return STDIN, STDOUT
+    if options.command == "listen" and options.echo:
+        return ()
+    if options.command == "listen" and not options.keep:
+        return STDIN, STDOUT
+    return (STDOUT,) if options.command or options.version else ()
+
+
+def _exit_on_signal() -> None:
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    # A terminal that is closed ends it, unless it was started by nohup.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    umbel.exit_on_signal(*numbers)
+
+
 def _run(options: argparse.Namespace) -> int:
+    if options.version:
+        from importlib.metadata import version
+
+        print(f"umbel {version('umbel')}")
+        return 0
+    if options.command is None:
+        make_parser().print_help(sys.stderr)
+        return 2
+    _exit_on_signal()
+    if "address" in options:
+        _require_meeting_place(options.address)
+    return _run_command(options)
+
+
+def _require_meeting_place(address: str) -> None:
+    if umbel.Address.parse(address).scheme == "mem":
+        message = (
+            f"{address} is within one process, and this is one of its own: nobody can "
+            "meet it there; give an address such as ipc:x.sock"
+        )
+        raise umbel.NotSupportedError(message)
+
+
+def _run_command(options: argparse.Namespace) -> int:
     if options.command == "demo":
         from umbel.cli.demo import answer, demo
 
@@ -184,9 +114,22 @@ def _run(options: argparse.Namespace) -> int:
         from umbel.cli.top import show_census
 
         return show_census(options.address, options.interval, once=options.once)
-    from umbel.cli.pipe import connect_and_pipe, listen_and_echo, listen_and_pipe
-
     if options.command == "connect":
+        from umbel.cli.pipe import connect_and_pipe
+
         return connect_and_pipe(options.address, options.deadline)
-    serve = listen_and_echo if options.echo else listen_and_pipe
-    return serve(options.address, options.backlog, options.deadline, options.keep)
+    return _listen(options)
+
+
+def _listen(options: argparse.Namespace) -> int:
+    from umbel.cli import pipe
+
+    if options.keep:
+        serve = pipe.keep_echoing if options.echo else pipe.keep_piping
+    else:
+        serve = pipe.listen_and_echo if options.echo else pipe.listen_and_pipe
+    with umbel.listen(options.address, options.backlog) as listener:
+        if options.address.endswith(":0"):
+            say(f"listening at {listener.address}")
+        serve(listener, options.deadline)
+    return 0

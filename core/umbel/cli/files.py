@@ -24,6 +24,8 @@ class Input:
         self._fd = fd
         #: It ends by itself, and never makes one wait.
         self.is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+        #: Someone would have to see that nobody reads it any more.
+        self.is_terminal = os.isatty(fd)
 
     def read_into(self, buffer: memoryview, deadline: int) -> int:
         """Fill the front of *buffer*; return how many bytes, 0 at the end."""
@@ -36,10 +38,12 @@ class Output:
     """A descriptor that is written, without holding up other coroutines."""
 
     def __init__(self, fd: int) -> None:
-        self._fd = fd
+        self._given = self._fd = fd
         self._own = -1
         self._piece = CHUNK
         self._must_wait = False
+        #: Why it can't be written any more; None while it can.
+        self.error: OSError | None = None
         if stat.S_ISREG(os.fstat(fd).st_mode):
             return
         try:
@@ -61,6 +65,16 @@ class Output:
                 left = left[os.write(self._fd, left[: self._piece]) :]
             except BlockingIOError:
                 umbel.fdout(self._fd, deadline)
+            except OSError as error:
+                self.error = error
+                raise
+
+    def end(self) -> None:
+        """Let whoever reads it see the end. The number stays taken, by /dev/null."""
+        self.close()
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, self._given)
+        os.close(nothing)
 
     def close(self) -> None:
         """Free what was opened here; the descriptor that was given stays."""

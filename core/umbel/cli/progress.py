@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import Final, TextIO
@@ -14,16 +15,19 @@ INTERVAL: Final = 0.25
 class Meter:
     """Counts bytes, and shows them on a terminal while `show` runs."""
 
-    def __init__(self, screen: TextIO | None = None) -> None:
+    def __init__(self, output: int, screen: TextIO | None = None) -> None:
+        """Count; *output* is the descriptor to which what is received goes."""
         self.sent = 0
         self.received = 0
         self._screen = sys.stderr if screen is None else screen
+        # On a terminal that shows what the peer sends, it would overwrite that.
+        self._is_shown = self._screen.isatty() and not os.isatty(output)
         self._start = time.monotonic()
         self._has_shown = False
 
     def show(self) -> None:
-        """Redraw the line until canceled; return at once without a terminal."""
-        while self._screen.isatty():
+        """Redraw the line until canceled; return at once where it is not shown."""
+        while self._is_shown:
             umbel.msleep(umbel.within(INTERVAL))
             self._has_shown = True
             self._draw()

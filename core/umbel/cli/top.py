@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 import time
 
 import umbel
+from umbel.errors import system_error
 from umbel.insight import Census, LiveCoroutine, OpenHandle
 
 #: Long enough for a process that is busy, which serves the census in a thread.
 PATIENCE = 5.0
+#: Bytes of a census at most: half a million lines.
+MOST = 1 << 26
 CLEAR = "\x1b[H\x1b[2J"
 
 
@@ -35,16 +39,41 @@ def show_census(address: str, interval: float, *, once: bool) -> int:
         umbel.msleep(umbel.within(interval))
 
 
-def fetch_census(address: str) -> tuple[int, Census]:
+def fetch_census(address: str) -> tuple[object, Census]:
     """Ask a process for its census; give its pid, too."""
+    try:
+        answer = _ask(address)
+    except umbel.DeadlineError as error:
+        message = (
+            f"{address} did not answer within {PATIENCE:.0f} s: that process is stuck, "
+            "or no census is there"
+        )
+        raise umbel.DeadlineError(message) from error
+    try:
+        pid, handles, coroutines = json.loads(answer)
+        return pid, Census(
+            [OpenHandle(*line) for line in handles],
+            [LiveCoroutine(*line) for line in coroutines],
+        )
+    except (ValueError, TypeError, RecursionError):
+        raise _no_census(address) from None
+
+
+def _ask(address: str) -> bytes:
     deadline = umbel.within(PATIENCE)
+    answer = bytearray()
     with umbel.connect(address, deadline) as stream:
-        umbel.done(stream)
-        chunks = []
+        umbel.done(stream, deadline)
         while chunk := umbel.receive(stream, deadline=deadline):
-            chunks.append(chunk)
-    pid, handles, coroutines = json.loads(b"".join(chunks))
-    return pid, Census(
-        [OpenHandle(*line) for line in handles],
-        [LiveCoroutine(*line) for line in coroutines],
+            answer += chunk
+            if len(answer) > MOST:
+                raise _no_census(address)
+    return bytes(answer)
+
+
+def _no_census(address: str) -> OSError:
+    message = (
+        f"no census there: what answers at {address} is something else; the process to "
+        "look at must run with UMBEL_PLUGINS=census"
     )
+    return system_error(errno.EPROTO, message)

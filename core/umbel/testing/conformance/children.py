@@ -8,6 +8,10 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Final
+
+#: Pids of those that have not been waited for.
+_running: Final[set[int]] = set()
 
 
 @contextmanager
@@ -19,19 +23,28 @@ def forked(work: Callable[[], object]) -> Iterator[Callable[[], int]]:
         pid = os.fork()
     if not pid:
         os._exit(_run(work))
-    is_running = True
+    _running.add(pid)
 
     def wait() -> int:
-        nonlocal is_running
-        is_running = False
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        status = os.waitpid(pid, 0)[1]
+        _running.discard(pid)
+        return os.waitstatus_to_exitcode(status)
 
     try:
         yield wait
     finally:
-        if is_running:
+        if pid in _running:
             os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+            wait()
+
+
+def kill_all() -> None:
+    """End those that run, since nobody is going to wait for them any more."""
+    for pid in tuple(_running):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # waited for in this very moment
 
 
 def _run(work: Callable[[], object]) -> int:

@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import errno
 import gc
-import platform
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Final
 
 import umbel
 from umbel.errors import system_error
-from umbel.record import Record
 from umbel.testing.conformance.behaviour import BEHAVIOURS, ELSEWHERE, Behaviour
+from umbel.testing.conformance.children import kill_all
 from umbel.testing.conformance.expecting import Violation
 from umbel.testing.conformance.looking import open_descriptors
 from umbel.testing.conformance.loops import AsyncioTrial, TrioTrial
 from umbel.testing.conformance.subject import Subject, new_folder
 from umbel.testing.conformance.trial import CoroutineTrial, Trial
+from umbel.testing.conformance.verdicts import Report, Verdict
 
 #: Seconds after which a behaviour hangs.
 WATCHDOG: Final = 30.0
 #: Seconds that all behaviours of a scheme may take together.
 LIMIT: Final = 55.0
+#: Seconds between two looks whether a signal has come.
+GLANCE: Final = 0.1
+#: Seconds that a behaviour has to clean up, when the program ends in the middle of it.
+LAST_MOMENT: Final = 0.5
 
 DRIVERS: Final[dict[str, type[Trial]]] = {
     "threads": Trial,
@@ -57,80 +61,6 @@ for _part in _PARTS:
 _NUMBERS: Final = {*BEHAVIOURS, *ELSEWHERE}
 
 
-class Verdict(Record):
-    """What came of one behaviour, with one driver.
-
-    Attributes:
-        number: of the behaviour.
-        title: what must be so.
-        driver: of `DRIVERS`; "" if it does not depend on it.
-        state: "passed", "failed" or "skipped".
-        reason: why it failed or was skipped.
-        seconds: that it took.
-    """
-
-    number: int
-    title: str
-    driver: str
-    state: str
-    reason: str = ""
-    seconds: float = 0.0
-
-    def as_json(self) -> dict[str, object]:
-        """Give it as numbers and strings: all its fields, whatever the verdict."""
-        return {
-            "number": self.number,
-            "title": self.title,
-            "driver": self.driver,
-            "state": self.state,
-            "reason": self.reason,
-            "seconds": round(self.seconds, 3),
-        }
-
-
-class Report(Record):
-    """What came of all behaviours of one transport.
-
-    Attributes:
-        scheme: of the transport.
-        source: the distribution that it comes from, and its version.
-        declared: what it says of itself, by the names of its traits.
-        verdicts: one of each behaviour and driver.
-    """
-
-    scheme: str
-    source: str
-    declared: Mapping[str, object]
-    verdicts: Sequence[Verdict]
-
-    @property
-    def failed(self) -> list[Verdict]:
-        """Those that failed."""
-        return [v for v in self.verdicts if v.state == "failed"]
-
-    def as_json(self) -> dict[str, object]:
-        """Give it as numbers, strings and lists."""
-        return {
-            "scheme": self.scheme,
-            "source": self.source,
-            "declared": dict(self.declared),
-            **environment(),
-            "passed": not self.failed,
-            "behaviours": [verdict.as_json() for verdict in self.verdicts],
-        }
-
-
-def environment() -> dict[str, str]:
-    """Say where a report was made."""
-    from importlib.metadata import version
-
-    return {
-        "umbel": version("umbel"),
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.release()}",
-    }
-
-
 def check(
     scheme_or_template: str,
     numbers: Collection[int] = (),
@@ -153,11 +83,7 @@ def check(
             EINVAL, there is no such behaviour or driver.
     """
     subject = Subject(scheme_or_template)
-    unknown = [str(number) for number in numbers if number not in _NUMBERS]
-    unknown += [driver for driver in drivers or () if driver not in DRIVERS]
-    if unknown:
-        message = f"no behaviour or driver is called {', '.join(unknown)}"
-        raise system_error(errno.EINVAL, message)
+    _require_known(numbers, drivers or ())
     wanted = sorted(set(numbers) or _NUMBERS)
     give_up = time.monotonic() + LIMIT
     verdicts = []
@@ -167,6 +93,18 @@ def check(
         verdicts.append(verdict)
     source = subject.transport.source
     return Report(subject.scheme, source, subject.declared(), verdicts)
+
+
+def _require_known(numbers: Collection[int], drivers: Collection[str]) -> None:
+    strange = ", ".join(str(number) for number in numbers if number not in _NUMBERS)
+    if strange:
+        first, last = min(_NUMBERS), max(_NUMBERS)
+        message = f"no behaviour has the number {strange}: they are {first} to {last}"
+        raise system_error(errno.EINVAL, message)
+    strange = ", ".join(driver for driver in drivers if driver not in DRIVERS)
+    if strange:
+        message = f"no driver is called {strange}: there are {', '.join(DRIVERS)}"
+        raise system_error(errno.EINVAL, message)
 
 
 def _try_all(
@@ -217,20 +155,21 @@ def _run(behaviour: Behaviour, subject: Subject, driver: str, patience: float) -
     threads = threading.active_count()
     problems: list[str] = []
 
-    def work() -> None:
-        with new_folder() as folder:
+    with new_folder() as folder:  # of this thread: removed if the program ends in here
+
+        def work() -> None:
             trial = DRIVERS[driver](subject, folder)
             try:
                 trial.run(lambda: problems.extend(_try(behaviour, trial)))
             except BaseException as error:  # noqa: BLE001 - whatever it is, it is wrong
                 problems.append(_tell(error))
 
-    worker = threading.Thread(target=work, name=f"umbel.check {behaviour.number}")
-    worker.daemon = True
-    worker.start()
-    worker.join(patience)
-    if worker.is_alive():
-        return f"it hangs: {_where(worker)}"
+        worker = threading.Thread(target=work, name=f"umbel.check {behaviour.number}")
+        worker.daemon = True
+        worker.start()
+        _join(worker, patience)
+        if worker.is_alive():
+            return f"it hangs: {_where(worker)}"
     if not problems and not _is_clean(before, threads):
         left = len(open_descriptors() - before)
         problems.append(
@@ -238,6 +177,19 @@ def _run(behaviour: Behaviour, subject: Subject, driver: str, patience: float) -
             f"{threading.active_count() - threads} threads behind"
         )
     return "; ".join(problems)
+
+
+def _join(worker: threading.Thread, patience: float) -> None:
+    """Wait for *worker*, but no longer than until something ends the program."""
+    give_up = time.monotonic() + patience
+    try:
+        while worker.is_alive() and (left := give_up - time.monotonic()) > 0:
+            worker.join(min(left, GLANCE))
+            umbel.yield_()  # where a signal's SystemExit is raised: see decision 8
+    except BaseException:
+        worker.join(LAST_MOMENT)
+        kill_all()
+        raise
 
 
 def _try(behaviour: Behaviour, trial: Trial) -> Iterator[str]:
