@@ -28,7 +28,7 @@ from umbel.handle import bad_handle, claim, open_handles
 from umbel.iolist import check_count, outbound_view
 from umbel.listener import ListenerHandle, Listening, open_listener, open_stream
 from umbel.plugins import load_requested
-from umbel.registry import find_transport
+from umbel.registry import close_if_open, find_transport
 from umbel.stream import StreamHandle
 from umbel.transport import (
     AdoptContext,
@@ -248,7 +248,7 @@ def receive_handle(
             return _adopt(header, descriptors)
         finally:
             for descriptor in descriptors:
-                os.close(descriptor)
+                close_if_open(descriptor)
 
 
 def _fill_up(inbound: InboundUse, data: bytes, count: int, deadline: int) -> bytes:

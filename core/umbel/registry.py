@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from typing import Final, TypeVar, cast
+from typing import Final, NoReturn, TypeAlias, TypeVar, cast
 
 from umbel.discovery import (
     TRANSPORTS,
@@ -35,6 +35,16 @@ from umbel.plugins import (
 )
 from umbel.record import Record
 from umbel.report import CloseReport
+from umbel.results import (
+    LISTENER,
+    PAIR,
+    REPORT,
+    STREAM,
+    discard,
+    flaw_of,
+    is_known_pair,
+    known_streams,
+)
 from umbel.shutdown import shut_down
 from umbel.transport import (
     AdoptContext,
@@ -50,14 +60,29 @@ from umbel.transport import (
 T = TypeVar("T")
 C = TypeVar("C")
 
+_Hook: TypeAlias = "Callable[[C], T] | None"
+
 #: What opens something: a plugin without one of these is no transport.
 OPENING: Final = {"umbel_listen", "umbel_connect", "umbel_pair"}
 
 
 class Transport:
-    """A loaded transport: a scheme, and its plugin's hook functions."""
+    """A loaded transport: a scheme, and its plugin's hook functions.
 
-    __slots__ = ("_close", "functions", "plugin", "scheme", "source")
+    What the functions give is looked at here, inside the wrappers: `results` says how.
+    """
+
+    __slots__ = (
+        "_adopt",
+        "_close",
+        "_connect",
+        "_listen",
+        "_pair",
+        "functions",
+        "plugin",
+        "scheme",
+        "source",
+    )
 
     def __init__(
         self, scheme: str, plugin: object, source: str, functions: dict[str, object]
@@ -66,41 +91,81 @@ class Transport:
         self.plugin = plugin
         self.source = source
         self.functions = functions
+        # Each gives what it should if its author is right; None: there is none.
+        self._listen = cast(
+            "_Hook[ListenContext, Listener]", functions.get("umbel_listen")
+        )
+        self._connect = cast(
+            "_Hook[ConnectContext, Stream]", functions.get("umbel_connect")
+        )
+        self._pair = cast(
+            "_Hook[PairContext, tuple[Stream, Stream]]", functions.get("umbel_pair")
+        )
+        self._adopt = cast(
+            "_Hook[AdoptContext, Stream | Listener]", functions.get("umbel_adopt")
+        )
         self._close = cast(
-            "Callable[[CloseContext], CloseReport]",
-            functions.get("umbel_close", shut_down),
+            "_Hook[CloseContext, CloseReport]", functions.get("umbel_close")
         )
 
     def listen(self, context: ListenContext) -> Listener:
         """Run `umbel_listen`."""
-        return cast("Listener", self._call("umbel_listen", context))
+        call = self._listen
+        if call is None:
+            self._refuse("listen")
+        return run_hook(
+            "umbel_listen", context, lambda c: self.sound("listen", call(c), LISTENER)
+        )
 
     def connect(self, context: ConnectContext) -> Stream:
         """Run `umbel_connect`."""
-        return cast("Stream", self._call("umbel_connect", context))
+        if self._connect is None:
+            self._refuse("connect")
+        return run_hook("umbel_connect", context, self._run_connect)
+
+    def _run_connect(self, context: ConnectContext) -> Stream:
+        assert self._connect is not None
+        stream = self._connect(context)
+        if type(stream) not in known_streams:
+            self.sound("connect", stream, STREAM)
+        return stream
 
     def pair(self, context: PairContext) -> tuple[Stream, Stream]:
         """Run `umbel_pair`."""
-        return cast("tuple[Stream, Stream]", self._call("umbel_pair", context))
+        if self._pair is None:
+            self._refuse("pair")
+        return run_hook("umbel_pair", context, self._run_pair)
+
+    def _run_pair(self, context: PairContext) -> tuple[Stream, Stream]:
+        assert self._pair is not None
+        ends = self._pair(context)
+        if not is_known_pair(ends):
+            self.sound("pair", ends, PAIR)
+        return ends
 
     def adopt(self, context: AdoptContext) -> Stream | Listener:
         """Run `umbel_adopt`."""
-        function = cast(
-            "Callable[[AdoptContext], Stream | Listener]", self._own("umbel_adopt")
-        )
+        function = self._adopt
+        if function is None:
+            self._refuse("adopt")
+        kind = LISTENER if context.is_listener else STREAM
+
+        def call(given: AdoptContext) -> Stream | Listener:
+            return self.sound("adopt", function(given), kind)
+
         if not is_wrapped("umbel_adopt") or not is_open(context.fd):
-            return run_hook("umbel_adopt", context, function)
+            return run_hook("umbel_adopt", context, call)
 
         # A wrapper may refuse what the owner has adopted. That is aborted then, while
         # *fd* must still be the caller's: so the owner gets a copy of it.
         def adopt(given: AdoptContext) -> Stream | Listener:
             copies.append(copy := os.dup(given.fd))
             try:
-                return function(
+                return call(
                     AdoptContext(given.address, copy, given.is_listener, given.state)
                 )
             except BaseException:
-                os.close(copies.pop())
+                close_if_open(copies.pop())
                 raise
 
         copies: list[int] = []
@@ -111,7 +176,31 @@ class Transport:
 
     def close(self, context: CloseContext) -> CloseReport:
         """Run `umbel_close`, or the standard shutdown if the plugin has none."""
-        return run_hook("umbel_close", context, self._close)
+        call = shut_down if self._close is None else self._run_close
+        return run_hook("umbel_close", context, call)
+
+    def _run_close(self, context: CloseContext) -> CloseReport:
+        assert self._close is not None
+        report = self._close(context)
+        if type(report) is not CloseReport:
+            self.sound("close", report, REPORT)
+        return report
+
+    def sound(self, hook: str, found: T, kind: str) -> T:
+        """Give *found*, which came of *hook*, if it is of that *kind*.
+
+        Raises:
+            PluginError: ELIBACC, it is not. What it is has been aborted.
+        """
+        flaw = flaw_of(found, kind)
+        if flaw:
+            discard(found)
+            message = (
+                f"the hook `{hook}` of the transport {self.scheme!r} ({self.source}) "
+                f"gave {flaw}, where {kind} must come"
+            )
+            raise PluginError(message)
+        return found
 
     def observed(self, hook: str, context: C, call: Callable[[C], T]) -> T:
         """Run *call*, which core itself does, inside the wrappers of *hook*."""
@@ -126,16 +215,17 @@ class Transport:
         """Tell whether it implements the hook of *verb*."""
         return f"umbel_{verb}" in self.functions
 
-    def _call(self, hook: str, context: C) -> object:
-        return run_hook(hook, context, self._own(hook))
+    def _refuse(self, verb: str) -> NoReturn:
+        message = f"the transport {self.scheme!r} ({self.source}) can't {verb}"
+        raise NotSupportedError(message)
 
-    def _own(self, hook: str) -> Callable[[object], object]:
-        function = self.functions.get(hook)
-        if function is None:
-            verb = hook.removeprefix("umbel_")
-            message = f"the transport {self.scheme!r} ({self.source}) can't {verb}"
-            raise NotSupportedError(message)
-        return cast("Callable[[object], object]", function)
+
+def close_if_open(fd: int) -> None:
+    """Close a descriptor, unless what took it over has closed it already."""
+    try:
+        os.close(fd)
+    except OSError:
+        pass
 
 
 def is_open(fd: object) -> bool:

@@ -1,0 +1,110 @@
+"""What hooks give: what is wrong with it, and freeing it.
+
+Plugins need not have met a type checker. An owner that gives nonsense is told by a
+PluginError (`registry`), a wrapper that does in the log (`observe`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import CoroutineType, GeneratorType
+from typing import Final
+
+from umbel.address import Address
+from umbel.report import CloseReport
+
+STREAM: Final = "a stream"
+LISTENER: Final = "a listener"
+PAIR: Final = "a tuple of two streams"
+REPORT: Final = "a CloseReport"
+
+#: What core calls of each kind of endpoint.
+_METHODS: Final = {
+    STREAM: ("send", "receive_into", "done", "abort", "query"),
+    LISTENER: ("accept", "abort", "query"),
+}
+
+#: Classes of streams that are sound: `connect` and `accept` have no time for more than
+#: a look in here.
+known_streams: Final[set[type]] = set()
+#: A plugin that makes classes as it goes must not fill the memory.
+MOST_KNOWN: Final = 256
+
+
+def flaw_of(found: object, kind: str) -> str:
+    """Say what *found* is, if it is no such *kind*; "" if it is one."""
+    if kind == REPORT:
+        return "" if isinstance(found, CloseReport) else _tell(found)
+    if kind == PAIR:
+        return _flaw_of_pair(found)
+    methods = _METHODS[kind]
+    lacking = [name for name in methods if not callable(getattr(found, name, None))]
+    if kind == LISTENER and not isinstance(getattr(found, "address", None), Address):
+        lacking.append("address")
+    if lacking or isinstance(found, type):
+        return _tell(found, lacking)
+    if kind == STREAM and len(known_streams) < MOST_KNOWN:
+        known_streams.add(type(found))
+    return ""
+
+
+def is_known_pair(found: object) -> bool:
+    """Tell whether *found* is two streams of classes that were looked at before."""
+    if type(found) is not tuple or len(found) != 2:
+        return False
+    left, right = found
+    return (
+        type(left) in known_streams
+        and type(right) in known_streams
+        and left is not right
+    )
+
+
+def _flaw_of_pair(found: object) -> str:
+    if not isinstance(found, tuple):
+        return _tell(found)
+    if len(found) != 2:
+        return f"a tuple of {len(found)}"
+    flaws = [flaw_of(end, STREAM) for end in found]
+    if any(flaws):
+        return " and ".join(flaw or "a stream" for flaw in flaws)
+    return "the same stream twice" if found[0] is found[1] else ""
+
+
+def _tell(found: object, lacking: Sequence[str] = ()) -> str:
+    if found is None:
+        return "None"
+    if isinstance(found, CoroutineType):
+        return "a coroutine (write `def`, not `async def`)"
+    if isinstance(found, GeneratorType):
+        return "a generator (only a wrapper yields)"
+    if type(found) is tuple:
+        return f"a tuple of {len(found)}"
+    if isinstance(found, type):
+        return f"the class {_name_of(found)} (make an object of it)"
+    told = f"an object of class {_name_of(type(found))}"
+    return f"{told}, which has no {', '.join(lacking)}" if lacking else told
+
+
+def _name_of(kind: type) -> str:
+    name = kind.__qualname__
+    return name if kind.__module__ == "builtins" else f"{kind.__module__}.{name}"
+
+
+def discard(found: object) -> None:
+    """Free what a hook gave and nobody will use; what can't be freed is logged."""
+    if isinstance(found, (tuple, list)):
+        for each in found:
+            discard(each)
+        return
+    if isinstance(found, CoroutineType):
+        found.close()  # or Python would tell that nobody awaited it
+    abort = getattr(found, "abort", None)
+    if callable(abort) and not isinstance(found, type):
+        try:
+            abort()
+        except Exception:  # the others must be freed, too
+            import logging
+
+            message = "what a hook gave can't be aborted: %s"
+            logging.getLogger("umbel").exception(message, _name_of(type(found)))
