@@ -77,6 +77,22 @@ BROKEN = {
         plugin_with("@hookimpl.connect\n    def connect(self, context, timeout):"),
         "timeout",
     ),
+    "no-parameter": (
+        plugin_with("@hookimpl.connect\n    def connect(self):"),
+        "umbel_connect must take `context`",
+    ),
+    "keyword-only": (
+        plugin_with("@hookimpl.listen\n    def listen(self, *, context):"),
+        "umbel_listen must take `context`",
+    ),
+    "no-self": (
+        plugin_with("@hookimpl.connect\n    def connect():"),
+        "umbel_connect must take `context`",
+    ),
+    "traits-of-two": (
+        plugin_with("@hookimpl.traits\n    def traits(self, *, where):"),
+        "umbel_traits must take nothing",
+    ),
     "wraps": (WATCHING, "it wraps umbel_pair: that is for plugins"),
     "wraps-too": (
         GOOD.replace(
@@ -102,6 +118,14 @@ BROKEN_PLUGINS = {
     "plugin-parameter": (
         plugin_with("@hookimpl(wrapper=True)\n    def umbel_pair(self, c):", "yield"),
         "hook 'umbel_pair'",
+    ),
+    "plugin-no-context": (
+        plugin_with("@hookimpl.pair.wrapper\n    def pairing(self):", "yield"),
+        "umbel_pair must take `context`",
+    ),
+    "plugin-start": (
+        plugin_with("@hookimpl.start\n    def start(self, *, now):"),
+        "umbel_start must take nothing",
     ),
     "plugin-class": (
         WATCHING.replace("= Watching()", "= Watching"),

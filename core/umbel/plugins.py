@@ -65,11 +65,29 @@ def register(plugin: object, name: str, source: str) -> None:
     try:
         manager.register(plugin, name)
         manager.check_pending()
+        _check_parameters(plugin)
     except (PluginValidationError, ValueError) as error:
         if manager.has_plugin(name):
             manager.unregister(name=name)
         message = f"{name!r} of {source} breaks the plugin contract: {error}"
         raise PluginError(message) from error
+
+
+def _check_parameters(plugin: object) -> None:
+    # pluggy lets a function take less than its hook gives.
+    from inspect import signature
+
+    for caller in plugin_manager().get_hookcallers(plugin) or []:
+        given = () if caller.spec is None else caller.spec.argnames
+        for found in caller.get_hookimpls():
+            if found.plugin is not plugin:
+                continue
+            try:
+                signature(found.function).bind(*given)
+            except (TypeError, ValueError) as error:
+                wanted = f"`{given[0]}` by position" if given else "nothing"
+                message = f"{caller.name} must take {wanted}: {error}"
+                raise ValueError(message) from None
 
 
 def functions_of(plugin: object) -> tuple[dict[str, object], dict[str, object]]:
