@@ -226,7 +226,7 @@ def _close_forgotten() -> None:
         if resource.owner:
             try:
                 resource.forsake(number)
-            except ResourceWarning as error:
+            except BaseException as error:  # noqa: BLE001 - whatever it is
                 # As an error of a finalizer's, so that all of them are dealt with.
                 sys.excepthook(type(error), error, error.__traceback__)
 
