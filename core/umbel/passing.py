@@ -161,6 +161,7 @@ def send_handle(
         BusyError: EBUSY, a coroutine is using one of them.
         EndOfStreamError: EPIPE, we have ended our direction of *handle*.
         BrokenStreamError: ECONNRESET, *handle* or *moved* is broken.
+        OSError: EMSGSIZE, its address and state are too long. Nothing was sent then.
         DeadlineError: ETIMEDOUT. *handle* is broken from now on; *moved* is not.
         Canceled: ECANCELED. Likewise.
 
@@ -178,6 +179,13 @@ def send_handle(
     import json
 
     text = json.dumps(header).encode()
+    if len(text) > LARGEST_HEADER:
+        # The receiver would refuse it, and it would be closed here.
+        message = (
+            f"{len(text)} bytes to describe what moves: {LARGEST_HEADER} at most. Its "
+            "address, state, or what was received ahead is too long"
+        )
+        raise system_error(errno.EMSGSIZE, message)
     size = len(text).to_bytes(HEADER_SIZE, "big")
     send_with_fds(handle, size + text, [transfer.fd], deadline)
     claim(moved)
