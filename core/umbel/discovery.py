@@ -26,16 +26,16 @@ PLUGINS: Final = f"umbel.plugins.v{API_VERSION}"
 NEAREST: Final = 5
 
 
-def schemes_in(variable: str) -> set[str]:
-    """Read a list of schemes from the environment."""
+def names_in(variable: str) -> set[str]:
+    """Read a list, of schemes or plugins, from the environment."""
     return {name.strip() for name in os.environ.get(variable, "").split(",")} - {""}
 
 
-_blocked: Final = schemes_in("UMBEL_DISABLE")
-_allowed: set[str] | None = schemes_in("UMBEL_ALLOW") or None
+_blocked: Final = names_in("UMBEL_DISABLE")
+_allowed: set[str] | None = names_in("UMBEL_ALLOW") or None
 _preferred: Final = {
     scheme: name
-    for scheme, _, name in (s.partition("=") for s in schemes_in("UMBEL_PREFER"))
+    for scheme, _, name in (s.partition("=") for s in names_in("UMBEL_PREFER"))
 }
 _found: dict[str, list[EntryPoint]] | None = None
 

@@ -102,7 +102,7 @@ class UnknownTransportError(UmbelError):
 
 
 class PluginError(UmbelError):
-    """ELIBACC: a plugin failed to import, or breaks the plugin contract."""
+    """ELIBACC: a plugin is missing, failed to import, or breaks its contract."""
 
     number: ClassVar[int] = getattr(errno, "ELIBACC", errno.ENOEXEC)
     advice: ClassVar[str] = "a plugin failed to load"

@@ -12,8 +12,8 @@ from _thread import RLock
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
-from umbel.discovery import PLUGINS, import_entry, schemes_in, source_of
-from umbel.errors import PluginError, UnknownTransportError, system_error
+from umbel.discovery import PLUGINS, import_entry, names_in, source_of
+from umbel.errors import PluginError, system_error
 
 if TYPE_CHECKING:
     from pluggy import PluginManager
@@ -124,8 +124,8 @@ def load_plugins(*names: str) -> None:
             already stays as it is.
 
     Raises:
-        UnknownTransportError: EPROTONOSUPPORT, none of that name is installed.
-        PluginError: ELIBACC, it failed to load, or implements a transport's hook.
+        PluginError: ELIBACC, none of that name is installed, it failed to load, or it
+            implements a transport's hook.
         OSError: EEXIST, two distributions bring it; or what its `start` raised.
     """
     if not names:
@@ -141,7 +141,7 @@ def load_plugins(*names: str) -> None:
             if not entries:
                 installed = sorted(entry_points(group=PLUGINS).names)
                 message = f"no plugin {name!r} is installed: there is {installed}"
-                raise UnknownTransportError(message)
+                raise PluginError(message)
             if len(entries) > 1:
                 sources = " and ".join(sorted(source for source, _ in entries))
                 message = f"{sources} both bring a plugin {name!r}: uninstall one"
@@ -154,7 +154,7 @@ def load_requested() -> None:
     """Load the plugins that UMBEL_PLUGINS names, once."""
     global _is_request_met  # noqa: PLW0603 - once
     if not _is_request_met:
-        load_plugins(*sorted(schemes_in("UMBEL_PLUGINS") - _loaded.keys()))
+        load_plugins(*sorted(names_in("UMBEL_PLUGINS") - _loaded.keys()))
         _is_request_met = True
 
 
@@ -203,12 +203,12 @@ def remove_plugin(name: str) -> None:
         name: the one that it was added or loaded by.
 
     Raises:
-        UnknownTransportError: EPROTONOSUPPORT, none of that name is loaded.
+        PluginError: ELIBACC, none of that name is loaded.
     """
     with lock:
         if name not in _loaded:
             message = f"no plugin {name!r} is loaded: there is {sorted(_loaded)}"
-            raise UnknownTransportError(message)
+            raise PluginError(message)
         plugin = plugin_manager().get_plugin(f"{PLUGINS}:{name}")
         own, _ = functions_of(plugin)
         _take_out(name, plugin)
