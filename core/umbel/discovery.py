@@ -9,8 +9,10 @@ from __future__ import annotations
 import errno
 import os
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from umbel.address import NO_SCHEME, is_scheme
 from umbel.errors import PluginError, UnknownTransportError, system_error
 
 if TYPE_CHECKING:
@@ -100,45 +102,67 @@ def find_entry(scheme: str) -> EntryPoint:
 
     Raises:
         UnknownTransportError: EPROTONOSUPPORT, none does, or not the preferred one.
-        PluginError: ELIBACC, one does for another version of the contract.
+        PluginError: ELIBACC, one does for another version of the contract, or its name
+            can't be a scheme.
         OSError: EEXIST, two distributions do, and none is preferred.
     """
     entries = installed_entries().get(scheme) or installed_entries(True).get(scheme)
     if not entries:
         raise _unknown(scheme)
+    require_scheme(scheme, source_of(entries[0]))
+    chosen = choose_entry(scheme, entries)
+    if chosen is None:
+        raise _undecided(scheme, entries)
+    if len(entries) > 1 and scheme not in _preferred:
+        others = [source_of(entry) for entry in entries if entry is not chosen]
+        warnings.warn(
+            f"the built-in transport {scheme!r} is used, not that of "
+            f"{', '.join(others)}: umbel.prefer chooses another",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return chosen
+
+
+def require_scheme(name: str, source: str) -> None:
+    """Make sure that a transport's name can stand in front of an address.
+
+    Raises:
+        PluginError: ELIBACC, it can't.
+    """
+    if not is_scheme(name):
+        message = f"the transport {name!r} of {source} {NO_SCHEME}: rename it"
+        raise PluginError(message)
+
+
+def choose_entry(scheme: str, entries: Sequence[EntryPoint]) -> EntryPoint | None:
+    """Give the one of *entries* that is used, None if that is undecided.
+
+    It is the preferred one, the only one, or the built-in one.
+    """
     if scheme in _preferred:
-        return _find_preferred(scheme, entries)
-    if len(entries) == 1:
-        return entries[0]
-    for entry in entries:
-        if _name_of(entry) == "umbel":
-            others = [source_of(e) for e in entries if e is not entry]
-            warnings.warn(
-                f"the built-in transport {scheme!r} is used, not that of "
-                f"{', '.join(others)}: umbel.prefer chooses another",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-            return entry
-    names = " and ".join(sorted(source_of(entry) for entry in entries))
-    message = (
-        f"{names} both bring a transport {scheme!r}: uninstall one, or choose one by "
-        "umbel.prefer"
-    )
-    raise system_error(errno.EEXIST, message)
+        wanted = _canonical(_preferred[scheme])
+        chosen = [entry for entry in entries if _canonical(_name_of(entry)) == wanted]
+    elif len(entries) == 1:
+        chosen = [*entries]
+    else:
+        chosen = [entry for entry in entries if _name_of(entry) == "umbel"]
+    return chosen[0] if chosen else None
 
 
-def _find_preferred(scheme: str, entries: list[EntryPoint]) -> EntryPoint:
-    wanted = _preferred[scheme]
-    for entry in entries:
-        if _canonical(_name_of(entry)) == _canonical(wanted):
-            return entry
-    names = ", ".join(sorted(source_of(entry) for entry in entries))
+def _undecided(scheme: str, entries: Sequence[EntryPoint]) -> OSError:
+    names = sorted(source_of(entry) for entry in entries)
+    if scheme in _preferred:
+        message = (
+            f"for {scheme!r} the distribution {_preferred[scheme]!r} is preferred, "
+            f"which does not bring it: {', '.join(names)} would"
+        )
+        return UnknownTransportError(message)
     message = (
-        f"for {scheme!r} the distribution {wanted!r} is preferred, which does not "
-        f"bring it: {names} would"
+        f"{' and '.join(names)} both bring a transport {scheme!r}: uninstall one, or "
+        "choose one by umbel.prefer"
     )
-    raise UnknownTransportError(message)
+    return system_error(errno.EEXIST, message)
 
 
 def _canonical(name: str) -> str:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
-from typing import Final, NoReturn, TypeAlias, TypeVar, cast
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias, TypeVar, cast
 
 from umbel.discovery import (
     TRANSPORTS,
+    choose_entry,
     find_entry,
     import_entry,
     installed_entries,
     is_blocked,
+    require_scheme,
     source_of,
 )
 from umbel.errors import (
@@ -56,6 +58,9 @@ from umbel.transport import (
     Stream,
     Traits,
 )
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 T = TypeVar("T")
 C = TypeVar("C")
@@ -303,6 +308,7 @@ def add_transport(plugin: object, scheme: str, source: str = "this program") -> 
         PluginError: ELIBACC, it breaks the contract.
         OSError: EEXIST, the scheme is in use.
     """
+    require_scheme(scheme, source)
     with lock:
         if scheme in _transports:
             message = f"{_transports[scheme].source} serves {scheme!r} already"
@@ -338,14 +344,22 @@ class Installed(Record):
 
 def installed_transports() -> list[Installed]:
     """List the transports that are installed, and the state of each."""
-    lines = []
-    for scheme, entries in sorted(installed_entries(True).items()):
-        failure = _failures.get(scheme)
-        if is_blocked(scheme):
-            state = "blocked"
-        elif failure is not None:
-            state = f"failed: {failure.strerror}"
-        else:
-            state = "loaded" if scheme in _transports else "not loaded yet"
-        lines += [Installed(scheme, source_of(entry), state) for entry in entries]
-    return lines
+    return [
+        Installed(scheme, source_of(entry), _state_of(scheme, entry, entries))
+        for scheme, entries in sorted(installed_entries(True).items())
+        for entry in entries
+    ]
+
+
+def _state_of(scheme: str, entry: EntryPoint, entries: Sequence[EntryPoint]) -> str:
+    if is_blocked(scheme):
+        return "blocked"
+    loaded = _transports.get(scheme)
+    chosen = choose_entry(scheme, entries)
+    used = source_of(chosen or entry) if loaded is None else loaded.source
+    if source_of(entry) != used:
+        return f"not used: {used} is"
+    failure = _failures.get(scheme)
+    if failure is not None:
+        return f"failed: {failure.strerror}"
+    return "not loaded yet" if loaded is None else "loaded"
