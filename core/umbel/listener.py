@@ -21,10 +21,9 @@ from umbel.handle import (
     refusal,
     register,
 )
+from umbel.loaded import Transport, known_streams
 from umbel.plugins import is_wrapped
-from umbel.registry import Transport
 from umbel.report import CloseReport
-from umbel.results import STREAM, discard, known_streams
 from umbel.stream import StreamHandle
 from umbel.transport import (
     AcceptContext,
@@ -99,7 +98,7 @@ class Listening(Resource):
     def _run_accept(self, context: AcceptContext) -> Stream:
         stream = self.listener.accept(context.deadline)
         if type(stream) not in known_streams:
-            self.transport.sound("accept", stream, STREAM)
+            self.transport.require_stream("accept", stream)
         return stream
 
     def leave(self, me: Coroutine) -> None:
@@ -186,6 +185,8 @@ def open_stream(
     try:
         return register(Connection(stream, address, transport), handle_class)
     except BaseException:
+        from umbel.results import discard
+
         discard(stream)
         raise
 
@@ -195,6 +196,8 @@ def open_listener(listener: Listener, transport: Transport) -> ListenerHandle:
     try:
         return register(Listening(listener, transport), ListenerHandle)
     except BaseException:
+        from umbel.results import discard
+
         discard(listener)
         raise
 
@@ -246,13 +249,15 @@ def accept(  # noqa: C901 - a path that is hot where streams are short
                 readiness.wait_in(deadline)
             stream = found
             if type(stream) not in known_streams:
-                listening.transport.sound("accept", stream, STREAM)
+                listening.transport.require_stream("accept", stream)
         try:
             connection = Connection(
                 stream, listening.listener.address, listening.transport
             )
             return register(connection, StreamHandle)
         except BaseException:
+            from umbel.results import discard
+
             discard(stream)
             raise
     except OSError as error:

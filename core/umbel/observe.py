@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
 
-from umbel.results import LISTENER, PAIR, REPORT, STREAM, discard, flaw_of
+from umbel.results import Kind, discard, flaw_of
 
 T = TypeVar("T")
 C = TypeVar("C")
@@ -133,12 +133,12 @@ def _choose(
 
 
 #: What each hook gives. Of `adopt` it is known by its context alone.
-_KINDS: Final = {
-    "umbel_listen": LISTENER,
-    "umbel_connect": STREAM,
-    "umbel_accept": STREAM,
-    "umbel_pair": PAIR,
-    "umbel_close": REPORT,
+_KINDS: Final[dict[str, Kind]] = {
+    "umbel_listen": "a listener",
+    "umbel_connect": "a stream",
+    "umbel_accept": "a stream",
+    "umbel_pair": "a tuple of two streams",
+    "umbel_close": "a CloseReport",
 }
 
 
@@ -147,7 +147,7 @@ def _is_sound(hook: str, outcome: Outcome[object]) -> bool:
     if error is not None:
         return isinstance(error, BaseException)
     if hook == "umbel_adopt":
-        return not (flaw_of(value, STREAM) and flaw_of(value, LISTENER))
+        return not (flaw_of(value, "a stream") and flaw_of(value, "a listener"))
     return not flaw_of(value, _KINDS[hook]) if hook in _KINDS else value is None
 
 

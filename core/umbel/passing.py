@@ -27,8 +27,9 @@ from umbel.errors import (
 from umbel.handle import bad_handle, claim, open_handles
 from umbel.iolist import check_count, outbound_view
 from umbel.listener import ListenerHandle, Listening, open_listener, open_stream
+from umbel.loaded import close_if_open
 from umbel.plugins import load_requested
-from umbel.registry import close_if_open, find_transport
+from umbel.registry import find_transport
 from umbel.stream import StreamHandle
 from umbel.transport import (
     AdoptContext,

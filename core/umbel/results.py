@@ -1,63 +1,44 @@
 """What hooks give: what is wrong with it, and freeing it.
 
 Plugins need not have met a type checker. An owner that gives nonsense is told by a
-PluginError (`registry`), a wrapper that does in the log (`observe`).
+PluginError (`loaded`), a wrapper that does in the log (`observe`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from types import CoroutineType, GeneratorType
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from umbel.address import Address
 from umbel.report import CloseReport
 
-STREAM: Final = "a stream"
-LISTENER: Final = "a listener"
-PAIR: Final = "a tuple of two streams"
-REPORT: Final = "a CloseReport"
+Kind: TypeAlias = Literal[
+    "a stream", "a listener", "a tuple of two streams", "a CloseReport"
+]
 
 #: What core calls of each kind of endpoint.
 _METHODS: Final = {
-    STREAM: ("send", "receive_into", "done", "abort", "query"),
-    LISTENER: ("accept", "abort", "query"),
+    "a stream": ("send", "receive_into", "done", "abort", "query"),
+    "a listener": ("accept", "abort", "query"),
 }
 
-#: Classes of streams that are sound: `connect` and `accept` have no time for more than
-#: a look in here.
-known_streams: Final[set[type]] = set()
-#: A plugin that makes classes as it goes must not fill the memory.
-MOST_KNOWN: Final = 256
 
-
-def flaw_of(found: object, kind: str) -> str:
+def flaw_of(found: object, kind: Kind) -> str:
     """Say what *found* is, if it is no such *kind*; "" if it is one."""
-    if kind == REPORT:
+    if kind == "a CloseReport":
         return "" if isinstance(found, CloseReport) else _tell(found)
-    if kind == PAIR:
+    if kind == "a tuple of two streams":
         return _flaw_of_pair(found)
     methods = _METHODS[kind]
     lacking = [name for name in methods if not callable(getattr(found, name, None))]
-    if kind == LISTENER and not isinstance(getattr(found, "address", None), Address):
+    if kind == "a listener" and not isinstance(
+        getattr(found, "address", None), Address
+    ):
         lacking.append("address")
     if lacking or isinstance(found, type):
         return _tell(found, lacking)
-    if kind == STREAM and len(known_streams) < MOST_KNOWN:
-        known_streams.add(type(found))
     return ""
-
-
-def is_known_pair(found: object) -> bool:
-    """Tell whether *found* is two streams of classes that were looked at before."""
-    if type(found) is not tuple or len(found) != 2:
-        return False
-    left, right = found
-    return (
-        type(left) in known_streams
-        and type(right) in known_streams
-        and left is not right
-    )
 
 
 def _flaw_of_pair(found: object) -> str:
@@ -65,7 +46,7 @@ def _flaw_of_pair(found: object) -> str:
         return _tell(found)
     if len(found) != 2:
         return f"a tuple of {len(found)}"
-    flaws = [flaw_of(end, STREAM) for end in found]
+    flaws = [flaw_of(end, "a stream") for end in found]
     if any(flaws):
         return " and ".join(flaw or "a stream" for flaw in flaws)
     return "the same stream twice" if found[0] is found[1] else ""

@@ -10,7 +10,6 @@ from umbel.iolist import check_count
 from umbel.listener import ListenerHandle, open_listener, open_stream
 from umbel.plugins import load_requested
 from umbel.registry import find_transport
-from umbel.results import discard
 from umbel.stream import StreamHandle
 from umbel.transport import ConnectContext, ListenContext, PairContext
 
@@ -119,6 +118,8 @@ def pair(scheme: str = "mem", **options: object) -> tuple[StreamHandle, StreamHa
         return first, open_stream(right, where, transport, StreamHandle)
     except BaseException:
         if first is None:
+            from umbel.results import discard
+
             discard(right)
         else:
             hclose_if_open(first)

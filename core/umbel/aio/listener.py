@@ -16,8 +16,8 @@ from umbel.deadline import FOREVER
 from umbel.errors import BadHandleError
 from umbel.handle import hclose_if_open, lookup, recast
 from umbel.listener import AcceptUse, ListenerHandle, Listening, open_stream
+from umbel.loaded import known_streams
 from umbel.plugins import is_wrapped
-from umbel.results import STREAM, known_streams
 from umbel.stream import StreamHandle
 from umbel.verbs import BACKLOG
 
@@ -67,7 +67,7 @@ async def accept(handle: AnyListener, deadline: int = FOREVER) -> AsyncStreamHan
         while (stream := attempts.accept()) is None:
             await host.wait_in(attempts.readiness, deadline, use.go_on_as)
         if type(stream) not in known_streams:
-            listening.transport.sound("accept", stream, STREAM)
+            listening.transport.require_stream("accept", stream)
         return open_stream(
             stream, listening.listener.address, listening.transport, AsyncStreamHandle
         )

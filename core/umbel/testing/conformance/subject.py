@@ -10,7 +10,8 @@ from typing import Final, final
 
 from umbel.address import Address
 from umbel.errors import system_error
-from umbel.registry import Transport, find_transport
+from umbel.loaded import Transport
+from umbel.registry import find_transport
 from umbel.transport import Traits
 
 #: So that names of other processes, or of other runs, are never met.
