@@ -177,20 +177,36 @@ class Transport:
         if not flaw:
             return found
         discard(found)
-        message = (
-            f"the hook `{hook}` of the transport {self.scheme!r} ({self.source}) "
-            f"gave {flaw}, where {kind} must come"
-        )
-        raise PluginError(message)
+        raise self.complaint(hook, f"gave {flaw}, where {kind} must come")
 
     def observed(self, hook: str, context: C, call: Callable[[C], T]) -> T:
         """Run *call*, which core itself does, inside the wrappers of *hook*."""
         return run_hook(hook, context, call)
 
     def traits(self) -> Traits | None:
-        """Run `umbel_traits`: what it declares of itself, None if it does not."""
+        """Run `umbel_traits`: what it declares of itself, None if it does not.
+
+        Raises:
+            PluginError: ELIBACC, it failed, or gave something else.
+        """
         function = self.functions.get("umbel_traits")
-        return None if function is None else cast("Callable[[], Traits]", function)()
+        if function is None:
+            return None
+        try:
+            traits = cast("Callable[[], object]", function)()
+        except Exception as error:
+            told = f"{type(error).__name__}: {error}"
+            raise self.complaint("traits", f"failed: {told}") from error
+        if isinstance(traits, Traits):
+            return traits
+        from umbel.results import tell
+
+        raise self.complaint("traits", f"gave {tell(traits)}, where Traits must come")
+
+    def complaint(self, hook: str, what: str) -> PluginError:
+        """Make the error that says *what* is wrong with a hook."""
+        message = f"the hook `{hook}` of the transport {self.scheme!r} ({self.source})"
+        return PluginError(f"{message} {what}")
 
     def can(self, verb: str) -> bool:
         """Tell whether it implements the hook of *verb*."""

@@ -27,7 +27,7 @@ _METHODS: Final = {
 def flaw_of(found: object, kind: Kind) -> str:
     """Say what *found* is, if it is no such *kind*; "" if it is one."""
     if kind == "a CloseReport":
-        return "" if isinstance(found, CloseReport) else _tell(found)
+        return "" if isinstance(found, CloseReport) else tell(found)
     if kind == "a tuple of two streams":
         return _flaw_of_pair(found)
     methods = _METHODS[kind]
@@ -37,13 +37,13 @@ def flaw_of(found: object, kind: Kind) -> str:
     ):
         lacking.append("address")
     if lacking or isinstance(found, type):
-        return _tell(found, lacking)
+        return tell(found, lacking)
     return ""
 
 
 def _flaw_of_pair(found: object) -> str:
     if not isinstance(found, tuple):
-        return _tell(found)
+        return tell(found)
     if len(found) != 2:
         return f"a tuple of {len(found)}"
     flaws = [flaw_of(end, "a stream") for end in found]
@@ -52,7 +52,8 @@ def _flaw_of_pair(found: object) -> str:
     return "the same stream twice" if found[0] is found[1] else ""
 
 
-def _tell(found: object, lacking: Sequence[str] = ()) -> str:
+def tell(found: object, lacking: Sequence[str] = ()) -> str:
+    """Say what *found* is, and what it is *lacking*."""
     if found is None:
         return "None"
     if isinstance(found, CoroutineType):
