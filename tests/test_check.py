@@ -259,6 +259,34 @@ def test_a_signal_ends_it_at_once_and_leaves_nothing_behind(
     wait_until(lambda: not is_running(process.pid), "the end of its child")
 
 
+def test_what_there_is_no_time_for_is_told_as_not_tried(tmp_path: Path) -> None:
+    options = (*BY_TWO, "--only", "1", "50", "--limit", "1e-9")
+
+    done = check("mem", *options, folder=tmp_path)
+    as_json = check("mem", *options, "--json", folder=tmp_path)
+
+    assert (done.returncode, done.stderr) == (1, "")
+    assert f"  1  threads     ?       {BEHAVIOURS[1].title}" in done.stdout
+    assert "FAILED" not in done.stdout
+    *_, counts, last = done.stdout.splitlines()
+    assert "0 passed, 0 failed, 1 skipped, 3 not tried" in counts
+    assert last == (
+        "NOT COMPLETE: 3 were not tried within 1e-09 s; `--limit SECONDS` allows more, "
+        "0 any time"
+    )
+    report = json.loads(as_json.stdout)
+    assert as_json.returncode == 1
+    assert report["passed"] is False
+    assert [b["state"] for b in report["behaviours"]].count("not tried") == 3
+
+
+def test_a_limit_can_be_lifted(tmp_path: Path) -> None:
+    done = check("mem", *BY_TWO, "--only", "1", "--limit", "0", folder=tmp_path)
+
+    assert done.returncode == 0
+    assert "not tried" not in done.stdout
+
+
 #: What the hook `traits` gives, and what is said of it.
 BAD_TRAITS = {
     "1 / 0": "failed: ZeroDivisionError: division by zero",

@@ -7,12 +7,15 @@ import json
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import umbel
 from tests.mutants import MUTANTS, minimal
+from tests.support import wait_until
 from umbel.errors import UnknownTransportError
 from umbel.spi import (
     ConnectContext,
@@ -31,7 +34,6 @@ from umbel.testing.conformance import (
     Subject,
     Verdict,
     check,
-    runner,
 )
 from umbel_transports import mem
 
@@ -236,13 +238,43 @@ def test_a_transport_that_makes_no_two_ends_is_einval() -> None:
         Subject("half://{name}")
 
 
-def test_what_there_is_no_time_for_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "LIMIT", 0.0)
+def test_what_there_is_no_time_for_is_not_tried() -> None:
+    report = check("mem", [1, 35, 50], ["threads", "coroutines"], limit=1e-9)
 
-    (verdict,) = check("mem", [1], ["threads"]).verdicts
+    assert [(v.number, v.driver, v.state) for v in report.verdicts] == [
+        *((1, driver, "not tried") for driver in ("threads", "coroutines")),
+        (35, "", "skipped"),
+        (50, "threads", "skipped"),
+        (50, "coroutines", "not tried"),
+    ]
+    assert (report.failed, len(report.untried)) == ([], 3)
+    assert report.as_json()["passed"] is False
+    assert "no time was left" in report.verdicts[0].reason
 
-    assert verdict.state == "failed"
-    assert "no time left" in verdict.reason
+
+class SlowlyPairs(OnlyPairs):
+    """One that is sound, and takes its time."""
+
+    @hookimpl.pair
+    def pair(self, context: PairContext) -> tuple[Stream, Stream]:
+        umbel.msleep(umbel.within(0.7))
+        return super().pair(context)
+
+
+@pytest.mark.slow
+def test_what_the_limit_cuts_short_is_not_tried_and_has_not_failed() -> None:
+    with transport_at_hand(SlowlyPairs(), "slow"):
+        first, second = check("slow", [1, 2], ["threads"], limit=0.1).verdicts
+
+        assert (first.state, second.state) == ("not tried", "not tried")
+        assert first.reason == "no time was left to finish it"
+        wait_until(lambda: threading.active_count() == 1, "the end of the first")
+
+
+def test_a_limit_of_0_is_none() -> None:
+    (verdict,) = check("mem", [1], ["threads"], limit=0).verdicts
+
+    assert verdict.state == "passed"
 
 
 def test_unknown_schemes_behaviours_and_drivers_are_refused() -> None:

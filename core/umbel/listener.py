@@ -202,7 +202,7 @@ def open_listener(listener: Listener, transport: Transport) -> ListenerHandle:
         raise
 
 
-def accept(  # noqa: C901 - a path that is hot where streams are short
+def accept(  # noqa: C901, PLR0912 - a path that is hot where streams are short
     handle: ListenerHandle, deadline: int = FOREVER
 ) -> StreamHandle:
     """Accept the next stream.
