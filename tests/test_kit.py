@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import errno
 import json
+import os
 import re
 import subprocess
 import sys
@@ -25,6 +27,7 @@ from umbel.spi import (
     Stream,
     Traits,
     hookimpl,
+    take_options,
 )
 from umbel.testing import transport_at_hand
 from umbel.testing.conformance import (
@@ -35,7 +38,7 @@ from umbel.testing.conformance import (
     Verdict,
     check,
 )
-from umbel_transports import mem
+from umbel_transports import ipc, mem
 
 ROOT = Path(__file__).parent.parent
 SCHEMES = ("opaque", "tcp", "ipc", "mem")
@@ -250,6 +253,49 @@ def test_what_there_is_no_time_for_is_not_tried() -> None:
     assert (report.failed, len(report.untried)) == ([], 3)
     assert report.as_json()["passed"] is False
     assert "no time was left" in report.verdicts[0].reason
+
+
+class WithoutOptions:
+    """Files as those of ipc, and no option that could change anything about them."""
+
+    @hookimpl.listen
+    def listen(self, context: ListenContext) -> Listener:
+        take_options(context.options)
+        return ipc.transport.listen(context)
+
+    @hookimpl.connect
+    def connect(self, context: ConnectContext) -> Stream:
+        take_options(context.options)
+        return ipc.transport.connect(context)
+
+    @hookimpl.traits
+    def traits(self) -> Traits:
+        abilities = ipc.transport.traits().capabilities
+        return Traits("plain:{folder}/x", abilities, is_filesystem=True)
+
+
+class LeavesStaleFiles(WithoutOptions):
+    """It can't be listened again where a process was killed."""
+
+    @hookimpl.listen
+    def listen(self, context: ListenContext) -> Listener:
+        if os.path.lexists(context.address.location):
+            raise OSError(errno.EADDRINUSE, "is there")
+        return super().listen(context)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_files_are_tried_without_options_where_there_are_none(driver: str) -> None:
+    if why_not := DRIVERS[driver].why_not():
+        pytest.skip(why_not)
+    with transport_at_hand(WithoutOptions(), "plain"):
+        sound = check("plain", [71, 72, 75], [driver])
+    with transport_at_hand(LeavesStaleFiles(), "plain"):
+        (broken,) = check("plain", [71], [driver]).failed
+
+    assert [(v.state, v.reason) for v in sound.verdicts] == [("passed", "")] * 3
+    assert "is there" in broken.reason
+    assert "again = t.listen_at(address)" in broken.reason
 
 
 class SlowlyPairs(OnlyPairs):
