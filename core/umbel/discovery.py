@@ -50,9 +50,13 @@ def is_blocked(scheme: str) -> bool:
 
 
 def block(scheme: str) -> None:
-    """Forbid new use of a scheme ("*": of all); open handles keep working.
+    """Forbid new use of a scheme; open handles keep working.
 
-    New use raises NotSupportedError (ENOTSUP); its plugin is never imported.
+    New use raises NotSupportedError (ENOTSUP); its plugin is never imported. The
+    environment variable UMBEL_DISABLE=scheme,scheme does the same.
+
+    Args:
+        scheme: of the transport; "*": all of them.
 
     Source:
         libdill's configure option --disable-sockets.
@@ -61,7 +65,17 @@ def block(scheme: str) -> None:
 
 
 def allow_only(*schemes: str) -> None:
-    """Forbid new use of all schemes but these, replacing an earlier list."""
+    """Forbid new use of all schemes but these, as `block` does.
+
+    The environment variable UMBEL_ALLOW=scheme,scheme does the same.
+
+    Args:
+        *schemes: those that stay allowed, unless they are blocked. They replace the
+            list of an earlier call, or of the variable.
+
+    Source:
+        own.
+    """
     global _allowed  # noqa: PLW0603 - process-wide by its nature
     _allowed = set(schemes)
 
@@ -70,7 +84,7 @@ def prefer(scheme: str, distribution: str) -> None:
     """Choose between distributions that bring the same scheme, before its first use.
 
     So a built-in transport can be replaced, too. The environment variable
-    UMBEL_PREFER=scheme=distribution does the same.
+    UMBEL_PREFER=scheme=distribution,scheme=distribution does the same.
 
     Args:
         scheme: of the transport.

@@ -119,6 +119,9 @@ def is_wrapped(hook: str) -> bool:
 def load_plugins(*names: str) -> None:
     """Load observers (plugins that are not transports), by their entry points' names.
 
+    The environment variable UMBEL_PLUGINS=name,name does the same, when a stream or
+    listener is first opened.
+
     Args:
         names: of entry points in the group "umbel.plugins.v1". One that is loaded
             already stays as it is.
@@ -127,6 +130,9 @@ def load_plugins(*names: str) -> None:
         PluginError: ELIBACC, none of that name is installed, it failed to load, or it
             implements a transport's hook.
         OSError: EEXIST, two distributions bring it; or what its `start` raised.
+
+    Source:
+        own.
     """
     if not names:
         return
