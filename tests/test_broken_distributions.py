@@ -301,6 +301,8 @@ def test_all_are_listed_though_they_are_broken(folder: str) -> None:
 
     assert listed.returncode == 0
     assert "Traceback" not in listed.stderr
+    lines = listed.stdout.partition("SCHEME ")[2].splitlines()[1:]
+    assert all(" 1.0  " in line or " 0.1.0  " in line for line in lines), lines
     for name in (*BROKEN, "first-twin", "second-twin", "other-mem"):
         assert f"{name} 1.0" in listed.stdout
     assert "no such luck" in listed.stdout

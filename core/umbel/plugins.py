@@ -69,7 +69,8 @@ def register(plugin: object, name: str, source: str) -> None:
     except (PluginValidationError, ValueError) as error:
         if manager.has_plugin(name):
             manager.unregister(name=name)
-        message = f"{name!r} of {source} breaks the plugin contract: {error}"
+        flaw = ", ".join(str(error).splitlines())
+        message = f"{name!r} of {source} breaks the plugin contract: {flaw}"
         raise PluginError(message) from error
 
 
