@@ -10,7 +10,7 @@ from textwrap import indent
 from types import ModuleType
 
 import umbel
-from umbel import aio, bridges, spi, testing
+from umbel import aio, bridges, spi, testing, typing
 from umbel.testing import conformance, pytest_plugin
 
 PAGE = Path(__file__).with_name("reference.md")
@@ -25,7 +25,8 @@ A deadline is an `int`: milliseconds on the clock of `now`; -1 waits for ever;
 
 Parts: [umbel](#umbel), [umbel.aio](#umbelaio-for-asyncio-and-trio),
 [umbel.bridges](#umbelbridges-to-what-others-wrote),
-[umbel.testing](#umbeltesting-for-tests), [umbel.spi](#umbelspi-for-transports).
+[umbel.testing](#umbeltesting-for-tests), [umbel.spi](#umbelspi-for-transports),
+[umbel.typing](#umbeltyping-for-annotations).
 """
 
 
@@ -114,6 +115,7 @@ def make_reference() -> str:
         "## `umbel.testing.pytest_plugin`, the kit under pytest\n",
         f"```text\n{inspect.getdoc(pytest_plugin)}\n```\n",
         *_chapter(spi, "`umbel.spi`, for transports", known=umbel),
+        *_chapter(typing, "`umbel.typing`, for annotations"),
     ]
     return "\n".join(parts)
 

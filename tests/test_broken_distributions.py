@@ -12,8 +12,10 @@ import sys
 
 import pytest
 
+import umbel
 from tests.distributions import PLUGINS, Distribution, install, make_wheel
 from tests.support import run_python
+from umbel.registry import add_transport
 
 HOOKS = "from umbel.spi import SocketStream, hookimpl\nimport socket, sys\n"
 GOOD = """
@@ -77,6 +79,22 @@ BROKEN = {
         plugin_with("@hookimpl.connect\n    def connect(self, context, timeout):"),
         "timeout",
     ),
+    "no-parameter": (
+        plugin_with("@hookimpl.connect\n    def connect(self):"),
+        "umbel_connect must take `context`",
+    ),
+    "keyword-only": (
+        plugin_with("@hookimpl.listen\n    def listen(self, *, context):"),
+        "umbel_listen must take `context`",
+    ),
+    "no-self": (
+        plugin_with("@hookimpl.connect\n    def connect():"),
+        "umbel_connect must take `context`",
+    ),
+    "traits-of-two": (
+        plugin_with("@hookimpl.traits\n    def traits(self, *, where):"),
+        "umbel_traits must take nothing",
+    ),
     "wraps": (WATCHING, "it wraps umbel_pair: that is for plugins"),
     "wraps-too": (
         GOOD.replace(
@@ -103,6 +121,14 @@ BROKEN_PLUGINS = {
         plugin_with("@hookimpl(wrapper=True)\n    def umbel_pair(self, c):", "yield"),
         "hook 'umbel_pair'",
     ),
+    "plugin-no-context": (
+        plugin_with("@hookimpl.pair.wrapper\n    def pairing(self):", "yield"),
+        "umbel_pair must take `context`",
+    ),
+    "plugin-start": (
+        plugin_with("@hookimpl.start\n    def start(self, *, now):"),
+        "umbel_start must take nothing",
+    ),
     "plugin-class": (
         WATCHING.replace("= Watching()", "= Watching"),
         "is a class: make an object of it",
@@ -121,6 +147,8 @@ OTHERS = [
     Distribution("other-mem", "mem", GOOD),
     Distribution("broken-ipc", "ipc", "raise RuntimeError('broken')"),
     Distribution("from-tomorrow", "tomorrow", GOOD, "umbel.transports.v2"),
+    Distribution("upper-case", "UPPER", GOOD),
+    Distribution("under-score", "my_scheme", GOOD),
     Distribution("no-module", "no-module", "", target="!nonsense"),
     Distribution("good-plugin", "good-plugin", WATCHING, PLUGINS),
     Distribution("plugin-of-tomorrow", "later", WATCHING, "umbel.plugins.v2"),
@@ -193,6 +221,71 @@ def test_an_entry_point_that_makes_no_sense_is_named(folder: str) -> None:
     assert "!nonsense" in out
 
 
+@pytest.mark.parametrize(
+    ("scheme", "name"), [("UPPER", "upper-case"), ("my_scheme", "under-score")]
+)
+def test_an_entry_point_whose_name_is_no_scheme_is_refused(
+    folder: str, scheme: str, name: str
+) -> None:
+    code = f"""
+failing(umbel.pair, "{scheme}")
+failing(umbel.connect, "{scheme}:x")
+"""
+    pair, connect = run(code, folder).splitlines()
+
+    assert pair.startswith("ELIBACC PluginError")
+    for part in (f"'{scheme}'", f"{name} 1.0", "can't be a scheme"):
+        assert part in pair
+    assert connect.startswith("EINVAL")
+    assert f"'{scheme}' can't be a scheme" in connect
+
+
+def test_a_scheme_that_can_not_be_one_is_refused_without_a_distribution() -> None:
+    with pytest.raises(umbel.PluginError, match="'No' of this program can't be"):
+        add_transport(object(), "No")
+
+
+@pytest.mark.parametrize(
+    ("env", "states"),
+    [
+        (
+            {},
+            {"other-mem": "not used: umbel 0.1.0 is", "broken-ipc": "not used: umbel"},
+        ),
+        (
+            {"UMBEL_PREFER": "mem=other-mem,ipc=broken-ipc,twin=first-twin"},
+            {
+                "other-mem": "loaded",
+                "broken-ipc": "failed: ",
+                "first-twin": "loaded",
+                "second-twin": "not used: first-twin 1.0 is",
+            },
+        ),
+        ({"UMBEL_DISABLE": "mem"}, {"other-mem": "blocked"}),
+        ({}, {"first-twin": "failed: ", "second-twin": "failed: "}),
+        ({}, {"upper-case": "failed: ", "under-score": "failed: "}),
+    ],
+)
+def test_the_list_shows_which_of_two_is_used(
+    folder: str, env: dict[str, str], states: dict[str, str]
+) -> None:
+    listed = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "umbel", "transports"],
+        env={**os.environ, "PYTHONPATH": folder, **env},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+    lines = listed.stdout.splitlines()
+    for name, state in states.items():
+        (line,) = [line for line in lines if line.split()[1:3] == [name, "1.0"]]
+        assert line.split(f"{name} 1.0", 1)[1].strip().startswith(state)
+    if "mem" in env.get("UMBEL_PREFER", ""):
+        (line,) = [line for line in lines if line.split()[:2] == ["mem", "umbel"]]
+        assert line.endswith("not used: other-mem 1.0 is")
+
+
 def test_nothing_is_imported_that_is_not_used(folder: str) -> None:
     assert run("use('good')\nuse('good')", folder) == "imported good-one\n"
 
@@ -208,6 +301,8 @@ def test_all_are_listed_though_they_are_broken(folder: str) -> None:
 
     assert listed.returncode == 0
     assert "Traceback" not in listed.stderr
+    lines = listed.stdout.partition("SCHEME ")[2].splitlines()[1:]
+    assert all(" 1.0  " in line or " 0.1.0  " in line for line in lines), lines
     for name in (*BROKEN, "first-twin", "second-twin", "other-mem"):
         assert f"{name} 1.0" in listed.stdout
     assert "no such luck" in listed.stdout
@@ -380,4 +475,6 @@ def test_a_plugin_for_another_version_is_never_imported(folder: str) -> None:
     out = run('failing(umbel.load_plugins, "later")', folder)
 
     assert "imported" not in out
-    assert out.startswith(("EPROTONOSUPPORT", "ELIBACC"))
+    assert out.startswith(
+        "ELIBACC PluginError [Errno 79] no plugin 'later' is installed"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -258,6 +259,82 @@ def test_a_signal_ends_it_at_once_and_leaves_nothing_behind(
     wait_until(lambda: not is_running(process.pid), "the end of its child")
 
 
+def test_what_there_is_no_time_for_is_told_as_not_tried(tmp_path: Path) -> None:
+    options = (*BY_TWO, "--only", "1", "50", "--limit", "1e-9")
+
+    done = check("mem", *options, folder=tmp_path)
+    as_json = check("mem", *options, "--json", folder=tmp_path)
+
+    assert (done.returncode, done.stderr) == (1, "")
+    assert f"  1  threads     ?       {BEHAVIOURS[1].title}" in done.stdout
+    assert "FAILED" not in done.stdout
+    *_, counts, last = done.stdout.splitlines()
+    assert "0 passed, 0 failed, 1 skipped, 3 not tried" in counts
+    assert last == (
+        "NOT COMPLETE: 3 were not tried within 1e-09 s; `--limit SECONDS` allows more, "
+        "0 any time"
+    )
+    report = json.loads(as_json.stdout)
+    assert as_json.returncode == 1
+    assert report["passed"] is False
+    assert [b["state"] for b in report["behaviours"]].count("not tried") == 3
+
+
+def test_a_limit_can_be_lifted(tmp_path: Path) -> None:
+    done = check("mem", *BY_TWO, "--only", "1", "--limit", "0", folder=tmp_path)
+
+    assert done.returncode == 0
+    assert "not tried" not in done.stdout
+
+
+#: What the hook `traits` gives, and what is said of it.
+BAD_TRAITS = {
+    "1 / 0": "failed: ZeroDivisionError: division by zero",
+    "None": "gave None, where Traits must come",
+    "('forgetful:{name}',)": "gave a tuple of 1, where Traits must come",
+    "Traits('nonsense')": "the address 'nonsense', which can't be read",
+    "Traits('mem:{name}')": "the address 'mem:{name}', which is of another scheme",
+    "Traits(5)": "the address 5, which is no str",
+    "Traits('forgetful:%zz')": "which can't be read",
+    "Traits('forgetful:{name}', ['Fileno'])": "capabilities that are no set of classes",
+    "Traits('forgetful:{name}', 5)": "capabilities that are no set of classes",
+}
+
+
+def install_with_traits(folder: Path, traits: str) -> None:
+    install(folder)
+    sound = 'Traits("forgetful://{name}", shows_abort=True)'
+    assert sound in BROKEN
+    (folder / "forgetful.py").write_text(BROKEN.replace(sound, traits))
+
+
+@pytest.mark.parametrize("traits", BAD_TRAITS)
+@pytest.mark.parametrize("options", [(), ("--json",)], ids=["text", "json"])
+def test_traits_that_make_no_sense_are_one_line_that_names_the_hook(
+    tmp_path: Path, traits: str, options: tuple[str, ...]
+) -> None:
+    install_with_traits(tmp_path, traits)
+
+    done = check("forgetful", "--only", "1", *options, folder=tmp_path)
+
+    assert done.returncode == errno.ELIBACC
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert "umbel check: ELIBACC: the hook `traits`" in done.stderr
+    assert "'forgetful' (forgetful-transport 1.0)" in done.stderr
+    assert BAD_TRAITS[traits] in done.stderr
+
+
+def test_an_address_of_ones_own_stands_for_one_that_makes_no_sense(
+    tmp_path: Path,
+) -> None:
+    install_with_traits(tmp_path, "Traits('nonsense')")
+
+    done = check("forgetful:{name}", *BY_TWO, "--only", "1", folder=tmp_path)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 # Under pytest, in a folder that has nothing to do with umbel.
 
 
@@ -318,6 +395,36 @@ def test_an_unknown_transport_is_told_once(tmp_path: Path) -> None:
 
     assert done.returncode == 4  # wrong usage
     assert done.stderr.count("no transport for 'nothing' is installed") == 1
+
+
+@pytest.mark.parametrize("traits", ["1 / 0", "Traits('nonsense')"])
+def test_traits_that_make_no_sense_are_told_once(tmp_path: Path, traits: str) -> None:
+    install_with_traits(tmp_path, traits)
+
+    done = run_pytest("--umbel-transport=forgetful", folder=tmp_path, path=tmp_path)
+
+    assert done.returncode == 4  # wrong usage
+    assert done.stderr.count(BAD_TRAITS[traits]) == 1
+    assert "INTERNALERROR" not in done.stdout
+
+
+def test_the_fixture_tells_what_can_not_be_tried_without_a_traceback(
+    tmp_path: Path,
+) -> None:
+    install_with_traits(tmp_path, "1 / 0")
+    (tmp_path / "test_mine.py").write_text(
+        """
+def test_conformance(umbel_behaviour):
+    umbel_behaviour("forgetful")
+"""
+    )
+
+    done = run_pytest("-k", "01 and threads", folder=tmp_path, path=tmp_path)
+
+    assert outcomes(done)["failed"] == 1
+    assert BAD_TRAITS["1 / 0"] in done.stdout
+    assert "Traceback" not in done.stdout
+    assert "in traits" not in done.stdout
 
 
 def test_the_fixture_tries_each_behaviour_on_a_transport_of_the_test(

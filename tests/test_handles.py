@@ -352,3 +352,31 @@ del right
 
     assert list(tmp_path.iterdir()) == []
     assert err.count("ResourceWarning: ") == 2 + 3
+
+
+@pytest.mark.parametrize("error", ["RuntimeError", "SystemExit", "KeyboardInterrupt"])
+def test_at_exit_one_that_can_not_be_closed_keeps_no_other_open(
+    tmp_path: Path, error: str
+) -> None:
+    code = f"""
+import sys, warnings
+import umbel
+warnings.simplefilter("ignore", ResourceWarning)
+class Stuck:
+    def query(self, kind):
+        return None
+    def close(self):
+        print("closing")
+        raise {error}("bad close")
+kept = [
+    umbel.hmake(Stuck()),
+    umbel.ipc_listen(f"{{sys.argv[1]}}/x"),
+    umbel.hmake(Stuck()),
+]
+"""
+    with python(code, str(tmp_path)) as process:
+        out, err = process.communicate(timeout=30)
+
+    assert list(tmp_path.iterdir()) == []
+    assert out == "closing\n" * 2
+    assert err.count(f"{error}: bad close") == 2

@@ -105,6 +105,21 @@ def test_a_section_says_who_may_have_the_hook_and_what_comes_of_failure(
     assert chapter.startswith("The hooks that core runs") == (not callable(marker))
 
 
+def test_every_variable_that_chooses_plugins_is_in_the_table_with_its_call() -> None:
+    core = Path(umbel.__file__).parent
+    read = {
+        name
+        for module in ("discovery", "plugins")
+        for name in re.findall(r'"(UMBEL_\w+)"', (core / f"{module}.py").read_text())
+    }
+    table = rows(HOOKS, "## Which plugins a program may use")
+
+    assert {re.findall(r"`(\w+)", row[0])[0] for row in table} == read
+    for _, call, _ in table:
+        verb = re.findall(r"`(?:umbel\.)?(\w+)", call)[0]
+        assert verb in umbel.__all__
+
+
 class Recorder:
     """Wraps all that can be wrapped, and notes what passes."""
 

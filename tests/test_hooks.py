@@ -758,7 +758,7 @@ def test_a_plugin_is_started_and_stopped_once() -> None:
     assert calls == ["start"]
     remove_plugin("started")
     assert calls == ["start", "stop"]
-    with pytest.raises(umbel.UnknownTransportError, match="no plugin 'started'"):
+    with pytest.raises(umbel.PluginError, match="no plugin 'started'"):
         remove_plugin("started")
     assert calls == ["start", "stop"]
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import ast
+import errno
 import json
+import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import umbel
 from tests.mutants import MUTANTS, minimal
+from tests.support import wait_until
 from umbel.errors import UnknownTransportError
 from umbel.spi import (
     ConnectContext,
@@ -22,6 +27,7 @@ from umbel.spi import (
     Stream,
     Traits,
     hookimpl,
+    take_options,
 )
 from umbel.testing import transport_at_hand
 from umbel.testing.conformance import (
@@ -31,9 +37,8 @@ from umbel.testing.conformance import (
     Subject,
     Verdict,
     check,
-    runner,
 )
-from umbel_transports import mem
+from umbel_transports import ipc, mem
 
 ROOT = Path(__file__).parent.parent
 SCHEMES = ("opaque", "tcp", "ipc", "mem")
@@ -236,13 +241,86 @@ def test_a_transport_that_makes_no_two_ends_is_einval() -> None:
         Subject("half://{name}")
 
 
-def test_what_there_is_no_time_for_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "LIMIT", 0.0)
+def test_what_there_is_no_time_for_is_not_tried() -> None:
+    report = check("mem", [1, 35, 50], ["threads", "coroutines"], limit=1e-9)
 
-    (verdict,) = check("mem", [1], ["threads"]).verdicts
+    assert [(v.number, v.driver, v.state) for v in report.verdicts] == [
+        *((1, driver, "not tried") for driver in ("threads", "coroutines")),
+        (35, "", "skipped"),
+        (50, "threads", "skipped"),
+        (50, "coroutines", "not tried"),
+    ]
+    assert (report.failed, len(report.untried)) == ([], 3)
+    assert report.as_json()["passed"] is False
+    assert "no time was left" in report.verdicts[0].reason
 
-    assert verdict.state == "failed"
-    assert "no time left" in verdict.reason
+
+class WithoutOptions:
+    """Files as those of ipc, and no option that could change anything about them."""
+
+    @hookimpl.listen
+    def listen(self, context: ListenContext) -> Listener:
+        take_options(context.options)
+        return ipc.transport.listen(context)
+
+    @hookimpl.connect
+    def connect(self, context: ConnectContext) -> Stream:
+        take_options(context.options)
+        return ipc.transport.connect(context)
+
+    @hookimpl.traits
+    def traits(self) -> Traits:
+        abilities = ipc.transport.traits().capabilities
+        return Traits("plain:{folder}/x", abilities, is_filesystem=True)
+
+
+class LeavesStaleFiles(WithoutOptions):
+    """It can't be listened again where a process was killed."""
+
+    @hookimpl.listen
+    def listen(self, context: ListenContext) -> Listener:
+        if os.path.lexists(context.address.location):
+            raise OSError(errno.EADDRINUSE, "is there")
+        return super().listen(context)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_files_are_tried_without_options_where_there_are_none(driver: str) -> None:
+    if why_not := DRIVERS[driver].why_not():
+        pytest.skip(why_not)
+    with transport_at_hand(WithoutOptions(), "plain"):
+        sound = check("plain", [71, 72, 75], [driver])
+    with transport_at_hand(LeavesStaleFiles(), "plain"):
+        (broken,) = check("plain", [71], [driver]).failed
+
+    assert [(v.state, v.reason) for v in sound.verdicts] == [("passed", "")] * 3
+    assert "is there" in broken.reason
+    assert "again = t.listen_at(address)" in broken.reason
+
+
+class SlowlyPairs(OnlyPairs):
+    """One that is sound, and takes its time."""
+
+    @hookimpl.pair
+    def pair(self, context: PairContext) -> tuple[Stream, Stream]:
+        umbel.msleep(umbel.within(0.7))
+        return super().pair(context)
+
+
+@pytest.mark.slow
+def test_what_the_limit_cuts_short_is_not_tried_and_has_not_failed() -> None:
+    with transport_at_hand(SlowlyPairs(), "slow"):
+        first, second = check("slow", [1, 2], ["threads"], limit=0.1).verdicts
+
+        assert (first.state, second.state) == ("not tried", "not tried")
+        assert first.reason == "no time was left to finish it"
+        wait_until(lambda: threading.active_count() == 1, "the end of the first")
+
+
+def test_a_limit_of_0_is_none() -> None:
+    (verdict,) = check("mem", [1], ["threads"], limit=0).verdicts
+
+    assert verdict.state == "passed"
 
 
 def test_unknown_schemes_behaviours_and_drivers_are_refused() -> None:

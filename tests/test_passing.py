@@ -377,3 +377,28 @@ def test_data_around_a_handle_keeps_its_place(ends: Ends) -> None:
     assert drain(ends[1]) == b"behind"
     umbel.hclose(moved)
     umbel.hclose(near)
+
+
+@pytest.mark.parametrize("length", [65_000, 66_000])
+def test_what_takes_too_long_to_describe_is_refused_before_it_is_sent(
+    ends: Ends, length: int
+) -> None:
+    with umbel.listen("mem:" + "x" * length) as listener:
+        moved = umbel.connect(listener.address, 0)
+        peer = umbel.accept(listener)
+
+    if length < 1 << 16:
+        umbel.send_handle(ends[0], moved)
+        moved_to = umbel.receive_handle(ends[1], umbel.within(5))
+    else:
+        with pytest.raises(OSError, match="bytes to describe") as caught:
+            umbel.send_handle(ends[0], moved)
+        assert caught.value.errno == errno.EMSGSIZE
+        umbel.bsend(ends[0], b"x")
+        assert umbel.receive(ends[1]) == b"x"
+        moved_to = moved
+    assert isinstance(moved_to, umbel.StreamHandle)
+    umbel.bsend(peer, b"hello")
+    assert umbel.brecv(moved_to, 5) == b"hello"
+    umbel.hclose(moved_to)
+    umbel.hclose(peer)

@@ -506,7 +506,7 @@ umbel.load_plugins("watch")
 use()
 try:
     umbel.load_plugins("nothing")
-except umbel.UnknownTransportError as error:
+except umbel.PluginError as error:
     print("watch" in str(error))
 """
     assert run(code, folder) == "loading\npair mem\nTrue\n"

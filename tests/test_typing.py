@@ -6,12 +6,17 @@ and no other line may be; `# error: mypy` is one that only mypy can see, and say
 
 from __future__ import annotations
 
+import builtins
+import collections.abc
 import importlib
+import inspect
 import json
 import re
 import subprocess
 import sys
+import typing
 from collections import defaultdict
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -158,12 +163,12 @@ def test_a_correct_program_runs(
 
 
 #: They lead into the kernel, which is private, and whose types are inferred.
-PRIVATE = {"Readiness", "StreamAttempts", "ListenerAttempts"}
+PRIVATE = {"Readiness", "StreamAttempts", "ListenerAttempts", "StreamTransport"}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("module", ["umbel", "umbel.spi"])
+@pytest.mark.parametrize("module", ["umbel", "umbel.spi", "umbel.typing"])
 def test_the_type_of_every_public_name_is_the_same_to_all_checkers(module: str) -> None:
     pytest.importorskip("basedpyright")
     names = importlib.import_module(module).__all__
@@ -183,3 +188,61 @@ def test_the_type_of_every_public_name_is_the_same_to_all_checkers(module: str) 
     listed = {name for name in names if f"{module}.{name}" in symbols}
     assert len(listed) > 0.9 * len(names)
     assert {name for name in listed if not symbols[f"{module}.{name}"]} <= PRIVATE
+
+
+#: Where a program finds the names that it writes down.
+PUBLIC = [
+    "umbel",
+    "umbel.aio",
+    "umbel.bridges",
+    "umbel.spi",
+    "umbel.testing",
+    "umbel.testing.conformance",
+    "umbel.typing",
+]
+#: Names that signatures mention, and a program has no use for, or has from elsewhere.
+INTERNAL = {"Hub", "Watch", "Job", "Ends", "Talk", "Path"}
+
+
+def annotations_of(found: object) -> Iterator[str]:
+    """Give the annotations of a function, or of a class's methods and fields."""
+    if inspect.isclass(found):
+        yield from map(str, inspect.get_annotations(found).values())
+        for name, member in vars(found).items():
+            if not name.startswith("_"):
+                yield from annotations_of(getattr(member, "fget", member))
+    elif inspect.isfunction(found):
+        yield from map(str, found.__annotations__.values())
+
+
+def test_every_type_that_a_public_signature_mentions_can_be_imported() -> None:
+    pytest.importorskip("anyio")
+    modules = [importlib.import_module(name) for name in PUBLIC]
+    known = {name for module in modules for name in module.__all__}
+    known |= {*dir(builtins), *typing.__all__, *collections.abc.__all__, *INTERNAL}
+    missing: dict[str, str] = {}
+    for module in modules:
+        for public in module.__all__:
+            for annotation in annotations_of(getattr(module, public)):
+                for name in re.findall(r"(?<![\w.])[A-Z]\w+", annotation):
+                    if name not in known and not re.fullmatch("[A-Z]_co(ntra)?", name):
+                        missing[name] = f"{module.__name__}.{public}"
+
+    assert missing == {}
+
+
+def test_names_for_annotations_are_there_at_run_time_and_cost_umbel_nothing() -> None:
+    code = """
+import sys, umbel
+assert "umbel.typing" not in sys.modules
+assert "umbel.protocols" not in sys.modules
+sys.modules["anyio"] = None
+from umbel.typing import *
+assert issubclass(StreamTransport, object)
+print(isinstance(b"", Buffer), isinstance(bytearray(), WritableBuffer))
+try:
+    from umbel.typing import Nothing
+except ImportError as error:
+    print(error.name)
+"""
+    assert run_python(code) == "True True\numbel.typing\n"

@@ -18,6 +18,8 @@ from umbel.errors import system_error
 #: Addresses that are kept as read: a program connects to a few, again and again.
 ADDRESSES: Final = 128
 _SCHEME: Final = r"[a-z][a-z0-9+.-]*"
+#: Why something is none.
+NO_SCHEME: Final = "can't be a scheme (a to z, then also 0 to 9, +, - and .)"
 _PLAIN: Final = frozenset(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
     b"/@._-~!$&'()*+,;=:[] "
@@ -60,11 +62,19 @@ class Address(NamedTuple):
         return cls(*_split(_require_text(text)))
 
 
+def is_scheme(text: str) -> bool:
+    """Tell whether *text* can stand in front of an address."""
+    return re.fullmatch(_SCHEME, text) is not None
+
+
 @lru_cache(ADDRESSES)
 def _split(text: str) -> tuple[str, str]:
     scheme, colon, rest = text.partition(":")
-    if not colon or not re.fullmatch(_SCHEME, scheme):
-        message = f"{text!r} has no scheme: write 'ipc:{text}' for a socket file"
+    if not colon or not is_scheme(scheme):
+        what = f"{text!r} has no scheme"
+        if colon and re.fullmatch(r"\w[\w+.-]*", scheme):
+            what = f"{scheme!r} {NO_SCHEME}"
+        message = f"{what}: write 'ipc:{text}' for a socket file"
         raise system_error(errno.EINVAL, message)
     return scheme, _decode(rest.removeprefix("//"), text)
 

@@ -12,14 +12,14 @@ import os
 import sys
 from collections.abc import Callable
 from functools import partial
-from types import CodeType, TracebackType
+from types import CodeType, CoroutineType, TracebackType
 from typing import ClassVar, Final, ParamSpec, TypeVar, final
 
 from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.current import checkpoint, current_hub
 from umbel._kernel.hub import Hub
 from umbel.deadline import FOREVER
-from umbel.errors import Canceled, system_error
+from umbel.errors import Canceled, system_error, unawaited
 from umbel.fd import unpark
 from umbel.handle import (
     Handle,
@@ -36,6 +36,9 @@ from umbel.report import CloseReport
 
 #: Meant for the program, not for whoever waits for a bundle.
 PROGRAM_ENDS: Final = (KeyboardInterrupt, SystemExit)
+
+#: What to do with an async function, which umbel's coroutines and threads can't run.
+ASYNC_ADVICE: Final = "use a plain one, or have asyncio or trio run it (umbel.aio)"
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -286,13 +289,15 @@ class Task(Coroutine):
             # would have to copy.
             count = -1 if self.kwargs else len(self.args)
             if count == 0:
-                self.function()
+                result = self.function()
             elif count == 1:
-                self.function(self.args[0])
+                result = self.function(self.args[0])
             elif count == 2:
-                self.function(self.args[0], self.args[1])
+                result = self.function(self.args[0], self.args[1])
             else:
-                self.function(*self.args, **self.kwargs)
+                result = self.function(*self.args, **self.kwargs)
+            if result is not None and type(result) is CoroutineType:
+                raise unawaited(result, ASYNC_ADVICE)
         except Canceled as error:
             if self.pending is None:
                 bundle.fail(self, error)  # raised by hand: tell somebody

@@ -33,7 +33,7 @@ from umbel.errors import (
 from umbel.fd import Readiness, unpark
 from umbel.handle import Resource, open_handles, refusal
 from umbel.kept import KeptStream
-from umbel.registry import Transport
+from umbel.loaded import Transport
 from umbel.report import CloseReport
 from umbel.transport import (
     CloseContext,

@@ -39,8 +39,8 @@ def go(
     It runs at once, until it first waits; the caller goes on after it.
 
     Args:
-        function: what to run. What it returns is dropped, what it raises comes out
-            of the bundle.
+        function: what to run, no async one. What it returns is dropped, what it
+            raises comes out of the bundle.
         *args: for it.
         **kwargs: for it.
 

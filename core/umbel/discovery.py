@@ -9,8 +9,10 @@ from __future__ import annotations
 import errno
 import os
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from umbel.address import NO_SCHEME, is_scheme
 from umbel.errors import PluginError, UnknownTransportError, system_error
 
 if TYPE_CHECKING:
@@ -26,16 +28,16 @@ PLUGINS: Final = f"umbel.plugins.v{API_VERSION}"
 NEAREST: Final = 5
 
 
-def schemes_in(variable: str) -> set[str]:
-    """Read a list of schemes from the environment."""
+def names_in(variable: str) -> set[str]:
+    """Read a list, of schemes or plugins, from the environment."""
     return {name.strip() for name in os.environ.get(variable, "").split(",")} - {""}
 
 
-_blocked: Final = schemes_in("UMBEL_DISABLE")
-_allowed: set[str] | None = schemes_in("UMBEL_ALLOW") or None
+_blocked: Final = names_in("UMBEL_DISABLE")
+_allowed: set[str] | None = names_in("UMBEL_ALLOW") or None
 _preferred: Final = {
     scheme: name
-    for scheme, _, name in (s.partition("=") for s in schemes_in("UMBEL_PREFER"))
+    for scheme, _, name in (s.partition("=") for s in names_in("UMBEL_PREFER"))
 }
 _found: dict[str, list[EntryPoint]] | None = None
 
@@ -48,9 +50,13 @@ def is_blocked(scheme: str) -> bool:
 
 
 def block(scheme: str) -> None:
-    """Forbid new use of a scheme ("*": of all); open handles keep working.
+    """Forbid new use of a scheme; open handles keep working.
 
-    New use raises NotSupportedError (ENOTSUP); its plugin is never imported.
+    New use raises NotSupportedError (ENOTSUP); its plugin is never imported. The
+    environment variable UMBEL_DISABLE=scheme,scheme does the same.
+
+    Args:
+        scheme: of the transport; "*": all of them.
 
     Source:
         libdill's configure option --disable-sockets.
@@ -59,7 +65,17 @@ def block(scheme: str) -> None:
 
 
 def allow_only(*schemes: str) -> None:
-    """Forbid new use of all schemes but these, replacing an earlier list."""
+    """Forbid new use of all schemes but these, as `block` does.
+
+    The environment variable UMBEL_ALLOW=scheme,scheme does the same.
+
+    Args:
+        *schemes: those that stay allowed, unless they are blocked. They replace the
+            list of an earlier call, or of the variable.
+
+    Source:
+        own.
+    """
     global _allowed  # noqa: PLW0603 - process-wide by its nature
     _allowed = set(schemes)
 
@@ -68,7 +84,7 @@ def prefer(scheme: str, distribution: str) -> None:
     """Choose between distributions that bring the same scheme, before its first use.
 
     So a built-in transport can be replaced, too. The environment variable
-    UMBEL_PREFER=scheme=distribution does the same.
+    UMBEL_PREFER=scheme=distribution,scheme=distribution does the same.
 
     Args:
         scheme: of the transport.
@@ -100,45 +116,67 @@ def find_entry(scheme: str) -> EntryPoint:
 
     Raises:
         UnknownTransportError: EPROTONOSUPPORT, none does, or not the preferred one.
-        PluginError: ELIBACC, one does for another version of the contract.
+        PluginError: ELIBACC, one does for another version of the contract, or its name
+            can't be a scheme.
         OSError: EEXIST, two distributions do, and none is preferred.
     """
     entries = installed_entries().get(scheme) or installed_entries(True).get(scheme)
     if not entries:
         raise _unknown(scheme)
+    require_scheme(scheme, source_of(entries[0]))
+    chosen = choose_entry(scheme, entries)
+    if chosen is None:
+        raise _undecided(scheme, entries)
+    if len(entries) > 1 and scheme not in _preferred:
+        others = [source_of(entry) for entry in entries if entry is not chosen]
+        warnings.warn(
+            f"the built-in transport {scheme!r} is used, not that of "
+            f"{', '.join(others)}: umbel.prefer chooses another",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return chosen
+
+
+def require_scheme(name: str, source: str) -> None:
+    """Make sure that a transport's name can stand in front of an address.
+
+    Raises:
+        PluginError: ELIBACC, it can't.
+    """
+    if not is_scheme(name):
+        message = f"the transport {name!r} of {source} {NO_SCHEME}: rename it"
+        raise PluginError(message)
+
+
+def choose_entry(scheme: str, entries: Sequence[EntryPoint]) -> EntryPoint | None:
+    """Give the one of *entries* that is used, None if that is undecided.
+
+    It is the preferred one, the only one, or the built-in one.
+    """
     if scheme in _preferred:
-        return _find_preferred(scheme, entries)
-    if len(entries) == 1:
-        return entries[0]
-    for entry in entries:
-        if _name_of(entry) == "umbel":
-            others = [source_of(e) for e in entries if e is not entry]
-            warnings.warn(
-                f"the built-in transport {scheme!r} is used, not that of "
-                f"{', '.join(others)}: umbel.prefer chooses another",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-            return entry
-    names = " and ".join(sorted(source_of(entry) for entry in entries))
-    message = (
-        f"{names} both bring a transport {scheme!r}: uninstall one, or choose one by "
-        "umbel.prefer"
-    )
-    raise system_error(errno.EEXIST, message)
+        wanted = _canonical(_preferred[scheme])
+        chosen = [entry for entry in entries if _canonical(_name_of(entry)) == wanted]
+    elif len(entries) == 1:
+        chosen = [*entries]
+    else:
+        chosen = [entry for entry in entries if _name_of(entry) == "umbel"]
+    return chosen[0] if chosen else None
 
 
-def _find_preferred(scheme: str, entries: list[EntryPoint]) -> EntryPoint:
-    wanted = _preferred[scheme]
-    for entry in entries:
-        if _canonical(_name_of(entry)) == _canonical(wanted):
-            return entry
-    names = ", ".join(sorted(source_of(entry) for entry in entries))
+def _undecided(scheme: str, entries: Sequence[EntryPoint]) -> OSError:
+    names = sorted(source_of(entry) for entry in entries)
+    if scheme in _preferred:
+        message = (
+            f"for {scheme!r} the distribution {_preferred[scheme]!r} is preferred, "
+            f"which does not bring it: {', '.join(names)} would"
+        )
+        return UnknownTransportError(message)
     message = (
-        f"for {scheme!r} the distribution {wanted!r} is preferred, which does not "
-        f"bring it: {names} would"
+        f"{' and '.join(names)} both bring a transport {scheme!r}: uninstall one, or "
+        "choose one by umbel.prefer"
     )
-    raise UnknownTransportError(message)
+    return system_error(errno.EEXIST, message)
 
 
 def _canonical(name: str) -> str:

@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from umbel.report import CloseReport
 
+if TYPE_CHECKING:
+    from types import CoroutineType
+
 
 class UmbelError(OSError):
     """What all of umbel's own errors have in common.
@@ -102,7 +105,7 @@ class UnknownTransportError(UmbelError):
 
 
 class PluginError(UmbelError):
-    """ELIBACC: a plugin failed to import, or breaks the plugin contract."""
+    """ELIBACC: a plugin is missing, failed to import, or breaks its contract."""
 
     number: ClassVar[int] = getattr(errno, "ELIBACC", errno.ENOEXEC)
     advice: ClassVar[str] = "a plugin failed to load"
@@ -151,3 +154,20 @@ def system_error(number: int, message: str) -> OSError:
         the error, of the subclass that Python has for that errno.
     """
     return OSError(number, f"{os.strerror(number)}: {message}")
+
+
+def unawaited(
+    coroutine: CoroutineType[object, object, object], instead: str
+) -> TypeError:
+    """Make the error for what an async function gave where nobody awaits it.
+
+    Args:
+        coroutine: is closed, so that Python does not complain of it, too.
+        instead: what to do.
+
+    Returns:
+        the error, which names the function.
+    """
+    coroutine.close()
+    message = f"{coroutine.__qualname__} is an async function (async def): {instead}"
+    return TypeError(message)

@@ -17,12 +17,15 @@ import os
 import sys
 import warnings
 from types import CodeType, FrameType, TracebackType
-from typing import TYPE_CHECKING, ClassVar, Final, Protocol, TypeVar, cast, final
+from typing import TYPE_CHECKING, ClassVar, Final, TypeVar, cast, final
 
 from umbel._kernel.current import checkpoint, current_hub
 from umbel.deadline import FOREVER, within
 from umbel.errors import BadHandleError, Canceled, NotSupportedError
 from umbel.report import CloseReport
+
+if TYPE_CHECKING:
+    from umbel.protocols import HandleObject
 
 T = TypeVar("T")
 
@@ -226,7 +229,7 @@ def _close_forgotten() -> None:
         if resource.owner:
             try:
                 resource.forsake(number)
-            except ResourceWarning as error:
+            except BaseException as error:  # noqa: BLE001 - whatever it is
                 # As an error of a finalizer's, so that all of them are dealt with.
                 sys.excepthook(type(error), error, error.__traceback__)
 
@@ -240,18 +243,6 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-if TYPE_CHECKING:
-
-    class HandleObject(Protocol):
-        """What `hmake` can give a handle to."""
-
-        def query(self, kind: type[T]) -> T | None:
-            """Give what it can do as an object of class *kind*, None if it can't."""
-
-        def close(self) -> None:
-            """Free what it holds. A blocking call made in here raises Canceled."""
 
 
 #: What is pending while an object of the user's closes; never raised itself.

@@ -8,19 +8,14 @@ not wanted, which is what a null pointer means in libdill.
 from __future__ import annotations
 
 import errno
-from array import array
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias, final
 
 from umbel.errors import system_error
 
 if TYPE_CHECKING:
-    from mmap import mmap
+    from umbel.protocols import Buffer, WritableBuffer
 
-    from typing_extensions import Buffer
-
-    #: What received bytes can be put into. Others go through a memoryview.
-    WritableBuffer: TypeAlias = bytearray | memoryview | array[int] | mmap
     Inbound: TypeAlias = "WritableBuffer | Skip"
 
 

@@ -21,8 +21,8 @@ from umbel.handle import (
     refusal,
     register,
 )
+from umbel.loaded import Transport, known_streams
 from umbel.plugins import is_wrapped
-from umbel.registry import Transport
 from umbel.report import CloseReport
 from umbel.stream import StreamHandle
 from umbel.transport import (
@@ -93,9 +93,13 @@ class Listening(Resource):
     def accept(self, deadline: int) -> Stream:
         """Accept inside the wrappers of observers."""
         context = AcceptContext(self.number, self.listener.address, deadline)
-        return self.transport.observed(
-            "umbel_accept", context, lambda c: self.listener.accept(c.deadline)
-        )
+        return self.transport.observed("umbel_accept", context, self._run_accept)
+
+    def _run_accept(self, context: AcceptContext) -> Stream:
+        stream = self.listener.accept(context.deadline)
+        if type(stream) not in known_streams:
+            self.transport.require_stream("accept", stream)
+        return stream
 
     def leave(self, me: Coroutine) -> None:
         """End of a use that a close has overtaken: free the descriptor."""
@@ -181,7 +185,9 @@ def open_stream(
     try:
         return register(Connection(stream, address, transport), handle_class)
     except BaseException:
-        stream.abort()
+        from umbel.results import discard
+
+        discard(stream)
         raise
 
 
@@ -190,11 +196,13 @@ def open_listener(listener: Listener, transport: Transport) -> ListenerHandle:
     try:
         return register(Listening(listener, transport), ListenerHandle)
     except BaseException:
-        listener.abort()
+        from umbel.results import discard
+
+        discard(listener)
         raise
 
 
-def accept(  # noqa: C901 - a path that is hot where streams are short
+def accept(  # noqa: C901, PLR0912 - a path that is hot where streams are short
     handle: ListenerHandle, deadline: int = FOREVER
 ) -> StreamHandle:
     """Accept the next stream.
@@ -240,13 +248,17 @@ def accept(  # noqa: C901 - a path that is hot where streams are short
             while (found := try_accept()) is None:
                 readiness.wait_in(deadline)
             stream = found
+            if type(stream) not in known_streams:
+                listening.transport.require_stream("accept", stream)
         try:
             connection = Connection(
                 stream, listening.listener.address, listening.transport
             )
             return register(connection, StreamHandle)
         except BaseException:
-            stream.abort()
+            from umbel.results import discard
+
+            discard(stream)
             raise
     except OSError as error:
         if is_plain(error):

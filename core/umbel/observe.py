@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
 
-from umbel.report import CloseReport
+from umbel.results import Kind, discard, flaw_of
 
 T = TypeVar("T")
 C = TypeVar("C")
@@ -66,7 +66,7 @@ def run_wrapped(
     if outcome.error is None:
         return outcome.value  # type: ignore[return-value]  # of the wrappers' making
     values.append(outcome.value)
-    _abort_all(hook, values)
+    discard(values[::-1])
     try:
         raise outcome.error
     finally:
@@ -132,12 +132,13 @@ def _choose(
     return outcome
 
 
-#: What the value of a hook has, so that core can go on with it.
-_METHODS: Final = {
-    "umbel_listen": "accept",
-    "umbel_connect": "receive_into",
-    "umbel_accept": "receive_into",
-    "umbel_adopt": "abort",
+#: What each hook gives. Of `adopt` it is known by its context alone.
+_KINDS: Final[dict[str, Kind]] = {
+    "umbel_listen": "a listener",
+    "umbel_connect": "a stream",
+    "umbel_accept": "a stream",
+    "umbel_pair": "a tuple of two streams",
+    "umbel_close": "a CloseReport",
 }
 
 
@@ -145,27 +146,9 @@ def _is_sound(hook: str, outcome: Outcome[object]) -> bool:
     value, error = outcome
     if error is not None:
         return isinstance(error, BaseException)
-    if hook == "umbel_pair":
-        ends = value if isinstance(value, tuple) else ()
-        return len(ends) == 2 and all(hasattr(end, "receive_into") for end in ends)
-    if hook == "umbel_close":
-        return isinstance(value, CloseReport)
-    if hook in _METHODS:
-        return hasattr(value, _METHODS[hook])
-    return value is None
-
-
-def _abort_all(hook: str, values: list[object]) -> None:
-    while values:
-        value = values.pop()
-        for opened in value if isinstance(value, tuple) else (value,):
-            abort = getattr(opened, "abort", None)
-            if not callable(abort):
-                continue
-            try:
-                abort()
-            except Exception as error:  # noqa: BLE001 - the others must be aborted too
-                _log(type(opened).__name__, hook, "gave what can't be aborted", error)
+    if hook == "umbel_adopt":
+        return not (flaw_of(value, "a stream") and flaw_of(value, "a listener"))
+    return not flaw_of(value, _KINDS[hook]) if hook in _KINDS else value is None
 
 
 def _log(

@@ -27,6 +27,7 @@ from umbel.errors import (
 from umbel.handle import bad_handle, claim, open_handles
 from umbel.iolist import check_count, outbound_view
 from umbel.listener import ListenerHandle, Listening, open_listener, open_stream
+from umbel.loaded import close_if_open
 from umbel.plugins import load_requested
 from umbel.registry import find_transport
 from umbel.stream import StreamHandle
@@ -161,6 +162,7 @@ def send_handle(
         BusyError: EBUSY, a coroutine is using one of them.
         EndOfStreamError: EPIPE, we have ended our direction of *handle*.
         BrokenStreamError: ECONNRESET, *handle* or *moved* is broken.
+        OSError: EMSGSIZE, its address and state are too long. Nothing was sent then.
         DeadlineError: ETIMEDOUT. *handle* is broken from now on; *moved* is not.
         Canceled: ECANCELED. Likewise.
 
@@ -178,6 +180,13 @@ def send_handle(
     import json
 
     text = json.dumps(header).encode()
+    if len(text) > LARGEST_HEADER:
+        # The receiver would refuse it, and it would be closed here.
+        message = (
+            f"{len(text)} bytes to describe what moves: {LARGEST_HEADER} at most. Its "
+            "address, state, or what was received ahead is too long"
+        )
+        raise system_error(errno.EMSGSIZE, message)
     size = len(text).to_bytes(HEADER_SIZE, "big")
     send_with_fds(handle, size + text, [transfer.fd], deadline)
     claim(moved)
@@ -248,7 +257,7 @@ def receive_handle(
             return _adopt(header, descriptors)
         finally:
             for descriptor in descriptors:
-                os.close(descriptor)
+                close_if_open(descriptor)
 
 
 def _fill_up(inbound: InboundUse, data: bytes, count: int, deadline: int) -> bytes:

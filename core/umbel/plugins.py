@@ -12,8 +12,8 @@ from _thread import RLock
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
-from umbel.discovery import PLUGINS, import_entry, schemes_in, source_of
-from umbel.errors import PluginError, UnknownTransportError, system_error
+from umbel.discovery import PLUGINS, import_entry, names_in, source_of
+from umbel.errors import PluginError, system_error
 
 if TYPE_CHECKING:
     from pluggy import PluginManager
@@ -65,11 +65,30 @@ def register(plugin: object, name: str, source: str) -> None:
     try:
         manager.register(plugin, name)
         manager.check_pending()
+        _check_parameters(plugin)
     except (PluginValidationError, ValueError) as error:
         if manager.has_plugin(name):
             manager.unregister(name=name)
-        message = f"{name!r} of {source} breaks the plugin contract: {error}"
+        flaw = ", ".join(str(error).splitlines())
+        message = f"{name!r} of {source} breaks the plugin contract: {flaw}"
         raise PluginError(message) from error
+
+
+def _check_parameters(plugin: object) -> None:
+    # pluggy lets a function take less than its hook gives.
+    from inspect import signature
+
+    for caller in plugin_manager().get_hookcallers(plugin) or []:
+        given = () if caller.spec is None else caller.spec.argnames
+        for found in caller.get_hookimpls():
+            if found.plugin is not plugin:
+                continue
+            try:
+                signature(found.function).bind(*given)
+            except (TypeError, ValueError) as error:
+                wanted = f"`{given[0]}` by position" if given else "nothing"
+                message = f"{caller.name} must take {wanted}: {error}"
+                raise ValueError(message) from None
 
 
 def functions_of(plugin: object) -> tuple[dict[str, object], dict[str, object]]:
@@ -101,14 +120,20 @@ def is_wrapped(hook: str) -> bool:
 def load_plugins(*names: str) -> None:
     """Load observers (plugins that are not transports), by their entry points' names.
 
+    The environment variable UMBEL_PLUGINS=name,name does the same, when a stream or
+    listener is first opened.
+
     Args:
         names: of entry points in the group "umbel.plugins.v1". One that is loaded
             already stays as it is.
 
     Raises:
-        UnknownTransportError: EPROTONOSUPPORT, none of that name is installed.
-        PluginError: ELIBACC, it failed to load, or implements a transport's hook.
+        PluginError: ELIBACC, none of that name is installed, it failed to load, or it
+            implements a transport's hook.
         OSError: EEXIST, two distributions bring it; or what its `start` raised.
+
+    Source:
+        own.
     """
     if not names:
         return
@@ -123,7 +148,7 @@ def load_plugins(*names: str) -> None:
             if not entries:
                 installed = sorted(entry_points(group=PLUGINS).names)
                 message = f"no plugin {name!r} is installed: there is {installed}"
-                raise UnknownTransportError(message)
+                raise PluginError(message)
             if len(entries) > 1:
                 sources = " and ".join(sorted(source for source, _ in entries))
                 message = f"{sources} both bring a plugin {name!r}: uninstall one"
@@ -136,7 +161,7 @@ def load_requested() -> None:
     """Load the plugins that UMBEL_PLUGINS names, once."""
     global _is_request_met  # noqa: PLW0603 - once
     if not _is_request_met:
-        load_plugins(*sorted(schemes_in("UMBEL_PLUGINS") - _loaded.keys()))
+        load_plugins(*sorted(names_in("UMBEL_PLUGINS") - _loaded.keys()))
         _is_request_met = True
 
 
@@ -185,12 +210,12 @@ def remove_plugin(name: str) -> None:
         name: the one that it was added or loaded by.
 
     Raises:
-        UnknownTransportError: EPROTONOSUPPORT, none of that name is loaded.
+        PluginError: ELIBACC, none of that name is loaded.
     """
     with lock:
         if name not in _loaded:
             message = f"no plugin {name!r} is loaded: there is {sorted(_loaded)}"
-            raise UnknownTransportError(message)
+            raise PluginError(message)
         plugin = plugin_manager().get_plugin(f"{PLUGINS}:{name}")
         own, _ = functions_of(plugin)
         _take_out(name, plugin)

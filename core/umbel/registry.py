@@ -1,22 +1,19 @@
-"""The transports of this process: loaded when their scheme is first used.
-
-Hooks are run here, not by pluggy: only the owner's function, inside the wrappers of
-observers.
-"""
+"""The transports of this process: loaded when their scheme is first used."""
 
 from __future__ import annotations
 
 import errno
-import os
-from collections.abc import Callable
-from typing import Final, TypeVar, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
 from umbel.discovery import (
     TRANSPORTS,
+    choose_entry,
     find_entry,
     import_entry,
     installed_entries,
     is_blocked,
+    require_scheme,
     source_of,
 )
 from umbel.errors import (
@@ -25,129 +22,15 @@ from umbel.errors import (
     UnknownTransportError,
     system_error,
 )
-from umbel.plugins import (
-    functions_of,
-    is_wrapped,
-    lock,
-    plugin_manager,
-    register,
-    run_hook,
-)
+from umbel.loaded import Transport
+from umbel.plugins import functions_of, lock, plugin_manager, register
 from umbel.record import Record
-from umbel.report import CloseReport
-from umbel.shutdown import shut_down
-from umbel.transport import (
-    AdoptContext,
-    CloseContext,
-    ConnectContext,
-    ListenContext,
-    Listener,
-    PairContext,
-    Stream,
-    Traits,
-)
 
-T = TypeVar("T")
-C = TypeVar("C")
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 #: What opens something: a plugin without one of these is no transport.
 OPENING: Final = {"umbel_listen", "umbel_connect", "umbel_pair"}
-
-
-class Transport:
-    """A loaded transport: a scheme, and its plugin's hook functions."""
-
-    __slots__ = ("_close", "functions", "plugin", "scheme", "source")
-
-    def __init__(
-        self, scheme: str, plugin: object, source: str, functions: dict[str, object]
-    ) -> None:
-        self.scheme = scheme
-        self.plugin = plugin
-        self.source = source
-        self.functions = functions
-        self._close = cast(
-            "Callable[[CloseContext], CloseReport]",
-            functions.get("umbel_close", shut_down),
-        )
-
-    def listen(self, context: ListenContext) -> Listener:
-        """Run `umbel_listen`."""
-        return cast("Listener", self._call("umbel_listen", context))
-
-    def connect(self, context: ConnectContext) -> Stream:
-        """Run `umbel_connect`."""
-        return cast("Stream", self._call("umbel_connect", context))
-
-    def pair(self, context: PairContext) -> tuple[Stream, Stream]:
-        """Run `umbel_pair`."""
-        return cast("tuple[Stream, Stream]", self._call("umbel_pair", context))
-
-    def adopt(self, context: AdoptContext) -> Stream | Listener:
-        """Run `umbel_adopt`."""
-        function = cast(
-            "Callable[[AdoptContext], Stream | Listener]", self._own("umbel_adopt")
-        )
-        if not is_wrapped("umbel_adopt") or not is_open(context.fd):
-            return run_hook("umbel_adopt", context, function)
-
-        # A wrapper may refuse what the owner has adopted. That is aborted then, while
-        # *fd* must still be the caller's: so the owner gets a copy of it.
-        def adopt(given: AdoptContext) -> Stream | Listener:
-            copies.append(copy := os.dup(given.fd))
-            try:
-                return function(
-                    AdoptContext(given.address, copy, given.is_listener, given.state)
-                )
-            except BaseException:
-                os.close(copies.pop())
-                raise
-
-        copies: list[int] = []
-        adopted = run_hook("umbel_adopt", context, adopt)
-        if copies:
-            os.close(context.fd)
-        return adopted
-
-    def close(self, context: CloseContext) -> CloseReport:
-        """Run `umbel_close`, or the standard shutdown if the plugin has none."""
-        return run_hook("umbel_close", context, self._close)
-
-    def observed(self, hook: str, context: C, call: Callable[[C], T]) -> T:
-        """Run *call*, which core itself does, inside the wrappers of *hook*."""
-        return run_hook(hook, context, call)
-
-    def traits(self) -> Traits | None:
-        """Run `umbel_traits`: what it declares of itself, None if it does not."""
-        function = self.functions.get("umbel_traits")
-        return None if function is None else cast("Callable[[], Traits]", function)()
-
-    def can(self, verb: str) -> bool:
-        """Tell whether it implements the hook of *verb*."""
-        return f"umbel_{verb}" in self.functions
-
-    def _call(self, hook: str, context: C) -> object:
-        return run_hook(hook, context, self._own(hook))
-
-    def _own(self, hook: str) -> Callable[[object], object]:
-        function = self.functions.get(hook)
-        if function is None:
-            verb = hook.removeprefix("umbel_")
-            message = f"the transport {self.scheme!r} ({self.source}) can't {verb}"
-            raise NotSupportedError(message)
-        return cast("Callable[[object], object]", function)
-
-
-def is_open(fd: object) -> bool:
-    """Tell whether *fd* is an open descriptor."""
-    if not isinstance(fd, int):
-        return False
-    try:
-        os.fstat(fd)
-    except (OSError, OverflowError):
-        return False
-    return True
-
 
 _transports: Final[dict[str, Transport]] = {}
 _failures: Final[dict[str, OSError]] = {}
@@ -213,6 +96,7 @@ def add_transport(plugin: object, scheme: str, source: str = "this program") -> 
         PluginError: ELIBACC, it breaks the contract.
         OSError: EEXIST, the scheme is in use.
     """
+    require_scheme(scheme, source)
     with lock:
         if scheme in _transports:
             message = f"{_transports[scheme].source} serves {scheme!r} already"
@@ -248,14 +132,22 @@ class Installed(Record):
 
 def installed_transports() -> list[Installed]:
     """List the transports that are installed, and the state of each."""
-    lines = []
-    for scheme, entries in sorted(installed_entries(True).items()):
-        failure = _failures.get(scheme)
-        if is_blocked(scheme):
-            state = "blocked"
-        elif failure is not None:
-            state = f"failed: {failure.strerror}"
-        else:
-            state = "loaded" if scheme in _transports else "not loaded yet"
-        lines += [Installed(scheme, source_of(entry), state) for entry in entries]
-    return lines
+    return [
+        Installed(scheme, source_of(entry), _state_of(scheme, entry, entries))
+        for scheme, entries in sorted(installed_entries(True).items())
+        for entry in entries
+    ]
+
+
+def _state_of(scheme: str, entry: EntryPoint, entries: Sequence[EntryPoint]) -> str:
+    if is_blocked(scheme):
+        return "blocked"
+    loaded = _transports.get(scheme)
+    chosen = choose_entry(scheme, entries)
+    used = source_of(chosen or entry) if loaded is None else loaded.source
+    if source_of(entry) != used:
+        return f"not used: {used} is"
+    failure = _failures.get(scheme)
+    if failure is not None:
+        return f"failed: {failure.strerror}"
+    return "not loaded yet" if loaded is None else "loaded"

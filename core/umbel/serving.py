@@ -14,6 +14,7 @@ import errno
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import CoroutineType
 from typing import TYPE_CHECKING, Final, final
 
 from umbel._kernel.coroutine import Coroutine
@@ -26,6 +27,7 @@ from umbel.errors import (
     Canceled,
     DeadlineError,
     system_error,
+    unawaited,
 )
 from umbel.handle import (
     CLOSE_GRACE,
@@ -44,6 +46,10 @@ if TYPE_CHECKING:
 #: Seconds to wait after an accept that failed, as by EMFILE; doubled up to the last.
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 1.0
+
+#: The flag of an async function's code, as in `inspect`.
+CO_COROUTINE: Final = 0x80
+_ASYNC_ADVICE: Final = "umbel.aio.serve takes such handlers, in asyncio and trio"
 
 #: What comes again at the next accept, since the listener or the call is no good.
 LASTING: Final = frozenset(
@@ -92,12 +98,14 @@ def serve(
         Canceled: ECANCELED, the calling coroutine is being canceled.
         OSError: EINVAL, *limit* is less than 1.
         ValueError: *grace* is negative.
+        TypeError: *handler* is an async function.
         BaseExceptionGroup: handlers raised something that is not an Exception. Raised
             once everything has ended.
 
     Source:
         own; Go's http.Server.Shutdown, with a grace.
     """
+    _require_plain(handler)
     server = _Server(handle, handler, Room(limit), grace)
     try:
         server.accept_all(deadline)
@@ -105,6 +113,15 @@ def serve(
         has_cut = server.stop(deadline)
     if has_cut and is_past(deadline):
         raise DeadlineError
+
+
+def _require_plain(handler: Callable[[StreamHandle], object]) -> None:
+    # As inspect.iscoroutinefunction, which takes long to import.
+    function = getattr(handler, "func", handler)  # of a partial
+    code = getattr(function, "__code__", None)
+    if code is not None and code.co_flags & CO_COROUTINE:
+        message = f"{code.co_name} is an async function (async def): {_ASYNC_ADVICE}"
+        raise TypeError(message)
 
 
 @final
@@ -161,7 +178,9 @@ class _Server:
 
     def _attend(self, stream: StreamHandle) -> None:
         try:
-            self._handler(stream)
+            result = self._handler(stream)
+            if type(result) is CoroutineType:
+                raise unawaited(result, _ASYNC_ADVICE)
             if stream in open_handles:
                 self._part(stream)
         except Exception as error:  # noqa: BLE001 - one that fails never stops the others

@@ -44,9 +44,11 @@ from umbel.discovery import API_VERSION
 from umbel.errors import (
     BadHandleError,
     BrokenStreamError,
+    Canceled,
     DeadlineError,
     EndOfStreamError,
     NotSupportedError,
+    UmbelError,
     add_bytes_done,
     system_error,
 )
@@ -94,6 +96,7 @@ __all__ = [
     "Answered",
     "BadHandleError",
     "BrokenStreamError",
+    "Canceled",
     "CloseContext",
     "CloseReport",
     "ConnectContext",
@@ -119,6 +122,7 @@ __all__ = [
     "StreamAttempts",
     "Traits",
     "Transfer",
+    "UmbelError",
     "UnreadBytes",
     "WaitQueue",
     "Wrapped",

@@ -45,7 +45,8 @@ from umbel.transport import DoneContext, Fileno, UnreadBytes
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from umbel.iolist import Inbound, WritableBuffer
+    from umbel.iolist import Inbound
+    from umbel.protocols import WritableBuffer
 
 SCRATCH_SIZE: Final = 65536
 #: What a receive returns at most unless told otherwise.

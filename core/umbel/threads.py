@@ -6,12 +6,13 @@ import errno
 import threading
 from collections.abc import Callable
 from contextvars import copy_context
+from types import CoroutineType
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from umbel._kernel.current import checkpoint
-from umbel.bundles import Bundle, Task
+from umbel.bundles import ASYNC_ADVICE, Bundle, Task
 from umbel.deadline import FOREVER
-from umbel.errors import system_error
+from umbel.errors import system_error, unawaited
 from umbel.future import Future
 from umbel.handle import lookup, open_handles
 
@@ -83,6 +84,7 @@ def to_thread(function: Callable[[], R], deadline: int = FOREVER) -> R:
     Raises:
         DeadlineError: ETIMEDOUT, it was not ready in time.
         Canceled: ECANCELED, the calling coroutine is being canceled.
+        TypeError: *function* is async.
         BaseException: what *function* raised.
 
     Source:
@@ -94,6 +96,8 @@ def to_thread(function: Callable[[], R], deadline: int = FOREVER) -> R:
     def work() -> None:
         try:
             value = context.run(function)
+            if isinstance(value, CoroutineType):
+                raise unawaited(value, ASYNC_ADVICE)
         except BaseException as error:  # noqa: BLE001 - raised in the coroutine
             future.end(None, error)
         else:

@@ -189,7 +189,8 @@ class Traits(Record):
         capabilities: those that `query` gives for every one of its streams.
         half_close: `done` works, and the peer can go on sending; else it is ENOTSUP.
         shows_abort: the peer of an aborted stream gets ECONNRESET, and not the end.
-        is_filesystem: a listener is a file, at the address's location.
+        is_filesystem: a listener is a file, at the address's location. If `listen`
+            takes the options `unlink` or `mode`, the kit tries them as those of ipc.
     """
 
     address: str

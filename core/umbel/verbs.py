@@ -5,6 +5,7 @@ from __future__ import annotations
 from umbel._kernel.current import checkpoint
 from umbel.address import Address
 from umbel.deadline import FOREVER
+from umbel.handle import hclose_if_open
 from umbel.iolist import check_count
 from umbel.listener import ListenerHandle, open_listener, open_stream
 from umbel.plugins import load_requested
@@ -111,9 +112,15 @@ def pair(scheme: str = "mem", **options: object) -> tuple[StreamHandle, StreamHa
     transport = find_transport(scheme)
     left, right = transport.pair(PairContext(scheme, options))
     where = Address(scheme, "")
+    first: StreamHandle | None = None
     try:
         first = open_stream(left, where, transport, StreamHandle)
+        return first, open_stream(right, where, transport, StreamHandle)
     except BaseException:
-        right.abort()
+        if first is None:
+            from umbel.results import discard
+
+            discard(right)
+        else:
+            hclose_if_open(first)
         raise
-    return first, open_stream(right, where, transport, StreamHandle)

@@ -8,6 +8,8 @@ from typing import TypeVar, cast
 
 import umbel
 from tests.mutants.making import (
+    PASSED_ON,
+    ListenerProxy,
     Mutant,
     Proxy,
     fd_of,
@@ -21,6 +23,7 @@ from umbel.spi import (
     DeadlineError,
     DescriptorPassing,
     Listener,
+    ListenerAttempts,
     Names,
     PeerIdentity,
     Stream,
@@ -98,6 +101,14 @@ class HidesThatItIsAFile(Mutant):
     def do_traits(self) -> Traits:
         traits = self.base.traits()
         return Traits(traits.address, traits.capabilities)
+
+
+@mutant(76, "KeyError")
+class KnowsNoUnknownClass(ListenerProxy):
+    def query(self, kind: type[T]) -> T | None:
+        if kind is not ListenerAttempts and kind not in PASSED_ON:
+            raise KeyError(kind)
+        return super().query(kind)
 
 
 @mutant(76, "told by us", scheme="tcp")

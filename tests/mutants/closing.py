@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
 import struct
 import time
 from collections.abc import Sequence
+from typing import TypeVar
 
 import umbel
 from tests.mutants.making import (
@@ -25,9 +27,12 @@ from umbel.spi import (
     DeadlineError,
     Stream,
     Traits,
+    UnreadBytes,
     now,
     shut_down,
 )
+
+T = TypeVar("T")
 
 
 @mutant(19, "received|EndOfStreamError: .*brecv")
@@ -120,6 +125,27 @@ class HidesWhatWasNotRead(Mutant):
             return CloseReport(True)
 
 
+@mutant(28, "which nobody read")
+class CountsTheUnreadAsRead(Mutant):
+    """It can't know, and says so of its streams; its close claims to."""
+
+    class Unsure(Proxy):
+        def query(self, kind: type[T]) -> T | None:
+            return None if kind is UnreadBytes else super().query(kind)
+
+    stream = Unsure
+
+    def do_close(self, context: CloseContext) -> CloseReport:
+        try:
+            return shut_down(context)._replace(consumed=True)
+        except ConnectionResetError:
+            return CloseReport(True)
+
+    def do_traits(self) -> Traits:
+        traits = self.base.traits()
+        return Traits(traits.address, traits.capabilities - {UnreadBytes})
+
+
 @mutant(29, "BrokenStreamError", driver="threads", scheme="tcp")
 class DoesNotDrain(TcpMutant):
     def do_close(self, context: CloseContext) -> CloseReport:
@@ -204,6 +230,15 @@ class HidesAPeerThatHasGone(Proxy):
             self.inner.send(buffers, deadline)
         except BrokenStreamError:
             pass
+
+
+@mutant(38, "bytes_done")
+class ForgetsWhatWentBeforeTheReset(Proxy):
+    def send(self, buffers: Sequence[memoryview], deadline: int) -> None:
+        try:
+            self.inner.send(buffers, deadline)
+        except BrokenStreamError:
+            raise BrokenPipeError(errno.EPIPE, "the pipe broke") from None
 
 
 @mutant(39, "EBADF of receive came", driver="threads")

@@ -12,6 +12,7 @@ from typing import cast
 
 import umbel
 from tests.mutants.making import (
+    Base,
     ListenerProxy,
     Mutant,
     Proxy,
@@ -95,6 +96,22 @@ class WaitsForAListener(Mutant):
                     raise DeadlineError from None
 
 
+@mutant(65, "in use|listening again")
+class KeepsItsName(Mutant):
+    """After a close nobody can listen there again."""
+
+    def __init__(self, base: Base) -> None:
+        super().__init__(base)
+        self.names: set[str] = set()
+
+    def do_listen(self, context: ListenContext) -> Listener:
+        name = context.address.location
+        if name in self.names:
+            raise OSError(errno.EADDRINUSE, f"{name} is in use")
+        self.names.add(name)
+        return self.base.listen(context)
+
+
 @mutant(66, "queued hangs", driver="threads")
 class ForgetsItsQueue(ListenerProxy):
     kept: list[object] = []  # noqa: RUF012 - for all of them
@@ -104,6 +121,21 @@ class ForgetsItsQueue(ListenerProxy):
         self.kept += inner._queue
         inner._queue.clear()
         super().abort()
+
+
+@mutant(67, "a second listener there gave")
+class ListensTwice(Mutant):
+    """The second listener at an address goes elsewhere, and does not say so."""
+
+    def do_listen(self, context: ListenContext) -> Listener:
+        try:
+            return self.base.listen(context)
+        except OSError:
+            name = f"{context.address.location}-2"
+            elsewhere = umbel.Address(context.address.scheme, name)
+            found = self.base.listen(ListenContext(elsewhere, 1, {}))
+            found.address = context.address
+            return found
 
 
 @mutant(67, ".", scheme="tcp")
@@ -172,7 +204,7 @@ class IgnoresTheMode(Mutant):
         )
 
 
-@mutant(71, "a long name gave ENOENT", scheme="ipc")
+@mutant(71, r"a path of \d+ bytes gave .*no such file", scheme="ipc")
 class CutsALongName(Mutant):
     def do_listen(self, context: ListenContext) -> Listener:
         try:

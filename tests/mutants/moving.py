@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import threading
@@ -37,6 +38,13 @@ class WaitsForASecondByte(Proxy):
 class SendsOneBufferOnly(Proxy):
     def send(self, buffers: Sequence[memoryview], deadline: int) -> None:
         self.inner.send([buffers[0] for _ in buffers], deadline)
+
+
+@mutant(4, "held after the send")
+class KeepsBuffers(Proxy):
+    def send(self, buffers: Sequence[memoryview], deadline: int) -> None:
+        self.last = [*buffers]
+        self.inner.send(buffers, deadline)
 
 
 @mutant(7, "after a skip|DeadlineError")
@@ -145,6 +153,19 @@ class EndsBothDirections(Proxy):
 
 @mutant(21, "declared impossible, gave|declared impossible")
 class DeclaresNoHalfClose(Mutant):
+    def do_traits(self) -> Traits:
+        traits = self.base.traits()
+        return Traits(traits.address, traits.capabilities, half_close=False)
+
+
+@mutant(21, "NotSupportedError must come")
+class RefusesDonePlainly(Mutant):
+    class Plain(Proxy):
+        def done(self, deadline: int) -> None:
+            raise OSError(errno.ENOTSUP, "can't be done")
+
+    stream = Plain
+
     def do_traits(self) -> Traits:
         traits = self.base.traits()
         return Traits(traits.address, traits.capabilities, half_close=False)

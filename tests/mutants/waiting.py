@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 import time
@@ -146,6 +147,15 @@ class SpinsAtAFullBacklog(Mutant):
             except DeadlineError:
                 if now() >= context.deadline:
                     raise
+
+
+@mutant(49, "DeadlineError must come", driver="threads", scheme="ipc")
+class TellsTheDeadlinePlainly(Mutant):
+    def do_connect(self, context: ConnectContext) -> Stream:
+        try:
+            return self.base.connect(context)
+        except DeadlineError:
+            raise TimeoutError(errno.ETIMEDOUT, "timed out") from None
 
 
 @mutant(49, "300 connections", driver="threads", scheme="ipc")

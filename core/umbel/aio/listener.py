@@ -16,6 +16,7 @@ from umbel.deadline import FOREVER
 from umbel.errors import BadHandleError
 from umbel.handle import hclose_if_open, lookup, recast
 from umbel.listener import AcceptUse, ListenerHandle, Listening, open_stream
+from umbel.loaded import known_streams
 from umbel.plugins import is_wrapped
 from umbel.stream import StreamHandle
 from umbel.verbs import BACKLOG
@@ -65,6 +66,8 @@ async def accept(handle: AnyListener, deadline: int = FOREVER) -> AsyncStreamHan
             return recast(listening.kept.pop(0), AsyncStreamHandle)
         while (stream := attempts.accept()) is None:
             await host.wait_in(attempts.readiness, deadline, use.go_on_as)
+        if type(stream) not in known_streams:
+            listening.transport.require_stream("accept", stream)
         return open_stream(
             stream, listening.listener.address, listening.transport, AsyncStreamHandle
         )

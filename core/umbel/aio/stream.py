@@ -35,7 +35,8 @@ from umbel.stream import DEFAULT_SIZE, StreamHandle, descriptor_of, refuse_size
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from umbel.iolist import Inbound, WritableBuffer
+    from umbel.iolist import Inbound
+    from umbel.protocols import WritableBuffer
 
 
 #: What asyncio and trio raise in a task that awaits something of another loop's.

@@ -12,6 +12,7 @@ Each takes the stream over: the handle that it is given is no longer open, and c
 what it returns closes the stream, in good order.
 """
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 from umbel.bridges.files import as_file
@@ -61,3 +62,7 @@ __all__ = [
     "open_connection",
     "start_server",
 ]
+
+# So that `from umbel.bridges import *` works without it.
+if not TYPE_CHECKING and find_spec("anyio") is None:
+    __all__.remove("as_anyio_stream")

@@ -109,6 +109,7 @@ def _run_command(options: argparse.Namespace) -> int:
             numbers=options.only,
             drivers=options.driver,
             as_json=options.json,
+            limit=options.limit,
         )
     if options.command == "top":
         from umbel.cli.top import show_census

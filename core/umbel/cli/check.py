@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from umbel.testing.conformance import Report, Verdict, check, environment
+from umbel.testing.conformance import LIMIT, Report, Verdict, check, environment
 
-_MARKS: Final = {"passed": "ok", "failed": "FAILED", "skipped": "-"}
+_MARKS: Final = {"passed": "ok", "failed": "FAILED", "skipped": "-", "not tried": "?"}
 
 
 def check_transport(
@@ -18,6 +18,7 @@ def check_transport(
     numbers: Sequence[int] = (),
     drivers: Sequence[str] = (),
     as_json: bool = False,
+    limit: float = LIMIT,
 ) -> int:
     """Try the behaviours on a transport, and print a report of them.
 
@@ -26,18 +27,23 @@ def check_transport(
         numbers: of the behaviours; none: all.
         drivers: by which to try them; none: all.
         as_json: print one JSON object instead of lines.
+        limit: seconds that all may take together; 0: any time.
 
     Returns:
-        the exit status: 0, all that applies passed; 1, something failed.
+        the exit status: 0, all that applies passed; 1, something failed, or there was
+        no time to try it.
     """
     on_verdict = None if as_json else _print
-    report = check(scheme, numbers, drivers or None, on_verdict)
+    report = check(scheme, numbers, drivers or None, on_verdict, limit)
     if as_json:
         json.dump(report.as_json(), sys.stdout, indent=2)
         print()
     else:
         print(_summary(report))
-    return 1 if report.failed else 0
+        if report.untried:
+            count = f"{len(report.untried)} were not tried within {limit:g} s"
+            print(f"NOT COMPLETE: {count}; `--limit SECONDS` allows more, 0 any time")
+    return 1 if report.failed or report.untried else 0
 
 
 def _print(verdict: Verdict) -> None:
@@ -46,7 +52,7 @@ def _print(verdict: Verdict) -> None:
     print(f"{verdict.number:>3}  {driver:<10}  {mark:<6}  {verdict.title}", flush=True)
     if verdict.state == "failed":
         print(f"     {verdict.reason}", flush=True)
-    elif verdict.state == "skipped":
+    elif verdict.state != "passed":
         print(f"     ({verdict.reason})", flush=True)
 
 
@@ -57,7 +63,11 @@ def _summary(report: Report) -> str:
     }
     where = ", ".join(f"{name} {value}" for name, value in environment().items())
     seconds = sum(verdict.seconds for verdict in report.verdicts)
-    said = ", ".join(f"{count} {state}" for state, count in counts.items())
+    said = ", ".join(
+        f"{count} {state}"
+        for state, count in counts.items()
+        if count or state != "not tried"
+    )
     return (
         f"\n{_declaration(report)}\n"
         f"{report.scheme} of {report.source}: {said} in {seconds:.0f} s ({where})"

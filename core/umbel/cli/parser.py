@@ -100,7 +100,8 @@ def _add_check(commands: _Commands) -> None:
         "check",
         help="try whether a transport behaves as it must",
         description="Try the behaviours of the conformance kit on a transport, and "
-        "print what came of each. Status: 0, all that applies passed; 1, one failed.",
+        "print what came of each. Status: 0, all that applies passed; 1, one failed, "
+        "or was not tried within the limit.",
     )
     check.add_argument(
         "scheme", help="or an address with {folder} and {name}, such as mem://{name}"
@@ -118,6 +119,13 @@ def _add_check(commands: _Commands) -> None:
         action="append",
         default=[],
         help="threads, coroutines, asyncio or trio; may be repeated",
+    )
+    check.add_argument(
+        "--limit",
+        type=_seconds,
+        default=55.0,
+        metavar="SECONDS",
+        help="for all behaviours together; 0: any time (%(default)g)",
     )
     check.add_argument("--json", action="store_true", help="print one JSON object")
 

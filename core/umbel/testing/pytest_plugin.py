@@ -44,7 +44,11 @@ def _parts() -> Iterator[tuple[int, str]]:
 def _judge(transport: str, number: int, driver: str) -> None:
     from umbel.testing.conformance import BEHAVIOURS, Subject, try_behaviour
 
-    verdict: Verdict = try_behaviour(BEHAVIOURS[number], Subject(transport), driver)
+    try:
+        subject = Subject(transport)
+    except OSError as error:
+        pytest.fail(f"{transport} can't be tried: {error}", pytrace=False)
+    verdict: Verdict = try_behaviour(BEHAVIOURS[number], subject, driver)
     if verdict.state == "skipped":
         pytest.skip(verdict.reason)
     if verdict.state == "failed":

@@ -11,7 +11,7 @@ the transport has and from what its hook `traits` declares, and the kit verifies
 
 from umbel.testing.conformance.behaviour import BEHAVIOURS, ELSEWHERE, Behaviour
 from umbel.testing.conformance.expecting import Violation
-from umbel.testing.conformance.runner import DRIVERS, check, try_behaviour
+from umbel.testing.conformance.runner import DRIVERS, LIMIT, check, try_behaviour
 from umbel.testing.conformance.subject import Subject
 from umbel.testing.conformance.trial import Trial
 from umbel.testing.conformance.verdicts import Report, Verdict, environment
@@ -20,6 +20,7 @@ __all__ = [
     "BEHAVIOURS",
     "DRIVERS",
     "ELSEWHERE",
+    "LIMIT",
     "Behaviour",
     "Report",
     "Subject",

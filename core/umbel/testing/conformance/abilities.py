@@ -139,7 +139,10 @@ def capabilities(t: Trial) -> None:
     if Transfer in declared:
         _moves(t, *ends[:2])
     if t.subject.can_serve:
-        _has_file_or_not(t)
+        listener = t.listen()
+        query = umbel.query
+        fails(errno.ENOTSUP, "a listener's unknown class", query, listener, Violation)
+        _has_file_or_not(t, listener.address)
 
 
 def _has_or_lacks(
@@ -191,8 +194,7 @@ def _moves(t: Trial, left: umbel.StreamHandle, right: umbel.StreamHandle) -> Non
         moved.abort()
 
 
-def _has_file_or_not(t: Trial) -> None:
-    address = t.listen().address
+def _has_file_or_not(t: Trial, address: Address) -> None:
     is_file = os.path.lexists(address.location)
     if t.subject.traits.is_filesystem:
         require(is_file, f"{address} is no file, though declared to be one")

@@ -66,7 +66,7 @@ def peer_sees(t: Trial) -> None:
 
 @behaviour(38, "sending to a peer that closed hard is ECONNRESET in the end")
 def sends_fail(t: Trial) -> None:
-    """And stays so."""
+    """And stays so; it tells how much went."""
     left, right = t.pair()
     umbel.hclose(right)
 
@@ -78,6 +78,22 @@ def sends_fail(t: Trial) -> None:
     fails(errno.ECONNRESET, "sending on", send_on)
     for _ in range(3):
         fails(errno.ECONNRESET, "a later send", t.bsend, left, b"x")
+    _tells_what_went(t)
+
+
+def _tells_what_went(t: Trial) -> None:
+    # A send that was under way: what the peer has received has gone for sure.
+    left, right = t.pair()
+    data = bytes(64 << 20)
+    sending = t.block(left, t.bsend, left, data, t.soon())
+    t.brecv(right, 100_000, t.soon())
+    umbel.hclose(right)
+    error = fails(errno.ECONNRESET, "a send whose peer closed hard", sending.result)
+    count = getattr(error, "bytes_done", 0)
+    require(
+        100_000 <= count < len(data),
+        f"its bytes_done is {count}, and the peer has received 100000 of {len(data)}",
+    )
 
 
 @behaviour(39, "a hard close wakes who waits on the handle: EBADF within 50 ms")

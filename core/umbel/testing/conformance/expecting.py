@@ -18,6 +18,21 @@ TRIES: Final = 6
 #: What a transport may buffer of a send that nobody receives.
 LARGEST_BUFFER: Final = 32 << 20
 
+#: What umbel's own errors must be, wherever they come from: programs catch them by
+#: class.
+CLASSES: Final = {
+    kind.number: kind
+    for kind in (
+        umbel.BadHandleError,
+        umbel.BrokenStreamError,
+        umbel.BusyError,
+        umbel.DeadlineError,
+        umbel.EndOfStreamError,
+        umbel.NotSupportedError,
+        umbel.UnknownTransportError,
+    )
+}
+
 #: A peer that is gone, or our own end.
 GONE: Final = (errno.ECONNRESET, errno.EPIPE)
 
@@ -53,10 +68,18 @@ def fails(
         came = call(*args, **named)
     except (OSError, umbel.Canceled) as error:
         if error.errno in wanted:
+            _require_class(error, what)
             return error
         name = errno.errorcode.get(error.errno or 0, "no errno")
         raise Violation(f"{what} gave {name} ({error}), instead of {names}") from error
     raise Violation(f"{what} gave {came!r:.100}, instead of {names}")
+
+
+def _require_class(error: OSError | umbel.Canceled, what: str) -> None:
+    kind = CLASSES.get(error.errno or 0)
+    if kind is not None and not isinstance(error, kind):
+        message = f"{what} gave {error!r}, where {kind.__name__} must come"
+        raise Violation(message) from error
 
 
 def in_time(attempt: Callable[[], int], slack: int, what: str) -> None:

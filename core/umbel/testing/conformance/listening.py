@@ -101,7 +101,7 @@ def close_accepting(t: Trial) -> None:
 
 @behaviour(65, "connecting to where nobody listens fails at once", "listener")
 def nobody(t: Trial) -> None:
-    """Also where someone listened before."""
+    """Also where someone listened before; and one may listen there again."""
     listener = t.listen()
     address = listener.address
     umbel.hclose(listener)
@@ -112,6 +112,9 @@ def nobody(t: Trial) -> None:
         start = time.monotonic()
         fails(NOBODY, f"connect to {where}", t.connect, where)
         require(time.monotonic() - start < t.patience / 2, "it was found out late")
+    for close in (t.close, umbel.hclose):
+        close(t.listen_at(address))
+    t.link(t.listen_at(address))
 
 
 @behaviour(
@@ -132,7 +135,7 @@ def never_accepted(t: Trial) -> None:
 
 @behaviour(67, "the address of a listener can be connected to", "listener")
 def real_address(t: Trial) -> None:
-    """Also where the system chose a part of it."""
+    """Also where the system chose a part of it; and it is that listener's alone."""
     listener = t.listen()
     equal(listener.address.scheme, t.subject.scheme, "the scheme of its address")
     left, right = t.link(listener)
@@ -140,6 +143,9 @@ def real_address(t: Trial) -> None:
     equal(t.brecv(right, 1, t.soon()), b"x", "received")
     second = t.listen()
     require(second.address != listener.address, "two listeners have one address")
+    address = listener.address
+    fails(errno.EADDRINUSE, "a second listener there", t.listen_at, address)
+    t.link(listener)  # the first one has not suffered
 
 
 @behaviour(

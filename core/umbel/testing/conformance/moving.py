@@ -65,7 +65,7 @@ def any_buffer(t: Trial) -> None:
 
 @behaviour(4, "a send buffer may be changed right after the send")
 def buffer_reuse(t: Trial) -> None:
-    """Also one that was too large to go at once."""
+    """Also one that was too large to go at once; it is not held any more."""
     left, right = t.pair()
     for size in (1000, 3 << 20):
         wanted = pattern(size)
@@ -80,6 +80,10 @@ def buffer_reuse(t: Trial) -> None:
     t.bsend(left, data)
     data[:] = b"after."
     equal(t.brecv(right, 6), b"before", "received what was sent")
+    try:
+        data.append(0)
+    except BufferError:
+        raise Violation("a buffer is still held after the send") from None
 
 
 @behaviour(5, "sizes that make no sense are refused, and break nothing")

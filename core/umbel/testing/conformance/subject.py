@@ -6,11 +6,13 @@ import errno
 import itertools
 import os
 import tempfile
+from collections.abc import Collection
 from typing import Final, final
 
 from umbel.address import Address
 from umbel.errors import system_error
-from umbel.registry import Transport, find_transport
+from umbel.loaded import Transport
+from umbel.registry import find_transport
 from umbel.transport import Traits
 
 #: So that names of other processes, or of other runs, are never met.
@@ -35,15 +37,20 @@ class Subject:
                 address with `{folder}` and `{name}`, such as "ipc:{folder}/x.sock".
 
         Raises:
-            OSError: as `umbel.listen` does for an unknown or broken transport;
-                EINVAL, neither the traits nor you say where to listen, or it can
-                make no two ends.
+            PluginError: ELIBACC, the transport is broken, or declares nonsense.
+            OSError: as `umbel.listen` does for an unknown transport; EINVAL, neither
+                the traits nor you say where to listen, or it can make no two ends.
         """
         scheme, colon, _ = scheme_or_template.partition(":")
         self.transport: Transport = find_transport(scheme)
         declared = self.transport.traits()
         self.traits = Traits(address="") if declared is None else declared
         self.template = scheme_or_template if colon else self.traits.address
+        flaw = _flaw_of_capabilities(self.traits.capabilities)
+        if self.template and not colon:
+            flaw = flaw or _flaw_of_address(self.template, scheme)
+        if flaw:
+            raise self.transport.complaint("traits", f"declares {flaw}")
         if not self.can_serve and not self.can("pair"):
             message = (
                 f"{scheme!r} can't be tried alone: it has neither the hook `pair`, nor "
@@ -86,6 +93,24 @@ class Subject:
         name = f"umbel-check-{os.getpid()}-{next(_numbers)}"
         text = self.template.replace("{folder}", folder).replace("{name}", name)
         return Address.parse(text)
+
+
+def _flaw_of_capabilities(kinds: object) -> str:
+    if isinstance(kinds, Collection) and all(isinstance(kind, type) for kind in kinds):
+        return ""
+    return f"capabilities that are no set of classes: {kinds!r}"
+
+
+def _flaw_of_address(address: object, scheme: str) -> str:
+    if not isinstance(address, str):
+        return f"the address {address!r}, which is no str"
+    try:
+        found = Address.parse(address)
+    except OSError as error:
+        return f"the address {address!r}, which can't be read: {error.strerror}"
+    if found.scheme != scheme:
+        return f"the address {address!r}, which is of another scheme"
+    return ""
 
 
 def new_folder() -> tempfile.TemporaryDirectory[str]:

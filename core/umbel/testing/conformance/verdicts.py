@@ -15,8 +15,9 @@ class Verdict(Record):
         number: of the behaviour.
         title: what must be so.
         driver: of `DRIVERS`; "" if it does not depend on it.
-        state: "passed", "failed" or "skipped".
-        reason: why it failed or was skipped.
+        state: "passed", "failed", "skipped" since it does not apply, or "not tried"
+            for want of time.
+        reason: why it did not pass.
         seconds: that it took.
     """
 
@@ -59,6 +60,11 @@ class Report(Record):
         """Those that failed."""
         return [v for v in self.verdicts if v.state == "failed"]
 
+    @property
+    def untried(self) -> list[Verdict]:
+        """Those for which no time was left."""
+        return [v for v in self.verdicts if v.state == "not tried"]
+
     def as_json(self) -> dict[str, object]:
         """Give it as numbers, strings and lists."""
         return {
@@ -66,7 +72,7 @@ class Report(Record):
             "source": self.source,
             "declared": dict(self.declared),
             **environment(),
-            "passed": not self.failed,
+            "passed": not self.failed and not self.untried,
             "behaviours": [verdict.as_json() for verdict in self.verdicts],
         }
 

@@ -1,0 +1,92 @@
+"""What hooks give: what is wrong with it, and freeing it.
+
+Plugins need not have met a type checker. An owner that gives nonsense is told by a
+PluginError (`loaded`), a wrapper that does in the log (`observe`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import CoroutineType, GeneratorType
+from typing import Final, Literal, TypeAlias
+
+from umbel.address import Address
+from umbel.report import CloseReport
+
+Kind: TypeAlias = Literal[
+    "a stream", "a listener", "a tuple of two streams", "a CloseReport"
+]
+
+#: What core calls of each kind of endpoint.
+_METHODS: Final = {
+    "a stream": ("send", "receive_into", "done", "abort", "query"),
+    "a listener": ("accept", "abort", "query"),
+}
+
+
+def flaw_of(found: object, kind: Kind) -> str:
+    """Say what *found* is, if it is no such *kind*; "" if it is one."""
+    if kind == "a CloseReport":
+        return "" if isinstance(found, CloseReport) else tell(found)
+    if kind == "a tuple of two streams":
+        return _flaw_of_pair(found)
+    methods = _METHODS[kind]
+    lacking = [name for name in methods if not callable(getattr(found, name, None))]
+    if kind == "a listener" and not isinstance(
+        getattr(found, "address", None), Address
+    ):
+        lacking.append("address")
+    if lacking or isinstance(found, type):
+        return tell(found, lacking)
+    return ""
+
+
+def _flaw_of_pair(found: object) -> str:
+    if not isinstance(found, tuple):
+        return tell(found)
+    if len(found) != 2:
+        return f"a tuple of {len(found)}"
+    flaws = [flaw_of(end, "a stream") for end in found]
+    if any(flaws):
+        return " and ".join(flaw or "a stream" for flaw in flaws)
+    return "the same stream twice" if found[0] is found[1] else ""
+
+
+def tell(found: object, lacking: Sequence[str] = ()) -> str:
+    """Say what *found* is, and what it is *lacking*."""
+    if found is None:
+        return "None"
+    if isinstance(found, CoroutineType):
+        return "a coroutine (write `def`, not `async def`)"
+    if isinstance(found, GeneratorType):
+        return "a generator (only a wrapper yields)"
+    if type(found) is tuple:
+        return f"a tuple of {len(found)}"
+    if isinstance(found, type):
+        return f"the class {_name_of(found)} (make an object of it)"
+    told = f"an object of class {_name_of(type(found))}"
+    return f"{told}, which has no {', '.join(lacking)}" if lacking else told
+
+
+def _name_of(kind: type) -> str:
+    name = kind.__qualname__
+    return name if kind.__module__ == "builtins" else f"{kind.__module__}.{name}"
+
+
+def discard(found: object) -> None:
+    """Free what a hook gave and nobody will use; what can't be freed is logged."""
+    if isinstance(found, (tuple, list)):
+        for each in found:
+            discard(each)
+        return
+    if isinstance(found, CoroutineType):
+        found.close()  # or Python would tell that nobody awaited it
+    abort = getattr(found, "abort", None)
+    if callable(abort) and not isinstance(found, type):
+        try:
+            abort()
+        except Exception:  # the others must be freed, too
+            import logging
+
+            message = "what a hook gave can't be aborted: %s"
+            logging.getLogger("umbel").exception(message, _name_of(type(found)))

@@ -1,0 +1,74 @@
+"""The types that umbel's own signatures mention, for programs that write them down.
+
+    from umbel.typing import Buffer, HandleObject
+
+    def send_all(streams: list[umbel.StreamHandle], data: Buffer) -> None: ...
+
+    Buffer              what can be sent: anything with the buffer protocol
+    WritableBuffer      what can be received into: bytearray, memoryview, array, mmap
+    HandleObject        what `hmake` takes: an object with `query` and `close`
+    Clause              what `choose` takes: a `Send` or a `Recv`
+    Inbound, Outbound   an end of a channel, as `Recv` and `Send` take it
+    AnyStream           a StreamHandle, or one of `umbel.aio`
+    AnyListener         a ListenerHandle, or one of `umbel.aio`
+    LiveCoroutine, OpenHandle
+                        what a `Census` lists
+    AnyioStream, StreamServer, StreamTransport
+                        what `umbel.bridges` gives
+
+umbel does not import this module itself.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Final
+
+from umbel.aio.listener import AnyListener
+from umbel.aio.stream import AnyStream
+from umbel.channel import Clause, Inbound, Outbound
+from umbel.insight import LiveCoroutine, OpenHandle
+from umbel.protocols import Buffer, HandleObject, WritableBuffer
+
+if TYPE_CHECKING:
+    from umbel.bridges.anyio_stream import AnyioStream
+    from umbel.bridges.asyncio_server import StreamServer
+    from umbel.bridges.asyncio_transport import StreamTransport
+
+#: What brings asyncio or anyio with it is imported when it is first used.
+_LATER: Final = {
+    "AnyioStream": "umbel.bridges.anyio_stream",
+    "StreamServer": "umbel.bridges.asyncio_server",
+    "StreamTransport": "umbel.bridges.asyncio_transport",
+}
+
+
+def __getattr__(name: str) -> object:
+    module = _LATER.get(name)
+    if module is None:
+        message = f"module 'umbel.typing' has no attribute {name!r}"
+        raise AttributeError(message)
+    from importlib import import_module
+
+    return getattr(import_module(module), name)
+
+
+__all__ = [
+    "AnyListener",
+    "AnyStream",
+    "AnyioStream",
+    "Buffer",
+    "Clause",
+    "HandleObject",
+    "Inbound",
+    "LiveCoroutine",
+    "OpenHandle",
+    "Outbound",
+    "StreamServer",
+    "StreamTransport",
+    "WritableBuffer",
+]
+
+# So that `from umbel.typing import *` works without it.
+if not TYPE_CHECKING and find_spec("anyio") is None:
+    __all__.remove("AnyioStream")
