@@ -10,7 +10,7 @@ import resource
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
@@ -548,15 +548,25 @@ def test_who_is_left_after_the_grace_is_canceled_and_closed_hard(
     assert "1 handlers are canceled" in caplog.text
 
 
+@pytest.mark.parametrize("is_scoped", [False, True], ids=["task", "scope of anyio's"])
 def test_a_second_cancellation_in_asyncio_cuts_the_grace_short(
-    address: umbel.Address,
+    address: umbel.Address, is_scoped: bool
 ) -> None:
     async def main() -> None:
         listener = aio.listen(address)
-        server = asyncio.create_task(aio.serve(listener, echo, grace=PATIENCE))
+        scope = anyio.CancelScope()
+
+        async def serve() -> None:
+            with scope if is_scoped else nullcontext():
+                await aio.serve(listener, echo, grace=PATIENCE)
+
+        server = asyncio.create_task(serve())
         client = await aio.connect(address, soon())
         await ask(client, b"a")
-        server.cancel()
+        if is_scoped:
+            scope.cancel()
+        else:
+            server.cancel()
         await until(Asyncio(), lambda: listener not in open_handles)
 
         server.cancel()
@@ -596,33 +606,6 @@ def test_a_canceled_scope_of_anyios_gives_the_grace(
         assert scope.cancelled_caught
 
     anyio.run(main, backend=backend)
-
-
-def test_a_second_cancellation_of_asyncios_own_cuts_anyios_grace_short(
-    address: umbel.Address,
-) -> None:
-    async def main() -> None:
-        listener = aio.listen(address)
-        scope = anyio.CancelScope()
-
-        async def serve() -> None:
-            with scope:
-                await aio.serve(listener, echo, grace=PATIENCE)
-
-        server = asyncio.create_task(serve())
-        client = await aio.connect(address, soon())
-        await ask(client, b"a")
-        scope.cancel()
-        await until(Asyncio(), lambda: listener not in open_handles)
-
-        server.cancel()
-
-        with pytest.raises(asyncio.CancelledError):
-            await server
-        assert await client.receive(1, umbel.within(PATIENCE / 2)) == b""
-        client.abort()
-
-    asyncio.run(main())
 
 
 def test_a_handler_that_is_canceled_before_it_began_leaves_no_stream_open(
