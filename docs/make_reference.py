@@ -98,7 +98,9 @@ def _chapter(
     for name in module.__all__:
         found = getattr(module, name)
         is_known = known is not None and name in known.__all__
-        if not is_known and (inspect.isfunction(found) or inspect.isclass(found)):
+        is_ours = getattr(found, "__module__", "").startswith("umbel")
+        is_shown = inspect.isfunction(found) or inspect.isclass(found)
+        if is_ours and is_shown and not is_known:
             parts.append(_section(prefix, name, found))
     return parts
 

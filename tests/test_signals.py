@@ -187,9 +187,9 @@ try:
     else:
         umbel.bundle_wait(bundle, umbel.within(20))
 except (umbel.BadHandleError, umbel.EndOfStreamError, umbel.BusyError) as error:
-    print(type(error).__name__)
+    print(type(error).__name__, flush=True)
 except ExceptionGroup as group:
-    print(type(group.exceptions[0]).__name__)
+    print(type(group.exceptions[0]).__name__, flush=True)
 os._exit(0)
 """
     )
