@@ -25,7 +25,7 @@ from umbel.errors import (
     UnknownTransportError,
 )
 from umbel.fd import fdclean, fdin, fdout
-from umbel.handle import Handle, close, hclose, hmake, hown, hquery, hquery as query
+from umbel.handle import Handle, close, hclose, hown, hquery, hquery as query
 from umbel.iolist import Skip
 from umbel.ipc import (
     ipc_accept,
@@ -90,6 +90,7 @@ if TYPE_CHECKING:
         ipaddr_setport,
         ipaddr_str,
     )
+    from umbel.made import hmake
     from umbel.passing import (
         receive_handle,
         receive_with_fds,
@@ -119,6 +120,7 @@ _LATER: Final = {
     "Send": "umbel.channel",
     "chdone": "umbel.channel",
     "chmake": "umbel.channel",
+    "hmake": "umbel.made",
     "choose": "umbel.channel",
     "chrecv": "umbel.channel",
     "chsend": "umbel.channel",

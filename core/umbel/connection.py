@@ -156,15 +156,6 @@ class Connection(Resource):
             if closer is not None:
                 unpark(closer)
 
-    def outbound(
-        self, me: Coroutine, call: Callable[[A, int], None], data: A, deadline: int
-    ) -> None:
-        """Send by *call*, as the user of that direction; a failure breaks it."""
-        with OutboundUse(me, self):
-            if self.outbound_error is not None:
-                raise self.outbound_error
-            call(data, deadline)
-
     def fail_outbound(self, error: BaseException) -> TypeGuard[OSError]:
         """Break that direction; tell whether *error* is to be explained."""
         if not isinstance(error, BusyError) or error.bytes_done:
@@ -367,96 +358,6 @@ class Connection(Resource):
         while self.sender is not None or self.receiver is not None:
             hub.park(deadline)
         self.closer = None
-
-
-class OutboundUse:
-    """The time during which a coroutine is the user of the outbound direction."""
-
-    __slots__ = ("connection", "is_harmless", "me")
-
-    def __init__(
-        self, me: Coroutine, connection: Connection, *, is_harmless: bool = False
-    ) -> None:
-        self.me = me
-        self.connection = connection
-        #: A failure doesn't break that direction.
-        self.is_harmless = is_harmless
-
-    def __enter__(self) -> None:
-        if self.connection.sender is not None:
-            raise BusyError
-        self.connection.sender = self.me
-
-    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
-        connection = self.connection
-        if error is not None and not self.is_harmless:
-            connection.fail_outbound(error)
-        if connection.outbound_error is BadHandleError:
-            connection.leave(self.me)
-        else:
-            connection.sender = None
-        if is_plain(error):
-            raise explain(error) from error
-
-
-class InboundUse:
-    """The time during which a coroutine is the user of the inbound direction."""
-
-    __slots__ = ("connection", "me", "moved")
-
-    def __init__(self, me: Coroutine, connection: Connection) -> None:
-        self.me = me
-        self.connection = connection
-        self.moved = 0
-
-    def __enter__(self) -> InboundUse:
-        connection = self.connection
-        if connection.receiver is not None:
-            raise BusyError
-        connection.receiver = self.me
-        try:
-            connection.require_inbound()
-        except BaseException:
-            self._leave()
-            raise
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
-        connection = self.connection
-        connection.bytes_in += self.moved
-        if error is not None:
-            if isinstance(error, EndOfStreamError):
-                connection.inbound_error = connection.inbound_error or EndOfStreamError
-            if self.moved or not isinstance(error, BusyError):
-                connection.break_inbound()
-            # A loop's own cancellation carries it too.
-            is_ours = hasattr(error, "bytes_done") or not isinstance(error, Exception)
-            if is_ours or is_plain(error):
-                error.bytes_done = self.moved  # type: ignore[attr-defined]
-        self._leave()
-        if is_plain(error):
-            raise explain(error) from error
-
-    def _leave(self) -> None:
-        if self.connection.inbound_error is BadHandleError:
-            self.connection.leave(self.me)
-        else:
-            self.connection.receiver = None
-
-    def go_on_as(self, me: Coroutine) -> None:
-        """Be the receiver under another name; EBADF if it was closed meanwhile."""
-        self.me = self.connection.receiver = me
-        self.connection.require_inbound()
-
-    def require(self, count: int) -> None:
-        """Take note of *count* received bytes; none is the end of the stream."""
-        if not count:
-            message = (
-                f"the peer ended its direction after {self.moved} of the bytes that "
-                "were to come"
-            )
-            raise EndOfStreamError(message)
-        self.moved += count
 
 
 def is_plain(error: BaseException | None) -> TypeGuard[OSError]:

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 from umbel._kernel.current import checkpoint
 from umbel.address import Address, path_address
 from umbel.adoption import adopt_listener, adopt_stream, require_scheme
-from umbel.connection import InboundUse, begin_passing
+from umbel.connection import begin_passing
 from umbel.deadline import FOREVER
 from umbel.errors import system_error
 from umbel.handle import close
@@ -20,6 +20,7 @@ from umbel.listener import ListenerHandle, accept
 from umbel.memory import Memory
 from umbel.report import CloseReport
 from umbel.stream import StreamHandle, done
+from umbel.uses import InboundUse
 from umbel.verbs import BACKLOG, connect, listen, pair
 
 Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]

@@ -12,7 +12,6 @@ from umbel.address import Address
 from umbel.connection import (
     PIECE,
     Connection,
-    InboundUse,
     begin_passing,
     find_connection,
 )
@@ -37,6 +36,7 @@ from umbel.transport import (
     Stream,
     Transfer,
 )
+from umbel.uses import InboundUse, send_by
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -84,9 +84,11 @@ def send_with_fds(
         raise system_error(errno.EINVAL, message)
     for fd in fds:
         os.fstat(fd)  # EBADF before anything has begun
-    connection.outbound(
-        me, lambda whole, until: passing.send(whole, fds, until), view, deadline
-    )
+
+    def send(whole: memoryview, until: int) -> None:
+        passing.send(whole, fds, until)
+
+    send_by(me, connection, send, view, deadline)
     connection.bytes_out += view.nbytes
 
 

@@ -18,8 +18,6 @@ from umbel.address import Address
 from umbel.connection import (
     PIECE,
     Connection,
-    InboundUse,
-    OutboundUse,
     explain,
     find_connection,
 )
@@ -41,6 +39,7 @@ from umbel.iolist import (
     outbound_views,
 )
 from umbel.transport import DoneContext, Fileno, UnreadBytes
+from umbel.uses import InboundUse, OutboundUse, send_by
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -143,7 +142,7 @@ def bsend(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
     size = len(flat)
     try_send = connection.try_send
     if try_send is None:
-        connection.outbound(me, connection.send_indirectly, flat, deadline)
+        send_by(me, connection, connection.send_indirectly, flat, deadline)
         connection.bytes_out += len(flat)
         return
     if connection.sender is not None:
@@ -189,7 +188,7 @@ def bsendl(
     me = checkpoint()
     connection = find_connection(handle)
     views = outbound_views(buffers)
-    connection.outbound(me, connection.stream.send, views, deadline)
+    send_by(me, connection, connection.stream.send, views, deadline)
     connection.bytes_out += sum(view.nbytes for view in views)
 
 

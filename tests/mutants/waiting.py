@@ -18,6 +18,7 @@ from tests.mutants.making import (
     close_by,
     mutant,
 )
+from umbel import stream
 from umbel._kernel.coroutine import Coroutine
 from umbel.connection import Connection
 from umbel.spi import (
@@ -30,6 +31,7 @@ from umbel.spi import (
     Stream,
     now,
 )
+from umbel.uses import send_by
 
 A = TypeVar("A")
 
@@ -216,21 +218,20 @@ class DefersCancellation(Proxy):
 class SwallowsBusy(Mutant):
     def __init__(self, base: Base) -> None:
         super().__init__(base)
-        outbound = Connection.outbound
 
         def swallow(
-            connection: Connection,
             me: Coroutine,
+            connection: Connection,
             call: Callable[[A, int], None],
             data: A,
             deadline: int,
         ) -> None:
             try:
-                outbound(connection, me, call, data, deadline)
+                send_by(me, connection, call, data, deadline)
             except umbel.BusyError:
                 pass
 
-        Connection.outbound = swallow  # type: ignore[assignment, method-assign]
+        setattr(stream, "send_by", swallow)  # noqa: B010 - it is not stream's own
 
 
 @mutant(56, r"DeadlineError|hangs", driver="threads")

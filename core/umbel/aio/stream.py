@@ -22,7 +22,6 @@ from umbel.aio.handle import AsyncHandle
 from umbel.connection import (
     PIECE,
     Connection,
-    InboundUse,
     explain,
     find_connection,
 )
@@ -31,6 +30,7 @@ from umbel.errors import BadHandleError, BusyError
 from umbel.handle import open_handles, refusal
 from umbel.iolist import Skip, check_count, outbound_view
 from umbel.stream import DEFAULT_SIZE, StreamHandle, descriptor_of, refuse_size
+from umbel.uses import InboundUse
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

@@ -27,6 +27,7 @@ from umbel.handle import CLOSE_GRACE, hclose, hclose_if_open, hown, recast
 from umbel.peer import PeerIdentity
 from umbel.transport import Fileno, StreamAttempts
 from umbel.unread import INT_SIZE
+from umbel.uses import send_by
 
 if TYPE_CHECKING:
     from umbel.aio.stream import AnyStream
@@ -261,7 +262,7 @@ class StreamTransport(asyncio.Transport):
         if self._attempts is None or not view.nbytes:
             return 0
         try:
-            self.connection.outbound(self._guest, self._attempt, view, 0)
+            send_by(self._guest, self.connection, self._attempt, view, 0)
         except OSError as error:
             self._lose(error)
             return 0
