@@ -74,7 +74,7 @@ def test_a_coroutine_is_listed_with_what_it_waits_on_and_where(ends: Ends) -> No
     assert line.waits_on == f"receive({int(ends[0])})"
     assert line.place == f"{__file__}:{first + 1}"
     assert line.started == f"{__file__}:{first + 3}"
-    assert line.since >= 0
+    assert line.waiting_ms >= 0
 
 
 def test_main_is_listed_as_running() -> None:
