@@ -54,8 +54,8 @@ class LiveCoroutine(NamedTuple):
         state: "running", "ready" or "waiting".
         waits_on: the call that it waits in, such as "receive(5)"; "" if in none.
         place: "file:line" of that call, or of where it is.
-        waiting_ms: ms that it has been waiting, by the real clock; counted from the last
-            time that its thread looked for events before it began to wait.
+        waiting_ms: how long it has been waiting, by the real clock; counted from the
+            last time that its thread looked for events before it began to wait.
         started: "file:line" of the call that started it.
     """
 
