@@ -302,12 +302,11 @@ class Connection(Resource):
         self.must_abort = True
         if self.sender is not None or self.receiver is not None:
             self._evict_users()
-            # In another thread a user that is not parked may be in a system call just
-            # now: the last to leave frees the descriptor, lest its number come back
-            # under that call.
+            # A user in another thread may be in a system call: the last to leave
+            # frees the descriptor, lest its number come back under that call.
             hub = current_hub()
             for user in (self.sender, self.receiver):
-                if user is not None and user.hub is not hub and not user.is_parked:
+                if user is not None and user.hub is not hub:
                     return
         self.stream.abort()
 

@@ -83,9 +83,9 @@ class Readiness:
         watches += self._elsewhere or []
         self.home = self._elsewhere = None
         for watch in watches:
+            watch.hub.forget(watch)
             if watch.reader is not None or watch.writer is not None:
                 watch.hub.reach(partial(_disappoint, watch))
-            watch.hub.forget(watch)
 
     def watch_in(self, hub: Hub) -> Watch:
         """Give its watch in *hub*, made on first use; for core, not for transports."""

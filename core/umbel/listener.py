@@ -28,6 +28,7 @@ from umbel.stream import StreamHandle
 from umbel.transport import (
     AcceptContext,
     CloseContext,
+    Fileno,
     Listener,
     ListenerAttempts,
     Stream,
@@ -125,8 +126,8 @@ class Listening(Resource):
                 user.hub.evict(user, self.leave, "listener")
 
         user.hub.reach(evict)
-        # In another thread it may be in a system call just now, unless it is parked.
-        if user.hub is current_hub() or user.is_parked:
+        # In another thread it may be in a system call, and frees it when it leaves.
+        if user.hub is current_hub() or self.query(Fileno) is None:
             self._free()
 
     def close(self, deadline: int, drain_limit: int | None) -> CloseReport:
