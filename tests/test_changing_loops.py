@@ -13,6 +13,7 @@ import pytest
 import umbel
 from tests.support import Ends, wait_until
 from umbel import aio
+from umbel.plugins import remove_plugin
 from umbel_plugins import faults
 
 trio = pytest.importorskip("trio")
@@ -299,6 +300,7 @@ def test_a_receive_that_is_canceled_as_its_latency_ends_loses_nothing() -> None:
                 right.abort()
 
     got = [asyncio.run(main(rounds)) for rounds in range(5)]
+    remove_plugin("faults")
 
     assert got == [b"precious"] * 5
 
