@@ -42,7 +42,6 @@ from umbel.transport import (
     StreamAttempts,
 )
 
-A = TypeVar("A")
 T = TypeVar("T")
 
 #: Largest piece that one system call receives of a long `brecv`.

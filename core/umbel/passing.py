@@ -29,7 +29,7 @@ from umbel.listener import ListenerHandle, Listening, open_listener, open_stream
 from umbel.loaded import close_if_open
 from umbel.plugins import load_requested
 from umbel.registry import find_transport
-from umbel.stream import StreamHandle
+from umbel.stream import StreamHandle, refuse_size
 from umbel.transport import (
     AdoptContext,
     Listener,
@@ -128,8 +128,7 @@ def receive_with_fds(
     """
     me = checkpoint()
     connection, passing = begin_passing(handle)
-    if check_count(max_bytes, "max_bytes") == 0:
-        raise system_error(errno.EINVAL, "max_bytes is 0: give 1 or more")
+    refuse_size(max_bytes)
     max_bytes = min(max_bytes, PIECE)
     max_fds = min(check_count(max_fds, "max_fds"), MOST_DESCRIPTORS)
     if connection.inbound_error is EndOfStreamError:
