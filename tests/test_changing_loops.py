@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 import umbel
-from tests.support import Ends, wait_until
+from tests.support import Ends, turn, wait_until
 from umbel import aio
 from umbel.plugins import remove_plugin
 from umbel_plugins import faults
@@ -235,6 +235,24 @@ def test_of_two_loops_in_turns_each_wakes_its_own(ends: Ends) -> None:
     second.close()
 
     assert got == b"x"
+
+
+def test_a_reset_is_raised_by_a_receive_that_began_in_the_loop_before(
+    ends: Ends,
+) -> None:
+    left, right = ends
+
+    async def main() -> None:
+        umbel.bsend(left, b"never read")
+        receiving = aio.receive(left)
+        receiving.send(None)  # a future of the loop before
+        umbel.hclose(right)
+        turn()  # the hub receives for it, before trio has refused the future
+        with pytest.raises(umbel.BrokenStreamError):
+            receiving.throw(TypeError("trio.run received unrecognized yield message"))
+
+    asyncio.run(talk())
+    trio.run(main)
 
 
 def in_thread(work: Callable[[], object]) -> None:
