@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import resource
+import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -734,15 +735,19 @@ def test_without_descriptors_it_backs_off_and_goes_on_when_there_are_some(
 
     async def main() -> None:
         listener = aio.listen(address)
-        client = await aio.connect(address, soon())
+        queued = socket.socket(socket.AF_UNIX)
 
         async def talk(server: Stop) -> None:
+            await (await aio.connect(address, soon())).close(soon())  # it has begun
             resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))
-            await client.send(b"abc")
-            with pytest.raises(umbel.DeadlineError):
-                await client.receive(3, umbel.within(0.1))
+            queued.connect(address.location)
+            queued.sendall(b"abc")
+            await loop.sleep(0.1)
+            with pytest.raises(BlockingIOError):
+                queued.recv(3, socket.MSG_DONTWAIT)
             assert not server.ended
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            client = aio.ipc_fromfd(queued.detach())
             assert await client.receive(3, soon()) == b"abc"
             await client.close(soon())
 
