@@ -255,6 +255,24 @@ def test_a_reset_is_raised_by_a_receive_that_began_in_the_loop_before(
     trio.run(main)
 
 
+def test_what_the_hub_caught_for_it_there_comes_first(ends: Ends) -> None:
+    left, right = ends
+
+    async def main() -> None:
+        receiving = aio.receive(left)
+        receiving.send(None)  # as above
+        umbel.bsend(right, b"first")
+        turn()
+        umbel.bsend(right, b"then")
+        with pytest.raises(StopIteration) as received:
+            receiving.throw(TypeError("trio.run received unrecognized yield message"))
+        assert received.value.value == b"first"
+        assert await aio.receive(left) == b"then"
+
+    asyncio.run(talk())
+    trio.run(main)
+
+
 def in_thread(work: Callable[[], object]) -> None:
     thread = threading.Thread(target=work)
     thread.start()

@@ -157,7 +157,10 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
                     if not isinstance(error, FOREIGN) or host.is_running():
                         raise
                     enter()  # another loop runs here than last time
-                    continue  # as anew: it may have failed, or have bytes kept
+                    # As anew: it may have failed meanwhile, or have bytes kept.
+                    try_receive = connection.try_receive
+                    assert try_receive is not None
+                    continue
                 finally:
                     me.sleep = watch.catch = None
                     if watch.reader is me:
