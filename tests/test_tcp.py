@@ -8,7 +8,7 @@ import ipaddress
 import socket
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from tests.support import (
     lateness,
     open_descriptors,
     pattern,
+    wait_until,
 )
 from umbel_transports import tcp
 
@@ -116,6 +117,39 @@ def test_a_hard_close_with_bytes_unread_resets_the_peer(ends: Ends) -> None:
 
     with pytest.raises(umbel.BrokenStreamError):
         umbel.receive(client, 1, umbel.within(20))
+
+
+@pytest.mark.parametrize(
+    "receive",
+    [
+        umbel.receive,
+        lambda stream: umbel.brecv(stream, 4),
+        lambda stream: umbel.brecvl(stream, [bytearray(2), bytearray(2)]),
+    ],
+    ids=["receive", "brecv", "into buffers"],
+)
+def test_a_reset_that_a_send_was_told_is_no_end_of_the_stream(
+    ends: Ends, receive: Callable[[umbel.StreamHandle], object]
+) -> None:
+    # The kernel tells it once, and the end of the stream from then on.
+    client, server = ends
+    umbel.bsend(server, b"data")
+    umbel.bsend(client, b"unread")
+    umbel.hclose(server)
+    wait_until(lambda: not can_send(client), "the reset")
+
+    assert umbel.brecv(client, 4) == b"data"
+    for _ in range(2):
+        with pytest.raises(umbel.BrokenStreamError):
+            receive(client)
+
+
+def can_send(stream: umbel.StreamHandle) -> bool:
+    try:
+        umbel.bsend(stream, b"x")
+    except umbel.BrokenStreamError:
+        return False
+    return True
 
 
 def test_waiting_ends_at_the_deadline(ends: Ends) -> None:

@@ -66,8 +66,19 @@ SO_PEERPIDFD: Final = 77
 #: Buffers that one sendmsg takes.
 IOV_MAX: Final = os.sysconf("SC_IOV_MAX") if "SC_IOV_MAX" in os.sysconf_names else 1024
 
-#: ETIMEDOUT comes from TCP's keep-alive: nothing answers any more.
-_GONE: Final = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ETIMEDOUT)
+#: What broke the connection itself, which the kernel tells one call only: the next read
+#: finds an end of the stream. ETIMEDOUT is TCP's, if nothing answers any more.
+_TOLD_ONCE: Final = (
+    errno.ECONNRESET,
+    errno.ETIMEDOUT,
+    errno.EHOSTUNREACH,
+    errno.ENETUNREACH,
+)
+_GONE: Final = (errno.EPIPE, errno.ENOTCONN, *_TOLD_ONCE)
+_PEER_IS_GONE: Final = (
+    "the peer is gone, or closed without reading all that we sent: close the handle "
+    "and connect anew"
+)
 
 _ZERO: Final = bytes(INT_SIZE)
 _CREDENTIALS: Final = struct.Struct("3i")
@@ -79,6 +90,7 @@ class SocketStream:
     __slots__ = (
         "__weakref__",
         "_is_local",
+        "_is_reset",
         "_pidfd",
         "_readiness",
         "_recv",
@@ -111,6 +123,7 @@ class SocketStream:
             self._recv = sock.recv
         self._send_buffer = send_buffer
         self._size = FIRST_SIZE
+        self._is_reset = False
         self._pidfd = -1
 
     # Sending.
@@ -194,7 +207,9 @@ class SocketStream:
             if size < max_bytes:
                 self._size = size * GROWTH
                 data += self._receive_more(max_bytes - size)
-        elif count and not flags:  # not TRUNCATED
+        elif not count:
+            self._require_end()
+        elif not flags:  # not TRUNCATED
             self._readiness.is_drained = True
         return data
 
@@ -217,6 +232,8 @@ class SocketStream:
                 data += self._receive_more(max_bytes - size)
         elif count:
             self._readiness.is_drained = True
+        else:
+            self._require_end()
         return data
 
     def _receive_more(self, max_bytes: int) -> bytes:
@@ -242,9 +259,16 @@ class SocketStream:
                 continue
             except OSError as error:
                 raise self._explain(error) from None
-            if 0 < count < len(buffer) and not flags & TRUNCATED:
+            if not count and buffer:
+                self._require_end()
+            elif count < len(buffer) and not flags & TRUNCATED:
                 readiness.is_drained = True
             return count
+
+    def _require_end(self) -> None:
+        """Raise if what looks like the end of the stream comes of a reset."""
+        if self._is_reset:
+            raise BrokenStreamError(_PEER_IS_GONE)
 
     # The end.
 
@@ -267,10 +291,8 @@ class SocketStream:
 
     def _explain(self, error: OSError) -> OSError:
         if error.errno in _GONE:
-            return BrokenStreamError(
-                "the peer is gone, or closed without reading all that we sent: "
-                "close the handle and connect anew"
-            )
+            self._is_reset |= error.errno in _TOLD_ONCE
+            return BrokenStreamError(_PEER_IS_GONE)
         if error.errno == errno.EBADF:
             return BadHandleError()
         return error
@@ -315,6 +337,8 @@ class SocketStream:
                 continue
             except OSError as error:
                 raise self._explain(error) from None
+            if not data:
+                self._require_end()
             return data, _take_descriptors(control, flags, max_descriptors)
 
     def names(self) -> tuple[tuple[object, ...], tuple[object, ...]]:

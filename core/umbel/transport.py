@@ -36,7 +36,8 @@ class Stream(Protocol):
         """Fill the front of *buffer* (1 byte or more); return how many bytes.
 
         1 or more; 0 at the end of the stream, then and in every later call. An error
-        must not lose bytes: after ETIMEDOUT or ECANCELED the next call goes on.
+        must not lose bytes: after ETIMEDOUT or ECANCELED the next call goes on. A reset
+        is never told as the end, although a send was told of it first.
         """
 
     def done(self, deadline: int) -> None:

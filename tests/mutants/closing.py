@@ -241,6 +241,23 @@ class ForgetsWhatWentBeforeTheReset(Proxy):
             raise BrokenPipeError(errno.EPIPE, "the pipe broke") from None
 
 
+@mutant(38, "receive after a send that failed")
+class MakesAGoodEndOfAReset(Proxy):
+    """As TCP: what one call was told, the next ones are not."""
+
+    is_told = False
+
+    def send(self, buffers: Sequence[memoryview], deadline: int) -> None:
+        try:
+            self.inner.send(buffers, deadline)
+        except BrokenStreamError:
+            self.is_told = True
+            raise
+
+    def receive_into(self, buffer: memoryview, deadline: int) -> int:
+        return 0 if self.is_told else self.inner.receive_into(buffer, deadline)
+
+
 @mutant(39, "EBADF of receive came", driver="threads")
 class WaitsOutsideTheHub(Proxy):
     def receive_into(self, buffer: memoryview, deadline: int) -> int:

@@ -66,19 +66,37 @@ def peer_sees(t: Trial) -> None:
 
 @behaviour(38, "sending to a peer that closed hard is ECONNRESET in the end")
 def sends_fail(t: Trial) -> None:
-    """And stays so; it tells how much went."""
+    """And stays so; it tells how much went, and makes no good end of a reset."""
     left, right = t.pair()
     umbel.hclose(right)
-
-    def send_on() -> None:
-        for _ in range(2000):
-            t.bsend(left, bytes(1000), t.soon())
-            t.pause(1)
-
-    fails(errno.ECONNRESET, "sending on", send_on)
+    fails(errno.ECONNRESET, "sending on", _send_on, t, left)
     for _ in range(3):
         fails(errno.ECONNRESET, "a later send", t.bsend, left, b"x")
     _tells_what_went(t)
+    _stays_a_reset(t)
+
+
+def _send_on(t: Trial, stream: umbel.StreamHandle) -> None:
+    for _ in range(2000):
+        t.bsend(stream, bytes(1000), t.soon())
+        t.pause(1)
+
+
+def _stays_a_reset(t: Trial) -> None:
+    # Where whoever receives is told of it, it must not matter who asks first.
+    for sends_first in (False, True):
+        left, right = t.pair()
+        t.bsend(left, b"never read")
+        umbel.hclose(right)
+        if sends_first:
+            fails(errno.ECONNRESET, "sending on", _send_on, t, left)
+            fails(errno.ECONNRESET, "receive after a send that failed", t.drain, left)
+            return
+        try:
+            t.drain(left)
+        except ConnectionResetError:
+            continue
+        return
 
 
 def _tells_what_went(t: Trial) -> None:
