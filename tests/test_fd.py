@@ -263,8 +263,12 @@ def test_fdclean_leaves_a_streams_own_watch_alone(ends: Ends) -> None:
     assert got == [b"y"]
 
 
-def test_closing_a_stream_wakes_who_waits_for_its_descriptor(ends: Ends) -> None:
-    receive_once(ends)
+@pytest.mark.parametrize("has_waited", [True, False])
+def test_closing_a_stream_wakes_who_waits_for_its_descriptor(
+    ends: Ends, has_waited: bool
+) -> None:
+    if has_waited:
+        receive_once(ends)
     told: list[type[BaseException]] = []
 
     def wait() -> None:

@@ -12,7 +12,7 @@ from collections import deque
 from functools import partial
 
 from umbel._kernel.coroutine import Coroutine
-from umbel._kernel.current import checkpoint, current_hub
+from umbel._kernel.current import checkpoint, current_hub, local
 from umbel._kernel.hub import Hub
 from umbel._kernel.poller import READABLE, WRITABLE
 from umbel._kernel.watch import Watch
@@ -76,10 +76,10 @@ class Readiness:
 
     def forget(self) -> None:
         """Stop watching. May be called again, and from any thread."""
-        self.fd = -1
-        if self.home is None and self._elsewhere is None:
+        fd, self.fd = self.fd, -1
+        watches = [self.home] if self.home is not None else _of_fdin(fd)
+        if not watches:
             return
-        watches = [self.home] if self.home is not None else []
         watches += self._elsewhere or []
         self.home = self._elsewhere = None
         for watch in watches:
@@ -104,6 +104,13 @@ class Readiness:
             others = [w for w in self._elsewhere or () if not w.hub.is_abandoned]
             self._elsewhere = [*others, found]
         return found
+
+
+def _of_fdin(fd: int) -> list[Watch]:
+    # No hub is made for that: this thread may only be the one that collects garbage.
+    hub: Hub | None = getattr(local, "hub", None)
+    watch = None if hub is None else hub.watching(fd)
+    return [] if watch is None else [watch]
 
 
 def _disappoint(watch: Watch) -> None:
