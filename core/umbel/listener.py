@@ -22,7 +22,7 @@ from umbel.handle import (
     register,
 )
 from umbel.loaded import Transport, known_streams
-from umbel.plugins import is_wrapped
+from umbel.plugins import is_wrapped, run_hook
 from umbel.report import CloseReport
 from umbel.stream import StreamHandle
 from umbel.transport import (
@@ -94,7 +94,7 @@ class Listening(Resource):
     def accept(self, deadline: int) -> Stream:
         """Accept inside the wrappers of observers."""
         context = AcceptContext(self.number, self.listener.address, deadline)
-        return self.transport.observed("umbel_accept", context, self._run_accept)
+        return run_hook("umbel_accept", context, self._run_accept)
 
     def _run_accept(self, context: AcceptContext) -> Stream:
         stream = self.listener.accept(context.deadline)

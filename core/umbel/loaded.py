@@ -179,10 +179,6 @@ class Transport:
         discard(found)
         raise self.complaint(hook, f"gave {flaw}, where {kind} must come")
 
-    def observed(self, hook: str, context: C, call: Callable[[C], T]) -> T:
-        """Run *call*, which core itself does, inside the wrappers of *hook*."""
-        return run_hook(hook, context, call)
-
     def traits(self) -> Traits | None:
         """Run `umbel_traits`: what it declares of itself, None if it does not.
 

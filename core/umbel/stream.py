@@ -38,6 +38,7 @@ from umbel.iolist import (
     outbound_view,
     outbound_views,
 )
+from umbel.plugins import run_hook
 from umbel.transport import DoneContext, Fileno, UnreadBytes
 from umbel.uses import InboundUse, OutboundUse, send_by
 
@@ -461,9 +462,7 @@ def done(handle: StreamHandle, deadline: int = FOREVER) -> None:
         if connection.outbound_error is not None:
             raise connection.outbound_error
         context = DoneContext(int(handle), connection.address, deadline)
-        connection.transport.observed(
-            "umbel_done", context, lambda c: connection.stream.done(c.deadline)
-        )
+        run_hook("umbel_done", context, lambda c: connection.stream.done(c.deadline))
         if connection.outbound_error is None:
             connection.outbound_error = EndOfStreamError
 

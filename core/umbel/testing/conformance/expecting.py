@@ -33,9 +33,6 @@ CLASSES: Final = {
     )
 }
 
-#: A peer that is gone, or our own end.
-GONE: Final = (errno.ECONNRESET, errno.EPIPE)
-
 
 class Violation(AssertionError):  # noqa: N818 - what it is, not an accident
     """The transport does not behave as it must."""
