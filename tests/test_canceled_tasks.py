@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -187,3 +189,41 @@ def test_it_is_gone_with_the_channel() -> None:
 
     asyncio.run(main())
     right.abort()
+
+
+def test_a_stream_that_a_canceled_task_has_accepted_is_accepted_next(
+    tmp_path: Path,
+) -> None:
+    is_asked, may_answer = threading.Event(), threading.Event()
+    asked: list[threading.Thread] = []
+
+    def answer() -> None:
+        asked.append(threading.current_thread())
+        is_asked.set()
+        may_answer.wait(20)
+
+    def ask(_: umbel.PeerIdentity) -> bool:
+        umbel.to_thread(answer)  # its result counts, also if a cancellation comes then
+        return True
+
+    listener = umbel.listen(f"ipc:{tmp_path}/x.sock", allow=ask)
+    client = umbel.connect(listener.address)
+
+    async def main() -> bytes:
+        accepting = asyncio.ensure_future(aio.ipc_accept(listener))
+        while not is_asked.is_set():
+            await asyncio.sleep(0)
+        may_answer.set()
+        asked[0].join()
+        accepting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await accepting
+        server = await aio.ipc_accept(listener, umbel.within(10))
+        umbel.bsend(client, b"here")
+        data = await server.receive_exactly(4, umbel.within(10))
+        server.abort()
+        return data
+
+    assert asyncio.run(main()) == b"here"
+    umbel.hclose(client)
+    umbel.hclose(listener)

@@ -13,6 +13,7 @@ import pytest
 import umbel
 from tests.support import Ends, turn, wait_until
 from umbel import aio
+from umbel.handle import open_handles
 from umbel.plugins import remove_plugin
 from umbel_plugins import faults
 
@@ -74,6 +75,69 @@ def test_a_loop_closed_with_a_task_in_a_verb_harms_nobody(
     umbel.hclose(left)
     umbel.hclose(right)
     forgotten.clear()
+
+
+@pytest.mark.parametrize("is_closed", [False, True], ids=["open", "closed"])
+@pytest.mark.parametrize("has_run", [False, True], ids=["at once", "later"])
+@pytest.mark.parametrize("place", ["main", "coroutine", "thread"])
+def test_a_task_that_is_closed_after_its_loop_ends_what_it_ran(
+    place: str, has_run: bool, is_closed: bool
+) -> None:
+    loop = asyncio.new_event_loop()
+    listener = umbel.listen("mem://forgotten")
+    task = loop.create_task(aio.accept(listener))
+    loop.run_until_complete(asyncio.sleep(0.01))
+    loop.close()
+    if is_closed:
+        umbel.hclose(listener)  # which makes it ready
+    if has_run:
+        umbel.msleep(umbel.within(0.01))
+
+    close = task.get_coro().close
+    if place == "main":
+        close()
+    elif place == "coroutine":
+        umbel.hclose(umbel.go(close))
+    else:
+        in_thread(close)
+    umbel.msleep(umbel.within(0.01))
+
+    if not is_closed:
+        client = umbel.connect("mem://forgotten")
+        umbel.hclose(umbel.accept(listener, soon()))
+        umbel.hclose(client)
+        umbel.hclose(listener)
+    left, right = umbel.pair()
+    with umbel.go(umbel.bsend, right, b"x"):
+        assert umbel.brecv(left, 1, soon()) == b"x"
+    umbel.hclose(left)
+    umbel.hclose(right)
+
+
+def test_a_server_that_is_closed_after_its_loop_frees_what_it_has() -> None:
+    listener = umbel.listen("mem://forgotten")
+    client = umbel.connect("mem://forgotten")
+    begun: list[asyncio.Task[None]] = []
+
+    async def handler(stream: aio.AsyncStreamHandle) -> None:
+        begun.append(asyncio.current_task())  # type: ignore[arg-type]  # in one
+        await aio.receive(stream)
+
+    async def main() -> asyncio.Task[None]:
+        server = asyncio.create_task(aio.serve(listener, handler))
+        while not begun:
+            await asyncio.sleep(0)
+        return server
+
+    loop = asyncio.new_event_loop()
+    server = loop.run_until_complete(main())
+    loop.close()
+    for task in (server, *begun):
+        task.get_coro().close()
+
+    assert listener not in open_handles
+    assert umbel.receive(client, 1, soon()) == b""
+    umbel.hclose(client)
 
 
 # Stopped by a blocking verb.

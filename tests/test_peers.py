@@ -8,10 +8,12 @@ import signal
 import socket
 from pathlib import Path
 
+import anyio
 import pytest
 
 import umbel
 from tests.support import open_descriptors, python
+from umbel import aio
 
 CLIENT = """
 import os, sys
@@ -164,22 +166,29 @@ def test_no_permission_is_eacces_and_says_so(tmp_path: Path) -> None:
     assert "no permission" in err
 
 
-def test_a_flood_of_peers_sent_away_keeps_no_deadline_and_no_coroutine_waiting(
-    tmp_path: Path,
-) -> None:
-    path = tmp_path / "x.sock"
-    refused = turns = 0
+def besieged(path: Path) -> tuple[umbel.ListenerHandle, list[umbel.PeerIdentity]]:
+    """Make a listener whose queue is never empty, and give those it has sent away."""
+    refused: list[umbel.PeerIdentity] = []
 
     def connect() -> None:
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))
 
-    def refuse(_: umbel.PeerIdentity) -> bool:
-        nonlocal refused
-        refused += 1
-        assert refused < 100_000
-        connect()  # so that the queue is never empty
+    def refuse(peer: umbel.PeerIdentity) -> bool:
+        refused.append(peer)
+        assert len(refused) < 100_000
+        connect()
         return False
+
+    listener = umbel.listen(f"ipc:{path}", allow=refuse)
+    connect()
+    return listener, refused
+
+
+def test_a_flood_of_peers_sent_away_keeps_no_deadline_and_no_coroutine_waiting(
+    tmp_path: Path,
+) -> None:
+    turns = 0
 
     def count_turns() -> None:
         nonlocal turns
@@ -187,11 +196,30 @@ def test_a_flood_of_peers_sent_away_keeps_no_deadline_and_no_coroutine_waiting(
             umbel.yield_()
             turns += 1
 
-    with umbel.listen(f"ipc:{path}", allow=refuse) as listener:
-        connect()
-        others = umbel.go(count_turns)
-        with pytest.raises(umbel.DeadlineError):
-            umbel.accept(listener, umbel.within(0.1))
-        umbel.hclose(others)
+    listener, _ = besieged(tmp_path / "x.sock")
+    others = umbel.go(count_turns)
+    with pytest.raises(umbel.DeadlineError):
+        umbel.accept(listener, umbel.within(0.1))
+    umbel.hclose(others)
+    umbel.hclose(listener)
 
     assert turns > 1
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_it_keeps_no_task_waiting_either(backend: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        listener, refused = besieged(tmp_path / "x.sock")
+
+        async def close() -> None:
+            while len(refused) < 100:
+                await anyio.sleep(0)
+            umbel.hclose(listener)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(close)
+            with pytest.raises(umbel.BadHandleError, match="closed meanwhile"):
+                await aio.accept(listener)
+        umbel.msleep(0)  # nobody else is told
+
+    anyio.run(main, backend=backend)

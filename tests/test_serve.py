@@ -22,6 +22,7 @@ import umbel
 from tests.mutants import opaque
 from tests.support import PATIENCE, is_blocked, python, run_python, wait_until
 from umbel import serving as serving_module
+from umbel._kernel.current import current_hub
 from umbel.handle import open_handles
 from umbel.spi import ListenContext, Stream, hookimpl
 from umbel.testing.transports import transport_at_hand
@@ -229,6 +230,44 @@ def test_beyond_the_limit_peers_wait_in_the_backlog(
         assert umbel.brecv(clients[2], 7, soon()) == b"welcome"
         for client in clients[1:]:
             umbel.close(client, soon())
+
+
+@pytest.mark.parametrize("budget", range(4))
+def test_a_handler_that_ends_while_the_server_lets_others_run_makes_room(
+    listener: umbel.ListenerHandle, budget: int
+) -> None:
+    served: list[int] = []
+
+    def handler(stream: umbel.StreamHandle) -> None:
+        served.append(int(stream))
+        current_hub().budget = budget  # as after that many more calls
+        umbel.hclose(umbel.go(lambda: None))
+        umbel.hclose(stream)
+
+    clients = [connect(listener) for _ in range(6)]
+    with serving(listener, handler, limit=1):
+        until = soon()
+        while len(served) < len(clients):
+            assert umbel.now() < until, f"only {len(served)} were served"
+            umbel.msleep(umbel.within(0.001))
+    for client in clients:
+        umbel.hclose(client)
+
+
+def test_any_negative_deadline_is_for_ever(listener: umbel.ListenerHandle) -> None:
+    client = connect(listener)
+    server = umbel.go(
+        partial(umbel.serve, deadline=-2, grace=0.01),
+        listener,
+        lambda _: umbel.msleep(-2),
+    )
+    umbel.msleep(0)
+
+    umbel.hclose(listener)
+
+    umbel.bundle_wait(server, soon())  # the grace is over long before
+    umbel.hclose(server)
+    umbel.hclose(client)
 
 
 def test_closing_the_listener_lets_those_who_are_served_come_to_an_end(

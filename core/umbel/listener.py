@@ -102,6 +102,13 @@ class Listening(Resource):
             self.transport.require_stream("accept", stream)
         return stream
 
+    def keep(self, stream: StreamHandle) -> None:
+        """Let the next accept give *stream*, whose accepter was canceled after all."""
+        if self.is_closed:
+            hclose_if_open(stream)
+        else:
+            self.kept.append(stream)
+
     def leave(self, me: Coroutine) -> None:
         """End of a use that a close has overtaken: free the descriptor."""
         me.hub.note_left(me)

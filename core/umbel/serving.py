@@ -171,10 +171,12 @@ class _Server:
 
     def _wait_for_end(self, deadline: int) -> None:
         """Return when a handler has ended; EBADF when the listener is closed."""
+        count = self._room.count
         me = checkpoint()
         # As the one who accepts: so a close of the listener wakes us.
         with AcceptUse(me, self._listening), self._room.waiting(me):
-            me.hub.park(deadline)
+            if self._room.count == count:  # none ended while we let others run
+                me.hub.park(deadline)
 
     def _attend(self, stream: StreamHandle) -> None:
         try:
@@ -302,7 +304,7 @@ def require_listener(handle: int) -> Listening:
 
 def soonest(first: int, second: int) -> int:
     """Give the deadline of the two that comes first."""
-    if first == FOREVER or second == FOREVER:
+    if first < 0 or second < 0:  # for ever
         return max(first, second)
     return min(first, second)
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, final
 
 import umbel
 from umbel.spi import (
-    FOREVER,
     BrokenStreamError,
     DescriptorPassing,
     Fileno,
@@ -63,7 +62,7 @@ class _Direction:
         if not self.plan.faults.latency:
             return
         until = umbel.within(self.random.random() * self.plan.faults.latency)
-        if deadline != FOREVER:
+        if deadline >= 0:
             # What is there at the deadline may still move, as without the plan.
             until = min(until, deadline)
         if until > now():

@@ -114,7 +114,12 @@ class AioHost(Host):
         watch = readiness.watch_in(self.hub)
         if readiness.must_look:
             readiness.must_look = False
-            await self.pause()
+            guest = Guest(self.hub)
+            claim(guest)
+            self.hub.budget = BUDGET
+            await self.pass_on()
+            if guest.pending is not None:
+                guest.raise_pending()
             if 0 <= deadline <= self.hub.clock():
                 raise DeadlineError
             return
@@ -186,12 +191,13 @@ class AioHost(Host):
                 await self._sleep(errand, is_shielded=canceled is not None)
             except BaseException as error:  # noqa: BLE001 - raised below
                 canceled = error
+                if isinstance(error, GeneratorExit):
+                    errand.abandon()  # closed with its loop: it can't wait any more
+                    break
                 self.hub.interrupt(errand, Canceled())
             errand.is_due = False
             errand.sleep = None
             errand.go_on()
-            if isinstance(canceled, GeneratorExit):
-                break  # the loop was closed: there is no waiting any more
         try:
             if canceled is not None:
                 if undo is not None and errand.is_over and errand.error is None:

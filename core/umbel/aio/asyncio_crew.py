@@ -10,8 +10,7 @@ from typing import Final
 
 from umbel.bundles import PROGRAM_ENDS
 
-#: GeneratorExit: the loop was closed while the task was there.
-FOR_LOOP: Final = (*PROGRAM_ENDS, GeneratorExit, asyncio.CancelledError)
+FOR_LOOP: Final = (*PROGRAM_ENDS, asyncio.CancelledError)
 
 
 class AsyncioCrew:
@@ -23,7 +22,9 @@ class AsyncioCrew:
     async def __aenter__(self) -> AsyncioCrew:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, kind: object, *_: object) -> None:
+        if kind is GeneratorExit:
+            return  # the loop was closed with them
         canceled: asyncio.CancelledError | None = None
         with self.held_up():
             while self._tasks:

@@ -105,5 +105,11 @@ async def run_blocking(
     return await host.run(partial(function, *args, **kwargs))
 
 
+async def run_undoable(call: Callable[[], R], undo: Callable[[R], object]) -> R:
+    """Run blocking code, and *undo* what it gave just as the task was canceled."""
+    host = await begin()
+    return await host.run(call, undo)
+
+
 # Not a subclass of it: attributes of its instances are found more slowly.
 _here: Final = cast("_Here", _thread_local())

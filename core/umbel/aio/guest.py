@@ -8,7 +8,10 @@ task itself switches to the carrier, so that the code runs in the task's own ste
 
 from __future__ import annotations
 
+from _thread import get_ident
 from collections.abc import Callable, Generator
+from contextlib import suppress
+from functools import partial
 from types import CodeType
 from typing import Final, Protocol, cast
 
@@ -16,6 +19,7 @@ from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.current import current_hub
 from umbel._kernel.hub import Hub
 from umbel._kernel.switch import Carrier, current_context, frame_of
+from umbel.errors import Canceled
 
 
 class Sleep(Protocol):
@@ -114,7 +118,27 @@ class Errand(Guest):
         if hub.current is not hub.main:
             message = "a task of the loop runs in a coroutine of umbel's, not in main"
             raise RuntimeError(message)
+        self._run_now()
+
+    def _run_now(self) -> None:
+        hub = self.hub
         # Before those that are ready: their turn comes, and this is the task's step.
-        hub.ready.appendleft(hub.main)
+        hub.ready.appendleft(hub.current)
         hub.current = self
         self.carrier.switch()
+
+    def abandon(self) -> None:
+        """Be canceled: the loop was closed, and the task is closed with it.
+
+        That may be anywhere, as garbage is collected: in a coroutine, or in another
+        thread. And since then the hub itself may have made us ready, or run us.
+        """
+        hub = self.hub
+        if hub.thread != get_ident():
+            hub.post(partial(hub.interrupt, self, Canceled()))
+        elif not self.is_over and not hub.is_abandoned:
+            hub.interrupt(self, Canceled())
+            with suppress(ValueError):
+                hub.ready.remove(self)
+            if not self.is_parked:  # it is, if it is shielded
+                self._run_now()

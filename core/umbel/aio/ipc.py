@@ -9,20 +9,23 @@ from functools import partial
 
 import umbel.ipc as blocking
 import umbel.tcp as blocking_tcp
-from umbel.aio.entry import run_blocking
+from umbel.aio.entry import run_blocking, run_undoable
 from umbel.aio.handle import run_close
 from umbel.aio.listener import (
     AnyListener,
     AsyncListenerHandle,
+    accept_by,
     as_async,
     as_either,
     as_listener,
+    connect_by,
 )
 from umbel.aio.stream import AnyStream, AsyncStreamHandle, as_stream
 from umbel.deadline import FOREVER
-from umbel.handle import recast
+from umbel.handle import lookup, recast
 from umbel.ipaddr import IpAddress
 from umbel.ipc import Path
+from umbel.listener import Listening
 from umbel.memory import Memory
 from umbel.report import CloseReport
 from umbel.verbs import BACKLOG
@@ -51,14 +54,13 @@ def ipc_listener_fromfd(fd: int) -> AsyncListenerHandle:
 
 async def ipc_accept(handle: AnyListener, deadline: int = FOREVER) -> AsyncStreamHandle:
     """Accept the next stream, as `umbel.ipc_accept`."""
-    found = await run_blocking(blocking.ipc_accept, as_listener(handle), deadline)
-    return recast(found, AsyncStreamHandle)
+    call = partial(blocking.ipc_accept, as_listener(handle), deadline)
+    return await accept_by(call, handle)
 
 
 async def ipc_connect(path: Path, deadline: int = FOREVER) -> AsyncStreamHandle:
     """Connect to the listener at *path*, as `umbel.ipc_connect`."""
-    found = await run_blocking(blocking.ipc_connect, path, deadline)
-    return recast(found, AsyncStreamHandle)
+    return await connect_by(partial(blocking.ipc_connect, path, deadline))
 
 
 async def ipc_done(handle: AnyStream, deadline: int = FOREVER) -> None:
@@ -116,17 +118,15 @@ async def ipc_accept_mem(
     handle: AnyListener, mem: Memory | None = None, deadline: int = FOREVER
 ) -> AsyncStreamHandle:
     """Accept the next stream, as `umbel.ipc_accept_mem`."""
-    call = blocking.ipc_accept_mem
-    found = await run_blocking(call, as_listener(handle), mem, deadline)
-    return recast(found, AsyncStreamHandle)
+    call = partial(blocking.ipc_accept_mem, as_listener(handle), mem, deadline)
+    return await accept_by(call, handle)
 
 
 async def ipc_connect_mem(
     name: str, mem: Memory | None = None, deadline: int = FOREVER
 ) -> AsyncStreamHandle:
     """Connect to the listener of that name, as `umbel.ipc_connect_mem`."""
-    found = await run_blocking(blocking.ipc_connect_mem, name, mem, deadline)
-    return recast(found, AsyncStreamHandle)
+    return await connect_by(partial(blocking.ipc_connect_mem, name, mem, deadline))
 
 
 # Over TCP.
@@ -151,15 +151,17 @@ async def tcp_accept(
     handle: AnyListener, deadline: int = FOREVER
 ) -> tuple[AsyncStreamHandle, IpAddress]:
     """Accept the next stream, and tell where its peer is, as `umbel.tcp_accept`."""
-    call = blocking_tcp.tcp_accept
-    found, address = await run_blocking(call, as_listener(handle), deadline)
+    listening = lookup(handle, Listening)
+    found, address = await run_undoable(
+        partial(blocking_tcp.tcp_accept, as_listener(handle), deadline),
+        lambda accepted: listening.keep(accepted[0]),
+    )
     return recast(found, AsyncStreamHandle), address
 
 
 async def tcp_connect(address: IpAddress, deadline: int = FOREVER) -> AsyncStreamHandle:
     """Connect to the listener at *address*, as `umbel.tcp_connect`."""
-    found = await run_blocking(blocking_tcp.tcp_connect, address, deadline)
-    return recast(found, AsyncStreamHandle)
+    return await connect_by(partial(blocking_tcp.tcp_connect, address, deadline))
 
 
 async def tcp_done(handle: AnyStream, deadline: int = FOREVER) -> None:

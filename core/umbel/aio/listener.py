@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
 from typing import TypeAlias, cast, final, overload
 
 import umbel.listener as blocking
 from umbel import verbs
 from umbel.address import Address
-from umbel.aio.entry import begin
+from umbel.aio.entry import begin, run_undoable
 from umbel.aio.handle import AsyncHandle
 from umbel.aio.stream import AnyStream, AsyncStreamHandle
 from umbel.deadline import FOREVER
@@ -59,7 +59,7 @@ async def accept(handle: AnyListener, deadline: int = FOREVER) -> AsyncStreamHan
     attempts = listening.attempts
     if attempts is None or is_wrapped("umbel_accept"):
         call = partial(blocking.accept, as_listener(handle), deadline)
-        found = await host.run(call, listening.kept.append)
+        found = await host.run(call, listening.keep)
         return recast(found, AsyncStreamHandle)
     with AcceptUse(host.hub.main, listening) as use:
         if listening.kept:
@@ -77,9 +77,20 @@ async def connect(
     address: str | Address, deadline: int = FOREVER, **options: object
 ) -> AsyncStreamHandle:
     """Connect to a listener at *address*, as `umbel.connect`."""
-    call = partial(verbs.connect, address, deadline, **options)
-    stream = await (await begin()).run(call, hclose_if_open)
-    return recast(stream, AsyncStreamHandle)
+    return await connect_by(partial(verbs.connect, address, deadline, **options))
+
+
+async def accept_by(
+    call: Callable[[], StreamHandle], handle: AnyListener
+) -> AsyncStreamHandle:
+    """Give the stream that *call* accepts; the next one does if we are canceled."""
+    found = await run_undoable(call, lookup(handle, Listening).keep)
+    return recast(found, AsyncStreamHandle)
+
+
+async def connect_by(call: Callable[[], StreamHandle]) -> AsyncStreamHandle:
+    """Give the stream of *call*, which connects; nobody gets it if we are canceled."""
+    return recast(await run_undoable(call, hclose_if_open), AsyncStreamHandle)
 
 
 def listen(

@@ -81,13 +81,21 @@ async def serve(
             # What is raised in here, trio's nursery would put into a group.
             try:
                 await server.accept_all(deadline)
+            except GeneratorExit:
+                raise
             except BaseException as error:  # noqa: BLE001 - raised below
                 stopped_by = error
             try:
                 has_cut = await server.stop(deadline)
+            except GeneratorExit:
+                raise
             except BaseException as error:  # noqa: BLE001 - likewise
                 stopped_by = error
             crew.cancel()
+    except GeneratorExit:
+        # The loop was closed: it is too late to wait for anybody.
+        hclose_if_open(handle)
+        raise
     except BaseException as error:  # noqa: BLE001 - likewise
         stopped_by = error
     try:
@@ -202,6 +210,9 @@ class _Server:
                     await self._part(stream)
         except Exception as error:  # noqa: BLE001 - one that fails never stops the others
             report_failure(self._address, error)
+        except GeneratorExit:
+            hclose_if_open(stream)  # a closed loop calls no `_end`
+            raise
         except BaseException as error:
             if self._crew.is_for_loop(error):
                 raise

@@ -11,7 +11,7 @@ import umbel.coroutine
 import umbel.fd
 import umbel.ipaddr
 import umbel.threads
-from umbel.aio.entry import run_blocking
+from umbel.aio.entry import run_blocking, run_undoable
 from umbel.channel import ChannelHandle, Clause, Recv, give_back
 from umbel.deadline import FOREVER
 
@@ -41,7 +41,7 @@ to_thread: Final = _twin(umbel.threads.to_thread)
 async def chrecv(handle: ChannelHandle[T], deadline: int = FOREVER) -> T:
     """Receive a value, as `umbel.chrecv`. If canceled, it loses nothing."""
     call = partial(blocking.chrecv, handle, deadline)
-    return await _run(call, partial(give_back, handle))
+    return await run_undoable(call, partial(give_back, handle))
 
 
 async def choose(
@@ -59,16 +59,4 @@ async def choose(
         if isinstance(clause, Recv):
             give_back(clause.channel, value)
 
-    return await _run(partial(blocking.choose, clauses, deadline), undo)
-
-
-async def _run(call: Callable[[], R], undo: Callable[[R], None]) -> R:
-    """Await *call*; *undo* what came of it just as the task was canceled."""
-    found: list[R] = []
-    try:
-        await run_blocking(lambda: found.append(call()))
-    except BaseException:
-        for result in found:
-            undo(result)
-        raise
-    return found[0]
+    return await run_undoable(partial(blocking.choose, clauses, deadline), undo)
