@@ -7,6 +7,7 @@ import contextlib
 import errno
 import io
 import pickle
+import socket
 import ssl
 import subprocess
 import sys
@@ -246,6 +247,22 @@ def test_a_call_that_is_late_gives_etimedout_and_breaks_a_buffered_file(
     umbel.bsend(right, b"defghijklm")
     with pytest.raises(umbel.BrokenStreamError):
         file.read(10)  # or three bytes would be missing in the middle
+
+    umbel.hclose(right)
+    file.close()
+
+
+def test_so_does_one_that_is_canceled(ends: Ends) -> None:
+    left, right = ends
+    file = as_file(left, "rb")
+
+    reading = umbel.go(file.read, 10)
+    umbel.bsend(right, b"abc")
+    umbel.msleep(umbel.within(0.01))  # it has them, and waits for more
+    umbel.hclose(reading)
+    umbel.bsend(right, b"defghijklm")
+    with pytest.raises(umbel.BrokenStreamError):
+        file.read(10)
 
     umbel.hclose(right)
     file.close()
@@ -548,6 +565,27 @@ def test_a_protocol_may_keep_its_direction_open_after_the_peers_end(
     run(main)
 
 
+def test_a_direction_that_had_ended_before_may_be_ended_again(
+    any_ends: Ends, run: Run
+) -> None:
+    left, right = any_ends
+
+    async def main() -> None:
+        umbel.done(left)
+        protocol = Recorder()
+        transport = as_asyncio_transport(left, protocol)
+        transport.write_eof()
+        assert await aio.receive(right, 1, soon()) == b""
+        await aio.bsend(right, b"answer")
+        await protocol.wait()
+        assert protocol.events == ["made", b"answer"]
+        transport.abort()
+        umbel.hclose(right)
+        await protocol.wait_lost()
+
+    run(main)
+
+
 def test_writing_is_paused_above_the_high_mark_and_resumed_below_the_low(
     any_ends: Ends, run: Run
 ) -> None:
@@ -675,7 +713,7 @@ def test_what_comes_after_a_close_is_not_told(
     run(main)
 
 
-@pytest.mark.parametrize("moment", ["before", "while"])
+@pytest.mark.parametrize("moment", ["before", "while", "pausing"])
 def test_a_peer_that_stays_and_reads_nothing_holds_up_no_close(
     any_ends: Ends, run: Run, moment: str
 ) -> None:
@@ -684,6 +722,8 @@ def test_a_peer_that_stays_and_reads_nothing_holds_up_no_close(
     async def main() -> None:
         protocol = Recorder()
         transport = as_asyncio_transport(left, protocol, grace=0.05)
+        if moment == "pausing":
+            protocol.pause_writing = transport.close  # type: ignore[method-assign]
         transport.write(MUCH)
         if moment == "while":
             await asyncio.sleep(0.005)  # it is being sent
@@ -751,6 +791,53 @@ def test_a_buffered_protocol_gets_all_in_its_own_buffer(
         assert protocol.taken == pattern(100)
 
     run(main)
+
+
+class Meanwhile(Buffered):
+    """Does something as the first part of what came is told."""
+
+    def __init__(self, act: Callable[[asyncio.Transport], object]) -> None:
+        super().__init__()
+        self.act = act
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def buffer_updated(self, nbytes: int) -> None:
+        super().buffer_updated(nbytes)
+        if self.taken == b"abcdefg":
+            self.act(self.transport)
+
+
+@pytest.mark.parametrize("kind", ["asyncio's own", "umbel's"])
+@pytest.mark.parametrize("act", ["pause_reading", "close", "abort", "set_protocol"])
+def test_a_buffered_protocol_that_has_enough_gets_no_more(act: str, kind: str) -> None:
+    async def main() -> None:
+        other = Buffered()
+        arguments = [other] if act == "set_protocol" else []
+        protocol = Meanwhile(lambda transport: getattr(transport, act)(*arguments))
+        near, far = socket.socketpair()
+        if kind == "umbel's":
+            as_asyncio_transport(umbel.ipc_fromfd(near.detach()), protocol)
+        else:
+            near.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.create_connection(lambda: protocol, sock=near)
+        with far:
+            far.sendall(b"abcdefghijklmn")
+            for _ in range(10):
+                await asyncio.sleep(0.001)
+            assert protocol.taken == b"abcdefg"
+            assert other.taken == (b"hijklmn" if arguments else b"")
+            protocol.transport.resume_reading()
+            for _ in range(10):
+                await asyncio.sleep(0.001)
+            assert protocol.taken == b"abcdefg" + b"hijklmn" * (act == "pause_reading")
+            protocol.transport.abort()
+            await asyncio.sleep(0.001)
+
+    asyncio.run(main())
 
 
 def test_a_protocol_that_fails_is_reported_to_the_loop_and_closed(

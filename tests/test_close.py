@@ -24,7 +24,7 @@ from tests.support import (
     run_python,
     wait_until_blocked,
 )
-from umbel import CloseReport
+from umbel import CloseReport, spi
 
 
 def close_both(ends: Ends) -> tuple[CloseReport, CloseReport]:
@@ -173,6 +173,39 @@ def test_a_peer_that_left_our_bytes_unread_is_econnreset(ends: Ends) -> None:
 
     assert caught.value.errno == errno.ECONNRESET
     assert caught.value.report == CloseReport(False, 0)
+
+
+@pytest.mark.parametrize("has_ended", ["nothing", "receive", "brecv"])
+def test_so_it_is_if_the_peer_had_ended_its_direction(
+    ends: Ends, has_ended: str
+) -> None:
+    left, right = ends
+    umbel.bsend(left, b"unread")
+    umbel.done(right)
+    if has_ended == "receive":
+        assert umbel.receive(left) == b""
+    elif has_ended == "brecv":
+        with pytest.raises(umbel.EndOfStreamError):
+            umbel.brecv(left, 1)
+    umbel.hclose(right)
+
+    with pytest.raises(umbel.BrokenStreamError) as caught:
+        umbel.close(left)
+
+    assert caught.value.report == CloseReport(False, 0)
+
+
+def test_a_look_at_what_is_unread_takes_no_reset_away(ends: Ends) -> None:
+    left, right = ends
+    umbel.bsend(left, b"unread")
+    assert not umbel.query(left, spi.UnreadBytes).is_zero()
+    umbel.hclose(right)
+
+    for _ in range(2):
+        with pytest.raises(umbel.BrokenStreamError):
+            umbel.query(left, spi.UnreadBytes).is_zero()
+        with pytest.raises(umbel.BrokenStreamError):
+            umbel.receive(left)
 
 
 def test_a_peer_that_read_all_and_just_closed_is_a_good_end(ends: Ends) -> None:

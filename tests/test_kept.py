@@ -94,18 +94,26 @@ def test_descriptors_come_with_the_data_behind_it(ends: Ends) -> None:
         os.close(descriptor)
 
 
+@pytest.mark.parametrize("is_first", [False, True], ids=["for long", "for the first"])
 @pytest.mark.parametrize("is_awaited", [False, True])
 def test_where_descriptors_are_passed_nothing_is_received_ahead(
-    ends: Ends, *, is_awaited: bool
+    ends: Ends, *, is_awaited: bool, is_first: bool
 ) -> None:
     left, right = ends
     mine, sent = os.pipe()
-    umbel.send_with_fds(left, b"we do", [sent])
-    umbel.receive(right)
+
+    def pass_one() -> None:
+        umbel.send_with_fds(left, b"we do", [sent])
+        umbel.receive(right)
+
+    if not is_first:
+        pass_one()
     have_the_next_wait(left, right)
 
     def cancel_a_receive() -> None:
         receiving = umbel.go(umbel.receive, left)
+        if is_first:
+            pass_one()
         umbel.send_with_fds(right, b"f", [sent])
         current_hub().collect(0)
         umbel.hclose(receiving)
@@ -113,6 +121,8 @@ def test_where_descriptors_are_passed_nothing_is_received_ahead(
     async def cancel_a_task() -> None:
         receiving = asyncio.ensure_future(aio.receive(left))
         await asyncio.sleep(0)
+        if is_first:
+            pass_one()
         umbel.send_with_fds(right, b"f", [sent])
         turn()
         receiving.cancel()

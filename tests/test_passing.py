@@ -153,6 +153,22 @@ def test_with_descriptors_false_the_kernel_refuses_them() -> None:
     umbel.hclose(right)
 
 
+def test_with_descriptors_false_none_come_with_what_is_received() -> None:
+    try:
+        left, right = umbel.pair("ipc", descriptors=False)
+    except umbel.NotSupportedError:
+        pytest.skip("needs Linux 6.16")
+    umbel.bsend(left, b"plain")
+
+    assert umbel.receive_with_fds(right) == (b"plain", [])
+    umbel.bsend(left, b"p")
+    with pytest.raises(OSError, match="without a descriptor") as caught:
+        umbel.ipc_recvfd(right)
+    assert caught.value.errno == errno.EPROTO
+    umbel.hclose(left)
+    umbel.hclose(right)
+
+
 def test_descriptors_false_holds_for_accepted_streams(tmp_path: Path) -> None:
     address = f"ipc:{tmp_path}/x.sock"
     try:
@@ -252,6 +268,69 @@ def test_what_is_in_use_or_broken_stays_here(ends: Ends) -> None:
     assert umbel.receive(ends[1]) == b"nothing was sent"
     umbel.hclose(near)
     umbel.hclose(far)
+
+
+def fill_socket(stream: umbel.StreamHandle) -> int:
+    """Send until there is no more room; that direction stays whole."""
+    count = 0
+    with socket.socket(fileno=os.dup(stream.fileno())) as raw:
+        try:
+            while True:
+                count += raw.send(bytes(4096), socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return count
+
+
+def test_what_waits_to_travel_is_in_use(ends: Ends) -> None:
+    near, far = umbel.ipc_pair()
+    count = fill_socket(ends[0])
+
+    with umbel.go(umbel.send_handle, ends[0], far):
+        for use in calls(
+            lambda: umbel.receive(far),
+            lambda: umbel.bsend(far, b"x"),
+            lambda: umbel.done(far),
+            lambda: umbel.send_handle(near, far),
+        ):
+            with pytest.raises(umbel.BusyError):
+                use()
+        umbel.brecv(ends[1], count)
+    moved = umbel.receive_handle(ends[1])
+    umbel.bsend(near, b"here")
+
+    assert isinstance(moved, umbel.StreamHandle)
+    assert umbel.brecv(moved, 4) == b"here"
+    umbel.hclose(moved)
+    umbel.hclose(near)
+
+
+@pytest.mark.parametrize("is_listener", [False, True])
+def test_what_is_closed_as_it_waits_to_travel_does_not(
+    ends: Ends, is_listener: bool, tmp_path: Path
+) -> None:
+    near, far = umbel.ipc_pair()
+    count = fill_socket(ends[0])
+    moved = umbel.ipc_listen(tmp_path / "x.sock") if is_listener else far
+    told: list[type[BaseException]] = []
+
+    def send() -> None:
+        try:
+            umbel.send_handle(ends[0], moved)
+        except OSError as error:
+            told.append(type(error))
+
+    with umbel.go(send):
+        umbel.hclose(moved)
+    stranger = os.memfd_create("of the same number")
+
+    assert told == [umbel.BadHandleError]
+    umbel.brecv(ends[1], count)
+    with pytest.raises(umbel.DeadlineError):
+        umbel.receive_with_fds(ends[1], deadline=umbel.within(0.01))
+    os.close(stranger)
+    umbel.hclose(near)
+    if is_listener:
+        umbel.hclose(far)
 
 
 def test_what_has_no_descriptor_cannot_travel(ends: Ends) -> None:

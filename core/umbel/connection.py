@@ -392,4 +392,7 @@ def begin_passing(handle: int) -> tuple[Connection, DescriptorPassing]:
     # descriptors for the next call, which may be one that takes them.
     connection.most_caught = 0
     connection.is_small = False
+    watch = connection.readiness.home
+    if watch is not None:
+        watch.catch = None  # of who waits already
     return connection, passing

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
-from umbel._kernel.current import checkpoint
+from umbel._kernel.coroutine import Coroutine
+from umbel._kernel.current import checkpoint, current_hub
 from umbel.address import Address
 from umbel.connection import (
     PIECE,
@@ -17,6 +19,7 @@ from umbel.connection import (
 )
 from umbel.deadline import FOREVER
 from umbel.errors import (
+    BadHandleError,
     BrokenStreamError,
     BusyError,
     EndOfStreamError,
@@ -25,7 +28,13 @@ from umbel.errors import (
 )
 from umbel.handle import bad_handle, claim, open_handles
 from umbel.iolist import check_count, outbound_view
-from umbel.listener import ListenerHandle, Listening, open_listener, open_stream
+from umbel.listener import (
+    AcceptUse,
+    ListenerHandle,
+    Listening,
+    open_listener,
+    open_stream,
+)
 from umbel.loaded import close_if_open
 from umbel.plugins import load_requested
 from umbel.registry import find_transport
@@ -100,7 +109,8 @@ def receive_with_fds(
 ) -> tuple[bytes, list[int]]:
     """Receive what there is, with the descriptors that travel at its first byte.
 
-    Data with descriptors is never joined to data with others, before or after it.
+    Data with descriptors is never joined to what comes behind it. Plain bytes in front
+    of it may be: to keep them apart, ask for just those first, as by `brecv`.
 
     Args:
         handle: a local stream.
@@ -189,16 +199,36 @@ def send_handle(
         )
         raise system_error(errno.EMSGSIZE, message)
     size = len(text).to_bytes(HEADER_SIZE, "big")
-    send_with_fds(handle, size + text, [transfer.fd], deadline)
-    claim(moved)
+    with _held(current_hub().current, resource):
+        send_with_fds(handle, size + text, [transfer.fd], deadline)
+        claim(moved)
     transfer.release()
     resource.abort()
 
 
+@contextmanager
+def _held(me: Coroutine, resource: Connection | Listening) -> Iterator[None]:
+    """Use all of what moves, so that it stays as it was described, and open."""
+    if isinstance(resource, Listening):
+        with AcceptUse(me, resource):
+            yield
+        return
+    resource.sender = resource.receiver = me
+    try:
+        if resource.outbound_error is BadHandleError:
+            raise BadHandleError
+        yield
+    finally:
+        if resource.outbound_error is BadHandleError:
+            resource.leave(me)
+        else:
+            resource.sender = resource.receiver = None
+
+
 def _describe(resource: Connection | Listening) -> dict[str, object]:
     if isinstance(resource, Listening):
-        if resource.accepter is not None:
-            raise BusyError
+        if resource.accepter is not None or resource.kept:
+            raise BusyError  # kept: accepted for a task that was canceled just then
         return {"address": str(resource.listener.address), "is_listener": True}
     if resource.sender is not None or resource.receiver is not None:
         raise BusyError

@@ -54,15 +54,15 @@ def shut_down(context: CloseContext) -> CloseReport:
                 _check_limit(discarded, context.drain_limit)
                 if len(scratch) < DRAIN_SIZE:
                     scratch = memoryview(bytearray(DRAIN_SIZE))
+        consumed = _has_consumed(stream)
     except BaseException as error:
         # Reset: bytes of ours lay unread. Otherwise the peer may still read them.
         is_reset = isinstance(error, ConnectionError)
-        consumed = False if is_reset else _has_consumed(stream)
+        consumed = False if is_reset else _has_consumed_by_now(stream)
         error.report = CloseReport(  # type: ignore[attr-defined]  # ours have it
             consumed, discarded
         )
         raise
-    consumed = _has_consumed(stream)
     return _GOOD if consumed and not discarded else CloseReport(consumed, discarded)
 
 
@@ -79,3 +79,10 @@ def _check_limit(discarded: int, limit: int | None) -> None:
 def _has_consumed(stream: Stream) -> bool | None:
     unread = stream.query(UnreadBytes)
     return None if unread is None else unread.is_zero()
+
+
+def _has_consumed_by_now(stream: Stream) -> bool | None:
+    try:
+        return _has_consumed(stream)
+    except ConnectionError:
+        return False

@@ -208,7 +208,7 @@ class SocketStream:
                 self._size = size * GROWTH
                 data += self._receive_more(max_bytes - size)
         elif not count:
-            self._require_end()
+            self._require_no_reset()
         elif not flags:  # not TRUNCATED
             self._readiness.is_drained = True
         return data
@@ -233,7 +233,7 @@ class SocketStream:
         elif count:
             self._readiness.is_drained = True
         else:
-            self._require_end()
+            self._require_no_reset()
         return data
 
     def _receive_more(self, max_bytes: int) -> bytes:
@@ -260,13 +260,13 @@ class SocketStream:
             except OSError as error:
                 raise self._explain(error) from None
             if not count and buffer:
-                self._require_end()
+                self._require_no_reset()
             elif count < len(buffer) and not flags & TRUNCATED:
                 readiness.is_drained = True
             return count
 
-    def _require_end(self) -> None:
-        """Raise if what looks like the end of the stream comes of a reset."""
+    def _require_no_reset(self) -> None:
+        """Raise if what looks like a good end comes of a reset, told before."""
         if self._is_reset:
             raise BrokenStreamError(_PEER_IS_GONE)
 
@@ -331,14 +331,16 @@ class SocketStream:
             if self._readiness.is_drained:
                 self._readiness.wait_in(deadline)
             try:
-                data, control, flags, _ = self._recvmsg(max_bytes, room, NOW | CLOEXEC)
+                data, control, flags, _ = self._socket.recvmsg(
+                    max_bytes, room, NOW | CLOEXEC
+                )
             except BlockingIOError:
                 self._readiness.is_drained = True
                 continue
             except OSError as error:
                 raise self._explain(error) from None
             if not data:
-                self._require_end()
+                self._require_no_reset()
             return data, _take_descriptors(control, flags, max_descriptors)
 
     def names(self) -> tuple[tuple[object, ...], tuple[object, ...]]:
@@ -419,7 +421,14 @@ class SocketStream:
         # As `ask`, in one call: each orderly close does.
         answer = bytearray(INT_SIZE)
         fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, answer)
-        return answer == _ZERO
+        if answer != _ZERO:
+            return False
+        # A peer that goes without reading empties the queue too, but in error.
+        error = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            raise self._explain(OSError(error, "")) from None
+        self._require_no_reset()
+        return True
 
     def _wait_until_read(self, deadline: int) -> None:
         wait_until_read(self._socket, self._readiness, deadline)

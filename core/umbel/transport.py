@@ -276,7 +276,8 @@ class UnreadBytes(Record):
     """The stream knows whether its peer has read everything.
 
     Attributes:
-        is_zero: () -> whether the peer has read everything.
+        is_zero: () -> whether the peer has read everything; raises BrokenStreamError,
+            ECONNRESET, if it has gone without.
         wait: (deadline); returns once the peer has read everything.
     """
 

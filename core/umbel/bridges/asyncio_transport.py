@@ -22,7 +22,7 @@ from umbel.aio.stream import AsyncStreamHandle, bsend, done, receive
 from umbel.bridges.names import local_name, remote_name
 from umbel.connection import Connection, find_connection
 from umbel.deadline import FOREVER, check_seconds, now, within
-from umbel.errors import DeadlineError
+from umbel.errors import DeadlineError, EndOfStreamError
 from umbel.handle import CLOSE_GRACE, hclose, hclose_if_open, hown, recast
 from umbel.peer import PeerIdentity
 from umbel.transport import Fileno, StreamAttempts
@@ -113,7 +113,10 @@ class StreamTransport(asyncio.Transport):
         self._worker: asyncio.Task[None] | None = None
         #: Also where there is no task yet: an eager one begins before it is there.
         self._is_working = False
-        self._must_end = self._has_ended = False
+        #: Our direction; it may have ended before.
+        self._must_end = self._has_ended = (
+            self.connection.outbound_error is EndOfStreamError
+        )
         self._is_closing = self._is_lost = False
         #: While it closes: what was unsent when something last moved; when to give up.
         self._unsent = 0, 0
@@ -161,7 +164,7 @@ class StreamTransport(asyncio.Transport):
             self._is_closing = True
             if self._receiver is not None:
                 self._receiver.cancel()
-            if self._is_working and self._grace < math.inf:
+            if (self._is_working or self._backlog) and self._grace < math.inf:
                 self._be_patient()
             self._stir()
 
@@ -206,8 +209,9 @@ class StreamTransport(asyncio.Transport):
             while data and not self._is_closing:
                 await self._pass_gate()
                 data = await receive(self.handle, RECEIVE_SIZE)
-                await self._pass_gate()  # paused while it waited
-                self._tell_received(data)
+                left = await self._tell_received(data)
+                while left and not self._is_closing:
+                    left = await self._tell_received(left)
         except asyncio.CancelledError:
             if not self._is_closing:
                 self._lose(None)  # the loop is being closed
@@ -220,18 +224,21 @@ class StreamTransport(asyncio.Transport):
         while self._gate is not None:
             await self._gate
 
-    def _tell_received(self, data: bytes) -> None:
+    async def _tell_received(self, data: bytes) -> bytes:
+        """Give the protocol of this moment what it takes; return what is left."""
+        await self._pass_gate()  # paused meanwhile
         protocol = self._protocol
         try:
             if not data:
                 self._tell_end(protocol)
             elif isinstance(protocol, asyncio.BufferedProtocol):
-                _feed(protocol, data)
+                return _feed(protocol, data)
             elif isinstance(protocol, asyncio.Protocol):
                 protocol.data_received(data)
         except Exception as error:  # noqa: BLE001 - told to the loop's handler
             self._report(error, "receiving")
             self._lose(error)
+        return b""
 
     def _tell_end(self, protocol: asyncio.BaseProtocol) -> None:
         stays_open: bool | None = False
@@ -432,17 +439,16 @@ def _in_kernel(connection: Connection) -> int:
     return int.from_bytes(answer, sys.byteorder)
 
 
-def _feed(protocol: asyncio.BufferedProtocol, data: bytes) -> None:
-    left = memoryview(data)
-    while left:
-        room = memoryview(protocol.get_buffer(len(left)))
-        count = min(len(left), len(room))
-        if not count:
-            message = "get_buffer() gave an empty buffer"
-            raise RuntimeError(message)
-        room[:count] = left[:count]
-        protocol.buffer_updated(count)
-        left = left[count:]
+def _feed(protocol: asyncio.BufferedProtocol, data: bytes) -> bytes:
+    """Fill the protocol's buffer once; return what did not fit."""
+    room = memoryview(protocol.get_buffer(len(data)))
+    count = min(len(data), len(room))
+    if not count:
+        message = "get_buffer() gave an empty buffer"
+        raise RuntimeError(message)
+    room[:count] = data[:count]
+    protocol.buffer_updated(count)
+    return data[count:]
 
 
 _EXTRA: Final[dict[str, Callable[[StreamTransport], object]]] = {

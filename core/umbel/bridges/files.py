@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, cast, final, overload
 
 from umbel.connection import find_connection
 from umbel.deadline import check_seconds, within
-from umbel.errors import BrokenStreamError, DeadlineError
+from umbel.errors import BrokenStreamError
 from umbel.handle import CLOSE_GRACE, close, hclose_if_open, hown, open_handles, recast
 from umbel.stream import StreamHandle, bsend, descriptor_of, receive
 
@@ -118,21 +118,23 @@ class StreamFile(io.RawIOBase):
         self._handle = recast(hown(handle), StreamHandle)
         self._seconds = seconds
         self._is_buffered = is_buffered
-        self._was_late = self._is_forgotten = False
+        self._has_failed = self._is_forgotten = False
 
     def readinto(self, buffer: Buffer, /) -> int:
         """Receive what there is, 0 bytes at the end of the stream."""
         self._require_open()
-        if self._was_late:
-            message = "a receive was late before, and what came then may be lost"
+        if self._has_failed:
+            message = (
+                "a receive was late or canceled before, and what came then may be lost"
+            )
             raise BrokenStreamError(message)
         view = memoryview(cast("bytearray", buffer)).cast("B")
         if not view.nbytes:
             return 0
         try:
             data = receive(self._handle, view.nbytes, within(self._seconds))
-        except DeadlineError:
-            self._was_late = self._is_buffered
+        except BaseException:  # late, canceled, or interrupted by a signal
+            self._has_failed = self._is_buffered
             raise
         view[: len(data)] = data
         return len(data)
