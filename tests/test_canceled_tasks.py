@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from pathlib import Path
@@ -232,3 +234,80 @@ def test_a_stream_that_a_canceled_task_has_accepted_is_accepted_next(
     assert asyncio.run(main()) == b"here"
     umbel.hclose(client)
     umbel.hclose(listener)
+
+
+def test_it_is_received_next_though_the_handle_was_handed_on() -> None:
+    left, right = umbel.chmake(int)
+
+    async def main() -> int:
+        receiving = asyncio.ensure_future(aio.chrecv(left))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        owned = umbel.hown(left)
+        umbel.chsend(right, 7, 0)
+        receiving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await receiving
+        value = await aio.chrecv(owned, umbel.within(10))
+        owned.abort()
+        return value
+
+    assert asyncio.run(main()) == 7
+    right.abort()
+
+
+@pytest.mark.parametrize("is_awaited", [False, True])
+def test_what_fails_in_a_bundle_that_a_canceled_task_closes_is_told(
+    *, is_awaited: bool
+) -> None:
+    def fail() -> None:
+        try:
+            umbel.msleep(-1)
+        finally:
+            raise ValueError("on the way out")
+
+    async def main() -> None:
+        bundle = umbel.go(fail)
+        close = aio.close(bundle) if is_awaited else aio.run_blocking(bundle.abort)
+        closing = asyncio.ensure_future(close)
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(ExceptionGroup) as caught:
+            await closing
+        assert isinstance(caught.value.exceptions[0], ValueError)
+
+    asyncio.run(main())
+
+
+def test_an_awaited_verb_that_fails_leaves_no_cycle() -> None:
+    class Large:
+        pass
+
+    seen: list[weakref.ref[Large]] = []
+
+    def fail() -> None:
+        large = Large()
+        seen.append(weakref.ref(large))
+        raise KeyError
+
+    async def fail_awaited() -> None:
+        fail()
+
+    def wait() -> None:
+        with pytest.raises(KeyError):
+            aio.wait(fail_awaited())
+
+    async def main() -> None:
+        with pytest.raises(KeyError):
+            await aio.run_blocking(fail)
+        assert seen[0]() is None
+        with umbel.go(wait) as waiting:
+            await aio.bundle_wait(waiting)
+        await asyncio.sleep(0.01)
+        assert seen[1]() is None
+
+    gc.disable()
+    try:
+        asyncio.run(main())
+    finally:
+        gc.enable()

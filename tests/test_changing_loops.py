@@ -13,6 +13,7 @@ import pytest
 import umbel
 from tests.support import Ends, turn, wait_until
 from umbel import aio
+from umbel._kernel.current import current_hub
 from umbel.handle import open_handles
 from umbel.plugins import remove_plugin
 from umbel_plugins import faults
@@ -278,6 +279,108 @@ def test_trio_runs_in_a_task_of_asyncio() -> None:
         await talk()
 
     asyncio.run(main())
+
+
+def test_a_task_of_trio_is_woken_though_a_loop_in_another_one_has_ended() -> None:
+    woken: list[int] = []
+
+    async def wait() -> None:
+        await aio.msleep(umbel.within(0.05))
+        woken.append(1)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            await trio.sleep(0.01)
+            asyncio.run(talk())
+
+    trio.run(main)
+    assert woken
+
+
+@pytest.mark.parametrize("is_woken_before", [False, True])
+def test_a_task_that_is_woken_as_an_inner_loop_ends_goes_on(
+    is_woken_before: bool,
+) -> None:
+    left, right = umbel.chmake(int)
+
+    def receive() -> int:
+        found = right.receive()
+        umbel.yield_()
+        return found
+
+    async def main() -> int:
+        receiving = asyncio.create_task(aio.run_blocking(receive))
+        await asyncio.sleep(0.01)
+        if is_woken_before:
+            umbel.chsend(left, 1)
+        trio.run(talk_in_trio)
+        if not is_woken_before:
+            umbel.chsend(left, 1)
+        return await asyncio.wait_for(receiving, 20)
+
+    assert asyncio.run(main()) == 1
+    left.abort()
+    right.abort()
+
+
+def test_a_task_that_begins_as_an_inner_loop_ends_goes_on() -> None:
+    def work() -> int:
+        umbel.yield_()
+        return 7
+
+    async def main() -> int:
+        await aio.msleep(0)
+        working = asyncio.create_task(aio.run_blocking(work))
+        current_hub().budget = 0  # so that it lets others run first
+        await asyncio.sleep(0)
+        trio.run(talk_in_trio)
+        return await asyncio.wait_for(working, 20)
+
+    assert asyncio.run(main()) == 7
+
+
+def test_a_bundle_is_closed_though_an_await_in_it_takes_its_time_to_end() -> None:
+    async def slow() -> None:
+        try:
+            await asyncio.sleep(20)
+        finally:
+            await asyncio.sleep(0.05)
+
+    async def main() -> None:
+        waiting = umbel.go(lambda: aio.wait(slow(), umbel.within(0.01)))
+        await asyncio.sleep(0.03)  # its deadline has come, and `slow` takes its time
+        with pytest.raises(ExceptionGroup, match="bundle") as caught:
+            umbel.hclose(waiting)
+        assert isinstance(caught.value.exceptions[0], umbel.DeadlineError)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_closed", [False, True], ids=["stopped", "closed"])
+def test_an_await_in_a_loop_that_does_not_run_keeps_its_deadline(
+    is_closed: bool,
+) -> None:
+    loop = asyncio.new_event_loop()
+
+    def wait() -> None:
+        with pytest.raises(umbel.DeadlineError):
+            aio.wait(asyncio.sleep(20), umbel.within(0.05))
+
+    async def begin() -> umbel.BundleHandle:
+        waiting = umbel.go(wait)
+        await asyncio.sleep(0)
+        return waiting
+
+    async def end(waiting: umbel.BundleHandle) -> None:
+        await aio.bundle_wait(waiting, soon())
+
+    waiting = loop.run_until_complete(begin())
+    if is_closed:
+        loop.close()
+    asyncio.run(end(waiting))
+    umbel.hclose(waiting)
+    loop.close()
 
 
 def test_of_two_loops_in_turns_each_wakes_its_own(ends: Ends) -> None:

@@ -617,3 +617,48 @@ class ChannelMachine(RuleBasedStateMachine):
 
 TestChannelMachine = ChannelMachine.TestCase
 TestChannelMachine.settings = settings(max_examples=40, deadline=None)
+
+
+@pytest.mark.parametrize("way", ["chrecv", "chsend", "choose"])
+def test_an_end_told_to_who_is_canceled_already_is_no_value(
+    channel: Channel, way: str
+) -> None:
+    ours, theirs = channel
+    got: list[object] = []
+
+    def end() -> None:
+        try:
+            umbel.msleep(-1)
+        finally:
+            umbel.hclose(theirs)
+
+    def wait() -> None:
+        got.append("begun")
+        if way == "chsend":
+            umbel.chsend(ours, "value")
+        elif way == "chrecv":
+            got.append(umbel.chrecv(ours))
+        else:
+            got.append(umbel.choose([umbel.Recv(ours)]))
+        got.append("gone on")
+
+    both = umbel.bundle()
+    both.go(end)
+    both.go(wait)
+    umbel.hclose(both)  # both are awake, and the first ends what the second waits for
+
+    assert got == ["begun"]
+
+
+def test_an_end_told_to_who_was_woken_for_no_reason_is_no_value(
+    channel: Channel,
+) -> None:
+    ours, theirs = channel
+
+    def end() -> None:
+        umbel.yield_()
+        current_hub().unpark(current_hub().main)  # a wait may end for no reason
+        umbel.hclose(theirs)
+
+    with umbel.go(end), pytest.raises(umbel.EndOfStreamError):
+        umbel.chrecv(ours)

@@ -237,3 +237,38 @@ thread.join()
         out, err = program.communicate(timeout=20)
 
     assert out.split("\n")[-3:] == ["cleaned up", "left", ""], err
+
+
+def test_a_handler_that_wakes_and_raises_ends_that_wait_only() -> None:
+    code = """
+import signal, umbel
+listener = umbel.listen("mem://x")
+def interrupt(*_):
+    umbel.hclose(listener)
+    raise KeyboardInterrupt
+signal.signal(signal.SIGALRM, interrupt)
+signal.setitimer(signal.ITIMER_REAL, 0.05)
+try:
+    umbel.accept(listener)
+except KeyboardInterrupt:
+    pass
+start = umbel.now()
+umbel.msleep(start + 50)
+assert umbel.now() >= start + 50
+"""
+    run_python(code)
+
+
+def test_who_is_woken_while_a_handler_waits_is_woken() -> None:
+    code = """
+import os, signal, umbel
+read, write = os.pipe()
+bundle = umbel.go(umbel.msleep, -1)
+def close(*_):
+    umbel.hclose(bundle)
+    os.write(write, b"x")
+signal.signal(signal.SIGALRM, close)
+signal.setitimer(signal.ITIMER_REAL, 0.05)
+umbel.fdin(read, umbel.within(20))
+"""
+    run_python(code)

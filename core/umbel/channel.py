@@ -150,11 +150,18 @@ class _Queue(deque[_Entry]):
             if isinstance(coroutine, _Returned):
                 returned.append(entry)
                 continue
+            if not coroutine.is_parked:
+                is_late = coroutine.outcome is DeadlineError
+                if coroutine.pending is not None or not (
+                    coroutine.outcome is None or is_late
+                ):
+                    self._settled -= 1  # it is to raise that, and then forgets this
+                    continue
             coroutine.ticket = entry[1] + 1
             coroutine.chosen = entry[2]
             if coroutine.is_parked:
                 coroutine.hub.unpark(coroutine, error())
-            elif coroutine.outcome is DeadlineError:
+            else:
                 coroutine.outcome = error()  # that came first, and is unnoticed yet
         self.extend(returned)
 
@@ -357,10 +364,9 @@ def chrecv(handle: ChannelHandle[T], deadline: int = FOREVER) -> T:
     return cast("T", value)
 
 
-def give_back(handle: Inbound[T], value: object) -> None:
+def give_back(end: Resource | None, value: object) -> None:
     """Let the next `chrecv` receive *value*, whose receiver was canceled after all."""
-    end = open_handles.get(handle)
-    if type(end) is not ChannelEnd:
+    if type(end) is not ChannelEnd or open_handles.get(end.number) is not end:
         return  # closed meanwhile: nobody can receive it
     lane = end.inbound
     receiver = lane.receivers.take()

@@ -35,8 +35,8 @@ def bundle_go_threadsafe(
     a copy of the caller's context variables. Never blocks.
 
     Args:
-        handle: the bundle. If it is closed before the coroutine has started, the
-            coroutine never runs.
+        handle: the bundle. If it is closed before it has heard of the coroutine, that
+            never runs; if just after, it is canceled at its first wait.
         function: what to run.
         *args: for it.
         **kwargs: for it.

@@ -130,7 +130,7 @@ class Hub:
 
     # Waiting and waking.
 
-    def park(self, deadline: int) -> None:
+    def park(self, deadline: int) -> None:  # noqa: C901 - the data path, in few calls
         """Let others run until the current coroutine is unparked.
 
         Raises:
@@ -147,6 +147,7 @@ class Hub:
                 self._try_once(me)
                 return
             timer = self.timers.add(deadline, me)
+        is_within = me.is_parked  # we are a signal's handler, in the midst of a wait
         me.is_parked = True
         me.parked_at = self.polled_at
         ready = self.ready
@@ -156,26 +157,44 @@ class Hub:
                 self.current = target
                 target.carrier.switch()
         except BaseException:
+            if me in self.ready:  # a signal's handler has woken us, and then raised
+                self.ready.remove(me)
             me.is_parked = False
+            me.outcome = None
             if timer is not None:
                 self.timers.cancel(timer)
             raise
         if timer is not None:
             self.timers.cancel(timer)
+        if is_within:
+            self._go_back_to_wait(me)
         if me.outcome is not None:
             me.raise_outcome()
         if me.pending is not None and not me.is_shielded:
             me.raise_pending()
 
+    def _go_back_to_wait(self, me: Coroutine) -> None:
+        # What was to end that wait may have come meanwhile: let it look.
+        me.is_parked = False
+        self.ready.append(me)
+        self._doorbell.ring()
+
+    def _withdraw(self, me: Coroutine) -> bool:
+        was_unparked = not me.is_parked
+        me.is_parked = False
+        if was_unparked:
+            self.ready.remove(me)
+        return was_unparked
+
     def _try_once(self, me: Coroutine) -> None:
         me.is_parked = True
         try:
             self.collect(0)
-        finally:
-            was_unparked = not me.is_parked
-            me.is_parked = False
-            if was_unparked:
-                self.ready.remove(me)
+        except BaseException:
+            self._withdraw(me)
+            me.outcome = None
+            raise
+        was_unparked = self._withdraw(me)
         if me.outcome is not None:
             me.raise_outcome()
         if not was_unparked:

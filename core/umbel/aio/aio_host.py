@@ -198,18 +198,21 @@ class AioHost(Host):
             errand.is_due = False
             errand.sleep = None
             errand.go_on()
+        failure, errand.error = errand.error, None  # it refers to the errand
         try:
+            if isinstance(failure, BaseExceptionGroup):
+                raise failure  # of coroutines: the only one to be told is us
             if canceled is not None:
-                if undo is not None and errand.is_over and errand.error is None:
+                if undo is not None and errand.is_over and failure is None:
                     undo(cast("R", errand.value))
-                _tell(canceled, errand.error)
+                _tell(canceled, failure)
                 raise canceled
-            if errand.error is not None:
-                raise errand.error
+            if failure is not None:
+                raise failure
             return cast("R", errand.value)
         finally:
             # Their tracebacks must not refer to themselves.
-            del canceled, errand
+            del canceled, errand, failure
 
     async def _sleep(self, errand: Errand, *, is_shielded: bool) -> None:
         if errand.is_due:

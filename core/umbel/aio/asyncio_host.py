@@ -149,12 +149,21 @@ class AsyncioHost(AioHost):
                 outcome = None, error
 
         def end(_: object) -> None:
+            nonlocal outcome
             close = getattr(awaitable, "close", None)
             if callable(close):
                 close()  # it may have been canceled before it could begin
             tell(*outcome)
+            outcome = None, None  # or the error's traceback would refer to itself
 
         # Not by the loop's factory: an eager task would begin on our caller's stack.
         task = asyncio.Task(wait(), loop=self.loop)
         task.add_done_callback(end)
-        return task.cancel
+
+        def cancel() -> None:
+            if self.loop.is_closed():
+                tell(None, CancelledError())  # the task never goes on
+            else:
+                task.cancel()
+
+        return cancel

@@ -11,7 +11,6 @@ from __future__ import annotations
 from _thread import get_ident
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from functools import partial
 from types import CodeType
 from typing import Final, Protocol, cast
 
@@ -135,7 +134,7 @@ class Errand(Guest):
         """
         hub = self.hub
         if hub.thread != get_ident():
-            hub.post(partial(hub.interrupt, self, Canceled()))
+            hub.post(self.abandon)
         elif not self.is_over and not hub.is_abandoned:
             hub.interrupt(self, Canceled())
             with suppress(ValueError):

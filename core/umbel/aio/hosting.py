@@ -23,17 +23,11 @@ LOOK: Final = 5
 NEVER: Final = 1 << 62
 
 
-class _Queue(deque[Coroutine]):
-    """The ready queue of a hub that has a host."""
-
-    def __init__(self, host: Host) -> None:
-        super().__init__(host.hub.ready)
-        self._host = host
-        self._hub = host.hub
-        self._main = host.hub.main
+class _OwnQueue(deque[Coroutine]):
+    """The ready queue of a hub that has had a host, whose guests its tasks wake."""
 
     def append(self, coroutine: Coroutine) -> None:
-        """Queue it; wake the task, if it is a guest; see to it that a turn comes."""
+        """Queue it, or wake the task of a guest."""
         if isinstance(coroutine, Guest):
             sleep = coroutine.sleep
             if sleep is None:
@@ -43,10 +37,8 @@ class _Queue(deque[Coroutine]):
                     sleep.set_result(None)
                 except RuntimeError:
                     pass  # its loop was closed: it never goes on
-            return
-        deque.append(self, coroutine)
-        if not self._hub.is_turning and coroutine is not self._main:
-            self._host.poke()
+        else:
+            super().append(coroutine)
 
     def remove(self, coroutine: Coroutine) -> None:
         """Take it out again."""
@@ -54,6 +46,26 @@ class _Queue(deque[Coroutine]):
             coroutine.is_due = False
         else:
             super().remove(coroutine)
+
+
+class _Queue(_OwnQueue):
+    """The ready queue of a hub that has a host."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host.hub.ready)
+        self._host = host
+        self._hub = host.hub
+        self._main = host.hub.main
+
+    def append(self, coroutine: Coroutine) -> None:
+        """Queue it, or wake the task of a guest; see to it that a turn comes."""
+        super().append(coroutine)
+        if (
+            not self._hub.is_turning
+            and coroutine is not self._main
+            and not isinstance(coroutine, Guest)
+        ):
+            self._host.poke()
 
 
 class _Timers(Timers[Coroutine]):
@@ -112,9 +124,7 @@ class Host:
         hub = self.hub
         if hub.host is self:
             hub.leave_host()
-            ready, timers = self._own
-            ready.clear()
-            ready.extend(hub.ready)
+            ready, timers = _OwnQueue(hub.ready), self._own[1]
             timers.take_over(hub.timers)
             hub.ready, hub.timers = ready, timers
 

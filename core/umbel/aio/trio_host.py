@@ -125,12 +125,14 @@ class TrioHost(AioHost):
 
     def _come_back(self) -> None:
         # Its tasks may wait, though none of them makes a call.
-        if self.hub.host is None and running_loop() == "trio":
+        if running_loop() == "trio":
             self.enter()
 
     async def _turn_when_readable(self) -> None:
         with self._watching:
             while True:
+                # Not beside that of a host which has come after this one has left.
+                await trio.lowlevel.checkpoint_if_cancelled()
                 await trio.lowlevel.wait_readable(self.descriptor)
                 self.turn()
 
@@ -208,6 +210,7 @@ class TrioHost(AioHost):
                         outcome = None, error
             finally:
                 tell(*outcome)
+                del outcome  # or the error's traceback would refer to itself
 
         trio.lowlevel.spawn_system_task(wait, context=copy_context())
         return scope.cancel

@@ -14,6 +14,7 @@ import umbel.threads
 from umbel.aio.entry import run_blocking, run_undoable
 from umbel.channel import ChannelHandle, Clause, Recv, give_back
 from umbel.deadline import FOREVER
+from umbel.handle import open_handles
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -41,7 +42,7 @@ to_thread: Final = _twin(umbel.threads.to_thread)
 async def chrecv(handle: ChannelHandle[T], deadline: int = FOREVER) -> T:
     """Receive a value, as `umbel.chrecv`. If canceled, it loses nothing."""
     call = partial(blocking.chrecv, handle, deadline)
-    return await run_undoable(call, partial(give_back, handle))
+    return await run_undoable(call, partial(give_back, open_handles.get(handle)))
 
 
 async def choose(
@@ -52,11 +53,15 @@ async def choose(
     If canceled, it has received nothing; but what it sent at that very moment stays
     sent.
     """
+    ends = {
+        index: open_handles.get(clause.channel)
+        for index, clause in enumerate(clauses)
+        if isinstance(clause, Recv)
+    }
 
     def undo(found: tuple[int, T | None]) -> None:
         index, value = found
-        clause = clauses[index]
-        if isinstance(clause, Recv):
-            give_back(clause.channel, value)
+        if index in ends:
+            give_back(ends[index], value)
 
     return await run_undoable(partial(blocking.choose, clauses, deadline), undo)

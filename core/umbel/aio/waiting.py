@@ -8,6 +8,7 @@ from typing import TypeVar
 from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.current import checkpoint
 from umbel.aio.aio_host import AioHost
+from umbel.aio.hosting import LOOK
 from umbel.deadline import FOREVER
 from umbel.errors import Canceled, DeadlineError
 from umbel.future import Future
@@ -50,11 +51,15 @@ def wait(awaitable: Awaitable[T], deadline: int = FOREVER) -> T:
         future.wait(deadline)
     except BaseException as error:
         cancel()
-        if me.hub.main.is_parked:
-            raise  # a verb has stopped the loop until we are gone: it ends without us
         was_shielded, me.is_shielded = me.is_shielded, True
         try:
-            future.wait(FOREVER)
+            while not future.is_over:
+                if me.hub.main.is_parked or me.hub.host is not host:
+                    raise  # the loop is stopped until we are gone: it ends without us
+                try:
+                    future.wait(me.hub.clock() + LOOK)
+                except DeadlineError:
+                    pass  # look again
         finally:
             me.is_shielded = was_shielded
         # What it gave all the same counts, lest bytes be lost: see Future.wait.
