@@ -23,11 +23,21 @@ LOOK: Final = 5
 NEVER: Final = 1 << 62
 
 
-class _OwnQueue(deque[Coroutine]):
-    """The ready queue of a hub that has had a host, whose guests its tasks wake."""
+class _Queue(deque[Coroutine]):
+    """The ready queue of a hub that has a host, or has had one.
+
+    A guest is never in it: its task goes on by its loop. That holds also while there is
+    no host, as when a loop that ran in a task of another one has just ended.
+    """
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host.hub.ready)
+        self.host: Host | None = host
+        self._hub = host.hub
+        self._main = host.hub.main
 
     def append(self, coroutine: Coroutine) -> None:
-        """Queue it, or wake the task of a guest."""
+        """Queue it; wake the task, if it is a guest; see to it that a turn comes."""
         if isinstance(coroutine, Guest):
             sleep = coroutine.sleep
             if sleep is None:
@@ -37,8 +47,12 @@ class _OwnQueue(deque[Coroutine]):
                     sleep.set_result(None)
                 except RuntimeError:
                     pass  # its loop was closed: it never goes on
-        else:
-            super().append(coroutine)
+            return
+        deque.append(self, coroutine)
+        if self._hub.is_turning or coroutine is self._main:
+            return
+        if self.host is not None:
+            self.host.poke()
 
     def remove(self, coroutine: Coroutine) -> None:
         """Take it out again."""
@@ -46,26 +60,6 @@ class _OwnQueue(deque[Coroutine]):
             coroutine.is_due = False
         else:
             super().remove(coroutine)
-
-
-class _Queue(_OwnQueue):
-    """The ready queue of a hub that has a host."""
-
-    def __init__(self, host: Host) -> None:
-        super().__init__(host.hub.ready)
-        self._host = host
-        self._hub = host.hub
-        self._main = host.hub.main
-
-    def append(self, coroutine: Coroutine) -> None:
-        """Queue it, or wake the task of a guest; see to it that a turn comes."""
-        super().append(coroutine)
-        if (
-            not self._hub.is_turning
-            and coroutine is not self._main
-            and not isinstance(coroutine, Guest)
-        ):
-            self._host.poke()
 
 
 class _Timers(Timers[Coroutine]):
@@ -107,10 +101,10 @@ class Host:
             self.descriptor = -1
         self.alarm_at = NEVER
         self._is_poked = False
-        self._own = hub.ready, hub.timers
-        hub.ready = _Queue(self)
+        self._own_timers = hub.timers
+        hub.ready = self._queue = _Queue(self)
         hub.timers = _Timers(self)
-        hub.timers.take_over(self._own[1])
+        hub.timers.take_over(self._own_timers)
         hub.host = self
         hub.must_ask = self.checks_each_call
 
@@ -124,9 +118,9 @@ class Host:
         hub = self.hub
         if hub.host is self:
             hub.leave_host()
-            ready, timers = _OwnQueue(hub.ready), self._own[1]
-            timers.take_over(hub.timers)
-            hub.ready, hub.timers = ready, timers
+            self._queue.host = None
+            self._own_timers.take_over(hub.timers)
+            hub.timers = self._own_timers
 
     # For the loop's callbacks.
 
