@@ -115,6 +115,26 @@ def test_a_task_that_is_closed_after_its_loop_ends_what_it_ran(
     umbel.hclose(right)
 
 
+@pytest.mark.parametrize("moment", ["at once", "alone again", "woken before"])
+def test_an_orderly_close_does_not_wait_for_a_task_of_a_closed_loop(
+    ends: Ends, moment: str
+) -> None:
+    left, right = ends
+    loop = asyncio.new_event_loop()
+    receiving = loop.create_task(aio.receive(left))
+    loop.run_until_complete(asyncio.sleep(0.01))
+    loop.close()
+    if moment == "alone again":
+        umbel.msleep(umbel.within(0.01))
+    umbel.done(right)
+    if moment == "woken before":
+        umbel.msleep(umbel.within(0.01))
+
+    assert umbel.close(left, soon()).consumed
+
+    receiving.get_coro().close()
+
+
 def test_a_server_that_is_closed_after_its_loop_frees_what_it_has() -> None:
     listener = umbel.listen("mem://forgotten")
     client = umbel.connect("mem://forgotten")

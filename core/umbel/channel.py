@@ -150,13 +150,12 @@ class _Queue(deque[_Entry]):
             if isinstance(coroutine, _Returned):
                 returned.append(entry)
                 continue
-            if not coroutine.is_parked:
-                is_late = coroutine.outcome is DeadlineError
-                if coroutine.pending is not None or not (
-                    coroutine.outcome is None or is_late
-                ):
-                    self._settled -= 1  # it is to raise that, and then forgets this
-                    continue
+            is_to_raise = coroutine.pending is not None or (
+                coroutine.outcome not in (None, DeadlineError)
+            )
+            if is_to_raise and not coroutine.is_parked:
+                self._settled -= 1  # it raises that, and then forgets this
+                continue
             coroutine.ticket = entry[1] + 1
             coroutine.chosen = entry[2]
             if coroutine.is_parked:

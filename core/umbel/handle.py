@@ -17,15 +17,12 @@ import os
 import sys
 import warnings
 from types import CodeType, FrameType, TracebackType
-from typing import TYPE_CHECKING, ClassVar, Final, TypeVar, cast
+from typing import ClassVar, Final, TypeVar, cast
 
 from umbel._kernel.current import current_hub
 from umbel.deadline import FOREVER, within
 from umbel.errors import BadHandleError, NotSupportedError
 from umbel.report import CloseReport
-
-if TYPE_CHECKING:
-    pass
 
 T = TypeVar("T")
 

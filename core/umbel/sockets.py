@@ -423,15 +423,19 @@ class SocketStream:
         fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, answer)
         if answer != _ZERO:
             return False
+        self._require_no_error()
+        return True
+
+    def _wait_until_read(self, deadline: int) -> None:
+        wait_until_read(self._socket, self._readiness, deadline)
+        self._require_no_error()
+
+    def _require_no_error(self) -> None:
         # A peer that goes without reading empties the queue too, but in error.
         error = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
             raise self._explain(OSError(error, "")) from None
         self._require_no_reset()
-        return True
-
-    def _wait_until_read(self, deadline: int) -> None:
-        wait_until_read(self._socket, self._readiness, deadline)
 
 
 #: What every `SocketStream` over a local socket can do, for the transport's traits.

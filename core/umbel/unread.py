@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import select
 import socket
 import sys
 import termios
@@ -12,7 +11,7 @@ from typing import Final
 
 from umbel._kernel.current import checkpoint
 from umbel.deadline import now
-from umbel.errors import BadHandleError, BrokenStreamError, DeadlineError
+from umbel.errors import BadHandleError, DeadlineError
 from umbel.fd import Readiness, WaitQueue
 
 INT_SIZE: Final = array("i").itemsize
@@ -35,10 +34,11 @@ def ask(sock: socket.SocketType, what: int) -> int:
 def wait_until_read(
     sock: socket.SocketType, readiness: Readiness, deadline: int
 ) -> None:
-    """Return once the peer has read all that was sent on *sock*, a local socket.
+    """Return once nothing that was sent on *sock*, a local socket, is left unread.
+
+    The peer has read it, or has gone without.
 
     Raises:
-        BrokenStreamError: ECONNRESET, it went away without reading it all.
         DeadlineError: ETIMEDOUT. Also Canceled.
     """
     pause = 0
@@ -54,12 +54,6 @@ def wait_until_read(
             pause = min(2 * pause, LONGEST_PAUSE)
         else:
             pause = 1
-    # A peer that goes without reading empties the queue too, but in error.
-    look = select.poll()
-    look.register(sock.fileno(), 0)
-    for _, events in look.poll(0):
-        if events & select.POLLERR:
-            raise BrokenStreamError
 
 
 def _rest(milliseconds: int, deadline: int) -> None:

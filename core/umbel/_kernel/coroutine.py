@@ -59,7 +59,7 @@ class Coroutine:
 
     @property
     def is_lost(self) -> bool:
-        """Whether its thread has ended: it never goes on."""
+        """Whether its thread, or its loop, has ended: it never goes on."""
         return self.hub.is_abandoned
 
     def raise_pending(self) -> None:

@@ -157,10 +157,7 @@ class Hub:
                 self.current = target
                 target.carrier.switch()
         except BaseException:
-            if me in self.ready:  # a signal's handler has woken us, and then raised
-                self.ready.remove(me)
-            me.is_parked = False
-            me.outcome = None
+            self._end_wait(me)
             if timer is not None:
                 self.timers.cancel(timer)
             raise
@@ -179,26 +176,26 @@ class Hub:
         self.ready.append(me)
         self._doorbell.ring()
 
-    def _withdraw(self, me: Coroutine) -> bool:
-        was_unparked = not me.is_parked
+    def _end_wait(self, me: Coroutine) -> None:
+        # A signal's handler has raised, and may have woken us before.
         me.is_parked = False
-        if was_unparked:
+        me.outcome = None
+        if me in self.ready:
             self.ready.remove(me)
-        return was_unparked
 
     def _try_once(self, me: Coroutine) -> None:
         me.is_parked = True
         try:
             self.collect(0)
         except BaseException:
-            self._withdraw(me)
-            me.outcome = None
+            self._end_wait(me)
             raise
-        was_unparked = self._withdraw(me)
+        if me.is_parked:
+            me.is_parked = False
+            raise DeadlineError
+        self.ready.remove(me)
         if me.outcome is not None:
             me.raise_outcome()
-        if not was_unparked:
-            raise DeadlineError
 
     def unpark(
         self, coroutine: Coroutine, outcome: BaseException | None = None
@@ -228,7 +225,7 @@ class Hub:
 
         If this thread ends before it could, or has ended, that is done in its place.
         """
-        if self.is_abandoned:
+        if user.is_lost:
             leave(user)
         else:
             self.leaving[user] = partial(leave, user)

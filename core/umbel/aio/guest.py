@@ -12,12 +12,11 @@ from _thread import get_ident
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from types import CodeType
-from typing import Final, Protocol, cast
+from typing import Final, Protocol
 
 from umbel._kernel.coroutine import Coroutine
-from umbel._kernel.current import current_hub
 from umbel._kernel.hub import Hub
-from umbel._kernel.switch import Carrier, current_context, frame_of
+from umbel._kernel.switch import current_context, frame_of
 from umbel.errors import Canceled
 
 
@@ -34,20 +33,20 @@ class Sleep(Protocol):
         """Let the task go on."""
 
 
-class _Nowhere:
-    """The carrier of a guest whose loop was closed: its task never goes on."""
+class _Forgotten:
+    """What a task awaits whose loop was closed: it never goes on."""
 
-    def switch(self) -> None:
-        """Let whoever is ready run instead."""
-        hub = current_hub()
-        leave = hub.leaving.pop(hub.current, None)
-        if leave is not None:
-            leave()
-        hub.current = target = hub.next_ready()
-        target.carrier.switch()
+    def __await__(self) -> Generator[object, object, None]:
+        raise RuntimeError
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, result: None, /) -> None:
+        raise RuntimeError
 
 
-_NOWHERE: Final = cast("Carrier", _Nowhere())
+FORGOTTEN: Final[Sleep] = _Forgotten()
 
 
 class Guest(Coroutine):
@@ -62,7 +61,6 @@ class Guest(Coroutine):
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
-        self.carrier = _NOWHERE
         self.is_parked = self.is_shielded = self.is_due = False
         self.outcome = self.pending = self.parcel = self.sleep = None
         self.ticket = 0
@@ -72,6 +70,11 @@ class Guest(Coroutine):
     def name(self) -> str:
         """As `Coroutine.name`."""
         return "a task of the host's loop"
+
+    @property
+    def is_lost(self) -> bool:
+        """As `Coroutine.is_lost`."""
+        return self.sleep is FORGOTTEN or self.hub.is_abandoned
 
 
 class Errand(Guest):

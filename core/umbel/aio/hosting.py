@@ -14,7 +14,7 @@ from typing import Final
 from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.hub import Hub
 from umbel._kernel.timers import Timer, Timers
-from umbel.aio.guest import Guest
+from umbel.aio.guest import FORGOTTEN, Guest
 from umbel.errors import NotSupportedError
 
 #: With a poller that has no descriptor: ms between two looks.
@@ -46,13 +46,20 @@ class _Queue(deque[Coroutine]):
                 try:
                     sleep.set_result(None)
                 except RuntimeError:
-                    pass  # its loop was closed: it never goes on
+                    self._stand_in(coroutine)
             return
         deque.append(self, coroutine)
         if self._hub.is_turning or coroutine is self._main:
             return
         if self.host is not None:
             self.host.poke()
+
+    def _stand_in(self, guest: Guest) -> None:
+        # Its loop was closed, and it never goes on: others must not wait for it.
+        guest.sleep = FORGOTTEN
+        leave = self._hub.leaving.pop(guest, None)
+        if leave is not None:
+            leave()
 
     def remove(self, coroutine: Coroutine) -> None:
         """Take it out again."""

@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
-from typing import Final
 
 import trio
 
 from umbel.serving import ends_program
-
-#: GeneratorExit: the loop was abandoned while the task was there.
-FOR_LOOP: Final = (GeneratorExit, trio.Cancelled)
 
 
 class TrioCrew:
@@ -71,7 +67,7 @@ class TrioCrew:
 
     def is_for_loop(self, error: BaseException) -> bool:
         """As `Crew.is_for_loop`."""
-        return ends_program(error) or isinstance(error, FOR_LOOP)
+        return ends_program(error) or isinstance(error, trio.Cancelled)
 
     def held_up(self) -> AbstractContextManager[object]:
         """As `Crew.held_up`: trio would cancel each call anew."""
