@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import umbel
-from tests.support import Ends, calls, lateness
+from tests.support import Ends, calls, lateness, wait_until
 from umbel._kernel.current import current_hub
+from umbel._kernel.hub import Hub
 
 Pipe = tuple[int, int]
 
@@ -263,6 +265,13 @@ def test_fdclean_leaves_a_streams_own_watch_alone(ends: Ends) -> None:
     assert got == [b"y"]
 
 
+def wait_and_tell(stream: umbel.StreamHandle, told: list[type[BaseException]]) -> None:
+    try:
+        umbel.fdin(stream.fileno(), umbel.within(20))
+    except umbel.BadHandleError as error:
+        told.append(type(error))
+
+
 @pytest.mark.parametrize("has_waited", [True, False])
 def test_closing_a_stream_wakes_who_waits_for_its_descriptor(
     ends: Ends, has_waited: bool
@@ -271,17 +280,34 @@ def test_closing_a_stream_wakes_who_waits_for_its_descriptor(
         receive_once(ends)
     told: list[type[BaseException]] = []
 
-    def wait() -> None:
-        try:
-            umbel.fdin(ends[0].fileno(), umbel.within(20))
-        except umbel.BadHandleError as error:
-            told.append(type(error))
-
-    waiting = umbel.go(wait)
+    waiting = umbel.go(wait_and_tell, ends[0], told)
     umbel.hclose(ends[0])
     umbel.bundle_wait(waiting, umbel.within(5))
     umbel.hclose(waiting)
 
+    assert told == [umbel.BadHandleError]
+
+
+@pytest.mark.parametrize("has_waited", [True, False])
+def test_closing_a_stream_wakes_who_waits_for_its_descriptor_in_another_thread(
+    ends: Ends, has_waited: bool
+) -> None:
+    if has_waited:
+        receive_once(ends)
+    told: list[type[BaseException]] = []
+    hubs: list[Hub] = []
+
+    def wait() -> None:
+        hubs.append(current_hub())
+        wait_and_tell(ends[0], told)
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    wait_until(lambda: hubs and hubs[0].main.is_parked, "the wait")
+    umbel.hclose(ends[0])
+    waiter.join(5)
+
+    assert not waiter.is_alive()
     assert told == [umbel.BadHandleError]
 
 

@@ -10,14 +10,18 @@ import errno
 import select
 from collections import deque
 from functools import partial
+from typing import Final
 
 from umbel._kernel.coroutine import Coroutine
-from umbel._kernel.current import checkpoint, current_hub, local
+from umbel._kernel.current import checkpoint, current_hub
 from umbel._kernel.hub import Hub
 from umbel._kernel.poller import READABLE, WRITABLE
 from umbel._kernel.watch import Watch
 from umbel.deadline import FOREVER
 from umbel.errors import BadHandleError, BusyError, DeadlineError
+
+#: Watches by their descriptor that fdin and fdout made, for the time of their waiting.
+_lent: Final[dict[int, dict[Watch, None]]] = {}
 
 
 class Readiness:
@@ -77,10 +81,11 @@ class Readiness:
     def forget(self) -> None:
         """Stop watching. May be called again, and from any thread."""
         fd, self.fd = self.fd, -1
-        watches = [self.home] if self.home is not None else _of_fdin(fd)
-        if not watches:
+        if self.home is None and fd not in _lent:
             return
-        watches += self._elsewhere or []
+        watches = [*(self._elsewhere or ()), *_lent.get(fd, ())]
+        if self.home is not None:
+            watches.append(self.home)
         self.home = self._elsewhere = None
         for watch in watches:
             watch.hub.forget(watch)
@@ -97,20 +102,14 @@ class Readiness:
             if watch.hub is hub:
                 return watch
         found = hub.watch(self.fd)
-        found.is_lent = False  # no longer of fdin's, which may wait there just now
+        if self.fd in _lent:  # no longer fdin's, which may wait there just now
+            _lent[self.fd].pop(found, None)
         if self.home is None or self.home.hub.is_abandoned:
             self.home = found
         else:
             others = [w for w in self._elsewhere or () if not w.hub.is_abandoned]
             self._elsewhere = [*others, found]
         return found
-
-
-def _of_fdin(fd: int) -> list[Watch]:
-    # No hub is made for that: this thread may only be the one that collects garbage.
-    hub: Hub | None = getattr(local, "hub", None)
-    watch = None if hub is None else hub.watching(fd)
-    return [] if watch is None else [watch]
 
 
 def _disappoint(watch: Watch) -> None:
@@ -237,9 +236,10 @@ def _is_ready(fd: int, direction: int, wanted: int) -> bool:
 
 
 def _wait_for_edge(hub: Hub, fd: int, direction: int, deadline: int) -> None:
-    is_new = hub.watching(fd) is None
-    watch = hub.watch(fd)
-    watch.is_lent = watch.is_lent or is_new
+    watch = hub.watching(fd)
+    if watch is None:
+        watch = hub.watch(fd)
+        _lent.setdefault(fd, {})[watch] = None
     try:
         if direction == select.POLLIN:
             watch.readable = False
@@ -250,11 +250,16 @@ def _wait_for_edge(hub: Hub, fd: int, direction: int, deadline: int) -> None:
     except DeadlineError:
         pass  # one more look, since the deadline is what poll(2) then tells
     finally:
-        if not watch.is_lent:
+        if not _is_lent(watch):
             # A stream's, whose next wait may need the edge that we have had.
             watch.readable = watch.writable = True
         elif watch.reader is None and watch.writer is None:
             hub.forget(watch)  # else the other direction is waited for
+            _lent[fd].pop(watch, None)
+
+
+def _is_lent(watch: Watch) -> bool:
+    return watch in _lent.get(watch.fd, ())
 
 
 def fdclean(fd: int) -> None:
@@ -276,5 +281,5 @@ def fdclean(fd: int) -> None:
     for waiter in (watch.reader, watch.writer):
         if waiter is not None and waiter.is_parked:
             raise BusyError
-    if watch.is_lent:  # else it is a stream's, which forgets it by itself
+    if _is_lent(watch):  # else it is a stream's, which forgets it by itself
         current_hub().forget(watch)

@@ -93,9 +93,6 @@ class SocketStream:
         "_is_reset",
         "_pidfd",
         "_readiness",
-        "_recv",
-        "_recvmsg",
-        "_send",
         "_send_buffer",
         "_size",
         "_socket",
@@ -114,15 +111,11 @@ class SocketStream:
         if socket.getdefaulttimeout() is not None:
             sock.settimeout(None)  # or Python itself would wait before each call
         self._readiness = Readiness(sock.fileno())
-        self._send = sock.send
         self._is_local = sock.family == UNIX
         self._takes_descriptors = takes_descriptors and self._is_local
-        if self._takes_descriptors:
-            self._recvmsg = sock.recvmsg
-        else:
-            self._recv = sock.recv
         self._send_buffer = send_buffer
         self._size = FIRST_SIZE
+        #: A call was told of a reset: what looks like a good end is none.
         self._is_reset = False
         self._pidfd = -1
 
@@ -158,7 +151,7 @@ class SocketStream:
     def try_send(self, buffer: bytes | memoryview) -> int:
         """As `StreamAttempts.send`."""
         try:
-            return self._send(buffer, SEND_NOW)
+            return self._socket.send(buffer, SEND_NOW)
         except BlockingIOError:
             # Growing the buffer makes room at once.
             return self.try_send(buffer) if self._grow() else 0
@@ -196,7 +189,7 @@ class SocketStream:
         if size > max_bytes:
             size = max_bytes
         try:
-            data, _, flags, _ = self._recvmsg(size, 0, NOW)
+            data, _, flags, _ = self._socket.recvmsg(size, 0, NOW)
         except BlockingIOError:
             self._readiness.is_drained = True
             return None
@@ -208,7 +201,8 @@ class SocketStream:
                 self._size = size * GROWTH
                 data += self._receive_more(max_bytes - size)
         elif not count:
-            self._require_no_reset()
+            if self._is_reset:
+                raise BrokenStreamError(_PEER_IS_GONE)
         elif not flags:  # not TRUNCATED
             self._readiness.is_drained = True
         return data
@@ -219,7 +213,7 @@ class SocketStream:
         if size > max_bytes:
             size = max_bytes
         try:
-            data = self._recv(size, NOW)
+            data = self._socket.recv(size, NOW)
         except BlockingIOError:
             self._readiness.is_drained = True
             return None
@@ -232,8 +226,8 @@ class SocketStream:
                 data += self._receive_more(max_bytes - size)
         elif count:
             self._readiness.is_drained = True
-        else:
-            self._require_no_reset()
+        elif self._is_reset:
+            raise BrokenStreamError(_PEER_IS_GONE)
         return data
 
     def _receive_more(self, max_bytes: int) -> bytes:
@@ -260,15 +254,11 @@ class SocketStream:
             except OSError as error:
                 raise self._explain(error) from None
             if not count and buffer:
-                self._require_no_reset()
+                if self._is_reset:
+                    raise BrokenStreamError(_PEER_IS_GONE)
             elif count < len(buffer) and not flags & TRUNCATED:
                 readiness.is_drained = True
             return count
-
-    def _require_no_reset(self) -> None:
-        """Raise if what looks like a good end comes of a reset, told before."""
-        if self._is_reset:
-            raise BrokenStreamError(_PEER_IS_GONE)
 
     # The end.
 
@@ -339,8 +329,8 @@ class SocketStream:
                 continue
             except OSError as error:
                 raise self._explain(error) from None
-            if not data:
-                self._require_no_reset()
+            if not data and self._is_reset:
+                raise BrokenStreamError(_PEER_IS_GONE)
             return data, _take_descriptors(control, flags, max_descriptors)
 
     def names(self) -> tuple[tuple[object, ...], tuple[object, ...]]:
@@ -435,7 +425,8 @@ class SocketStream:
         error = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
             raise self._explain(OSError(error, "")) from None
-        self._require_no_reset()
+        if self._is_reset:
+            raise BrokenStreamError(_PEER_IS_GONE)
 
 
 #: What every `SocketStream` over a local socket can do, for the transport's traits.

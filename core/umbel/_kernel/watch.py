@@ -29,7 +29,6 @@ class Watch:
         "guest",
         "has_ended",
         "hub",
-        "is_lent",
         "readable",
         "reader",
         "writable",
@@ -44,8 +43,6 @@ class Watch:
         self.readable = False
         self.writable = False
         self.has_ended = False
-        #: Made by fdin or fdout, for the time of their waiting only.
-        self.is_lent = False
         #: What the hub receives with for the reader that waits, who sets it; and what
         #: that gave. So all that are ready receive first, and then all go on.
         self.catch: Callable[[int], bytes | None] | None = None
