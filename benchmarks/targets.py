@@ -77,10 +77,13 @@ def _bulk(run: Run) -> Iterator[Target]:
 
 
 def _connection(run: Run) -> Iterator[Target]:
+    case = "connection: connect, a byte, orderly close"
+    # One after the other, as the blocking sockets do; then with a coroutine for each.
+    found = _ratio(run, case, "blocking", "umbel-threads")
+    yield Target("connection, blocking verbs: of blocking", 2.0, found)
     limits = (("blocking", 2.0), ("asyncio-streams", 1 / 3), ("trio", 1 / 3))
     for peer, limit in limits:
-        found = _ratio(run, "connection: connect, a byte, orderly close", peer)
-        yield Target(f"connection: of {peer}", limit, found)
+        yield Target(f"connection: of {peer}", limit, _ratio(run, case, peer))
 
 
 def _round_trip(run: Run) -> Iterator[Target]:

@@ -174,3 +174,87 @@ def test_a_reset_that_is_found_so_is_raised(ends: Ends) -> None:
     for _ in range(2):
         with pytest.raises(umbel.BrokenStreamError):
             umbel.receive(left)
+
+
+def test_a_task_that_finds_something_at_once_makes_no_watch(ends: Ends) -> None:
+    left, right = ends
+    readiness = find_connection(left).readiness
+    umbel.bsend(right, b"xyz")
+
+    async def main() -> None:
+        assert await aio.receive(left, 1) == b"x"
+        assert await aio.receive(left) == b"yz"
+        assert readiness.home is None
+        umbel.done(right)
+        assert await asyncio.wait_for(aio.receive(left), 5) == b""
+        assert await aio.receive(left) == b""
+
+    asyncio.run(main())
+
+
+def test_a_first_receive_of_a_task_that_finds_nothing_tries_once(ends: Ends) -> None:
+    left, right = ends
+    connection = find_connection(left)
+    honest = connection.try_receive
+    assert honest is not None
+    tries: list[bytes | None] = []
+
+    def count(size: int) -> bytes | None:
+        tries.append(honest(size))
+        return tries[-1]
+
+    connection.try_receive = count
+
+    async def main() -> None:
+        task = asyncio.create_task(aio.receive(left))
+        await asyncio.sleep(0)
+        assert tries == [None]
+        umbel.bsend(right, b"x")
+        assert await task == b"x"
+
+    asyncio.run(main())
+
+
+def test_a_first_receive_of_a_task_is_told_of_a_reset_and_of_who_is_busy(
+    ends: Ends,
+) -> None:
+    left, right = ends
+    connection = find_connection(left)
+    umbel.bsend(left, b"never read")
+    umbel.hclose(right)
+
+    async def main() -> None:
+        connection.receiver = current_hub().main
+        with pytest.raises(umbel.BusyError):
+            await aio.receive(left)
+        connection.receiver = None
+        for _ in range(2):
+            with pytest.raises(umbel.BrokenStreamError):
+                await aio.receive(left)
+        umbel.hclose(left)
+        with pytest.raises(umbel.BadHandleError):
+            await aio.receive(left)
+
+    asyncio.run(main())
+
+
+def test_tasks_whose_streams_never_wait_let_others_run() -> None:
+    pairs = [umbel.pair() for _ in range(2 * BUDGET)]
+    for _, right in pairs:
+        umbel.bsend(right, b"x")
+    ran: list[int] = []
+
+    async def other() -> None:
+        ran.append(0)
+
+    async def main() -> None:
+        await aio.msleep(0)  # the hub is this loop's guest from now on
+        task = asyncio.ensure_future(other())
+        for left, _ in pairs:
+            assert await aio.receive(left) == b"x"
+        assert ran
+        await task
+
+    asyncio.run(main())
+    for end in sum(pairs, ()):
+        umbel.hclose(end)

@@ -230,6 +230,32 @@ class Connection(Resource):
             self.looks_missed = 0
         return data
 
+    def receive_now(self, me: Coroutine, max_bytes: int) -> bytes | None:
+        """Receive what there is as *me*, without waiting; None if there is nothing."""
+        assert self.try_receive is not None
+        if self.receiver is not None:
+            raise BusyError
+        self.receiver = me
+        try:
+            if self.inbound_error is not None:
+                return self.refuse_receive()
+            data = self.try_receive(max_bytes)
+            if data:
+                self.is_small = len(data) < self.most_caught
+                self.bytes_in += len(data)
+            elif data is not None:
+                self.note_end()
+            return data
+        except OSError as error:
+            if self.fail_inbound(error):
+                raise explain(error) from error
+            raise
+        finally:
+            if self.inbound_error is BadHandleError:
+                self.leave(me)
+            else:
+                self.receiver = None
+
     def look_less(self) -> None:
         """Let more waits pass before the next look: 1, 3, 7 … 255."""
         self.looks_missed = missed = min(self.looks_missed + 1, MOST_MISSED)

@@ -326,10 +326,14 @@ class Hub:
             coroutine: a new one.
             context: its context variables; None: a copy of ours.
         """
+        self.prepare(coroutine, context)
+        self.ready.append(coroutine)
+
+    def prepare(self, coroutine: Coroutine, context: Context | None) -> None:
+        """Give a new *coroutine* a carrier, for who switches to it; as `start_soon`."""
         carrier = self._idle.pop() if self._idle else self._new_carrier()
         inherit_context(carrier, context)
         self._equip(coroutine, carrier)
-        self.ready.append(coroutine)
 
     def _equip(self, coroutine: Coroutine, carrier: Carrier) -> None:
         coroutine.carrier = carrier

@@ -109,9 +109,7 @@ class Errand(Guest):
 
     def start(self) -> None:
         """Run until it first waits, or ends. Only from main."""
-        hub = self.hub
-        hub.start_soon(self, current_context())
-        self.is_due = False
+        self.hub.prepare(self, current_context())
         self.go_on()
 
     def go_on(self) -> None:

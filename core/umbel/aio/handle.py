@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TypeVar
 
 import umbel.handle as blocking
-from umbel.aio.entry import run_blocking
+from umbel.aio.entry import begin
 from umbel.deadline import FOREVER, within
 from umbel.handle import CLOSE_GRACE, AnyHandle, hclose_if_open, open_handles
 from umbel.report import CloseReport
@@ -56,7 +56,8 @@ async def close(
 async def run_close(call: Callable[[], CloseReport], handle: int) -> CloseReport:
     """Run what closes *handle*; close it hard if the task was canceled before."""
     try:
-        return await run_blocking(call)
+        host = await begin()
+        return await host.run(call)
     except Exception:
         raise  # *call* has begun, or there is no loop to begin in
     except BaseException:

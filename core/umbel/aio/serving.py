@@ -182,13 +182,14 @@ class _Server:
             self._crew.start(self._attend(stream), partial(self._end, stream))
 
     async def _next(self, deadline: int) -> AsyncStreamHandle:
-        patience = Patience(self._address, deadline)
+        patience: Patience | None = None
         while True:
             while self._room.is_full:
                 await self._wait_for_end(deadline)
             try:
                 return await accept(self._handle, deadline)
             except OSError as error:
+                patience = patience or Patience(self._address, deadline)
                 until = patience.after(error)
             try:
                 await self._wait_for_end(until)

@@ -115,6 +115,13 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
     readiness = connection.readiness
     watch = readiness.home
     if watch is None or watch.hub is not hub:
+        # Many streams live so shortly that they never wait, and need no watch.
+        if not readiness.is_drained:
+            found = connection.receive_now(hub.main, max_bytes)
+            if found is not None:
+                hub.budget -= 1
+                return found
+            connection.waits_left += 1  # that was the look
         watch = readiness.watch_in(hub)
     me: Guest | None = watch.guest  # type: ignore[assignment]  # set here alone
     if me is None:
@@ -175,6 +182,8 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
             hub.budget -= 1
             watch.readable = readiness.is_drained = False
             data = try_receive(max_bytes)
+            if data is None:
+                connection.waits_left += 1  # that was the look
         count = len(data)
         connection.is_small = count < connection.most_caught
         if count:
