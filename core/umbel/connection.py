@@ -27,6 +27,7 @@ from umbel.errors import (
     DeadlineError,
     EndOfStreamError,
     NotSupportedError,
+    PluginError,
     UmbelError,
     add_bytes_done,
 )
@@ -58,6 +59,8 @@ _OWN: Final[dict[int | None, type[UmbelError]]] = {
     errno.ETIMEDOUT: DeadlineError,
     errno.EBADF: BadHandleError,
 }
+
+_NOT_SUPPORTED: Final = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP})
 
 #: Of streams that make no attempts.
 _NONE: Final = Readiness(-1)
@@ -157,7 +160,7 @@ class Connection(Resource):
 
     def fail_outbound(self, error: BaseException) -> TypeGuard[OSError]:
         """Break that direction; tell whether *error* is to be explained."""
-        if not isinstance(error, BusyError) or error.bytes_done:
+        if not is_harmless(error):
             self.break_outbound()
         return is_plain(error)
 
@@ -297,12 +300,23 @@ class Connection(Resource):
             data = try_receive(max_bytes)
             if data is not None:
                 return data
+            self.readiness.is_drained = True  # which not every transport notes itself
 
     def receive_indirectly(self, max_bytes: int, deadline: int) -> bytes:
         """Receive what there is, for a transport without attempts."""
         buffer = bytearray(min(max_bytes, PIECE))
-        count = self.stream.receive_into(memoryview(buffer), deadline)
-        return bytes(memoryview(buffer)[:count])
+        return bytes(buffer[: self.receive_into(memoryview(buffer), deadline)])
+
+    def receive_into(self, buffer: memoryview, deadline: int) -> int:
+        """Fill the front of *buffer*, as its transport does, whose count is checked."""
+        count = self.stream.receive_into(buffer, deadline)
+        if type(count) is int and 0 <= count <= len(buffer):
+            return count
+        message = (
+            f"receive_into of {self.describe()} gave {count!r}, where a count up to "
+            f"{len(buffer)} must come"
+        )
+        raise PluginError(message)
 
     # The end.
 
@@ -389,6 +403,15 @@ def is_plain(error: BaseException | None) -> TypeGuard[OSError]:
     if isinstance(error, UmbelError) or not isinstance(error, OSError):
         return False
     return error.errno in _OWN
+
+
+def is_harmless(error: BaseException) -> bool:
+    """Tell whether *error*, of a send or of `done`, means that nothing was done."""
+    if getattr(error, "bytes_done", None):
+        return False
+    if isinstance(error, BusyError):
+        return True
+    return isinstance(error, OSError) and error.errno in _NOT_SUPPORTED
 
 
 def explain(error: OSError, report: CloseReport | None = None) -> UmbelError:

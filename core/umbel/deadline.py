@@ -11,9 +11,12 @@ import math
 from typing import Final
 
 from umbel._kernel.current import current_hub
+from umbel.errors import DeadlineError
 
 #: The deadline that never comes.
 FOREVER: Final = -1
+#: Pieces that a call may move without a wait before it lets others run.
+FAIR: Final = 256
 
 
 def now() -> int:
@@ -69,3 +72,24 @@ def check_seconds(value: float, name: str) -> None:
     if not value >= 0:
         message = f"{name} is {value!r}: give 0 or more seconds, or math.inf"
         raise ValueError(message)
+
+
+def let_others_run(deadline: int) -> None:
+    """Be fair amid a call whose stream gives piece after piece without a wait.
+
+    Args:
+        deadline: of that call.
+
+    Raises:
+        DeadlineError: ETIMEDOUT, it has passed.
+        Canceled: ECANCELED, the calling coroutine is being canceled.
+
+    Source:
+        own.
+    """
+    hub = current_hub()
+    # A task of a host's loop lets others run when it next awaits.
+    if hub.host is None or hub.current is not hub.main:
+        hub.yield_now()
+    if 0 <= deadline <= hub.clock():
+        raise DeadlineError

@@ -133,14 +133,15 @@ class Canceled(BaseException):
 
 
 def add_bytes_done(error: BaseException, count: int) -> None:
-    """Add *count* to the `bytes_done` of *error*, if it has that attribute.
+    """Add *count* to the `bytes_done` of *error*, which an OSError gets by that.
 
     Args:
         error: the error that ends a send; it need not be one of umbel's own.
         count: bytes that earlier parts of the same send had moved.
     """
-    if hasattr(error, "bytes_done"):
-        error.bytes_done += count
+    if isinstance(error, OSError) or hasattr(error, "bytes_done"):
+        done = getattr(error, "bytes_done", 0)
+        error.bytes_done = done + count
 
 
 def system_error(number: int, message: str) -> OSError:

@@ -265,7 +265,7 @@ def ipc_recvfd(handle: StreamHandle, deadline: int = FOREVER) -> int:
     connection, passing = begin_passing(handle)
     with InboundUse(me, connection) as inbound:
         data, received = passing.receive(1, 1, deadline)
-        inbound.require(len(data))
+        inbound.require(len(data), deadline)
         if not received:
             message = f"a byte ({data!r}) without a descriptor came where one was due"
             raise system_error(errno.EPROTO, message)

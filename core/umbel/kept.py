@@ -51,8 +51,9 @@ class KeptStream:
         self._inner.abort()
 
     def query(self, kind: type[T]) -> T | None:
-        """As `Stream.query`."""
-        found: object = self._inner.query(kind)
+        """As `Stream.query`; also for the stream itself, by its own class."""
+        inner = self._inner
+        found: object = inner if isinstance(inner, kind) else inner.query(kind)
         if isinstance(found, StreamAttempts):
             found = self._attempt(found)
         elif isinstance(found, DescriptorPassing):

@@ -56,6 +56,8 @@ class ListenerHandle(Handle):
             try:
                 yield accept(self)
             except BadHandleError:
+                if self in open_handles:
+                    raise  # of something else
                 return  # closed meanwhile
 
 
@@ -81,7 +83,13 @@ class Listening(Resource):
 
     def query(self, kind: type[T]) -> T | None:
         """As `Resource.query`."""
-        return self.listener.query(kind)
+        try:
+            return self.listener.query(kind)
+        except OSError as error:
+            # EBADF, for one: another thread may close it at this very moment.
+            if is_plain(error):
+                raise explain(error) from error
+            raise
 
     def describe(self) -> str:
         """As `Resource.describe`."""
@@ -134,8 +142,14 @@ class Listening(Resource):
 
         user.hub.reach(evict)
         # In another thread it may be in a system call, and frees it when it leaves.
-        if user.hub is current_hub() or self.query(Fileno) is None:
+        if user.hub is current_hub() or not self._has_descriptor():
             self._free()
+
+    def _has_descriptor(self) -> bool:
+        try:
+            return self.listener.query(Fileno) is not None
+        except OSError:
+            return False  # closed by others
 
     def close(self, deadline: int, drain_limit: int | None) -> CloseReport:
         """As `Resource.close`: a listener stops at once."""

@@ -279,7 +279,7 @@ def receive_handle(
     with InboundUse(me, connection) as inbound:
         data, descriptors = passing.receive(HEADER_SIZE, 1, deadline)
         try:
-            inbound.require(len(data))
+            inbound.require(len(data), deadline)
             data = _fill_up(inbound, data, HEADER_SIZE, deadline)
             size = int.from_bytes(data, "big")
             if len(descriptors) != 1 or not 0 < size <= LARGEST_HEADER:
@@ -294,7 +294,7 @@ def receive_handle(
 def _fill_up(inbound: InboundUse, data: bytes, count: int, deadline: int) -> bytes:
     while len(data) < count:
         more = inbound.connection.receive_some(count - len(data), deadline)
-        inbound.require(len(more))
+        inbound.require(len(more), deadline)
         data += more
     return data
 

@@ -151,6 +151,8 @@ class _Server:
             try:
                 stream = self._next(deadline)
             except BadHandleError:
+                if self._handle in open_handles and not self._listening.is_closed:
+                    raise  # of something else
                 return
             self._room.count += 1
             self._handlers.go(self._attend, stream)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 from typing import Final, TypeGuard
 
+from umbel.deadline import FAIR, let_others_run
 from umbel.errors import system_error
 from umbel.report import CloseReport
 from umbel.transport import CloseContext, Listener, Stream, UnreadBytes
@@ -49,8 +50,12 @@ def shut_down(context: CloseContext) -> CloseReport:
             stream.done(context.deadline)
         if not context.has_ended:
             scratch = memoryview(bytearray(FIRST_SIZE))
+            chunks = 0
             while count := stream.receive_into(scratch, context.deadline):
                 discarded += count
+                chunks += 1
+                if chunks % FAIR == 0:
+                    let_others_run(context.deadline)
                 _check_limit(discarded, context.drain_limit)
                 if len(scratch) < DRAIN_SIZE:
                     scratch = memoryview(bytearray(DRAIN_SIZE))
@@ -86,3 +91,5 @@ def _has_consumed_by_now(stream: Stream) -> bool | None:
         return _has_consumed(stream)
     except ConnectionError:
         return False
+    except OSError:
+        return None  # the error that ended the close is the one to tell

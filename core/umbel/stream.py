@@ -20,10 +20,12 @@ from umbel.connection import (
     Connection,
     explain,
     find_connection,
+    is_harmless,
 )
 from umbel.deadline import FOREVER
 from umbel.errors import (
     BadHandleError,
+    BrokenStreamError,
     BusyError,
     EndOfStreamError,
     NotSupportedError,
@@ -388,14 +390,14 @@ def _receive_exactly(
         return b""
     with InboundUse(me, connection) as inbound:
         data = connection.receive_some(min(count, PIECE), deadline)
-        inbound.require(len(data))
+        inbound.require(len(data), deadline)
         if len(data) == count:
             return data
         pieces = [data]
         while inbound.moved < count:
             left = min(count - inbound.moved, PIECE)
             data = connection.receive_some(left, deadline)
-            inbound.require(len(data))
+            inbound.require(len(data), deadline)
             pieces.append(data)
         return b"".join(pieces)
 
@@ -415,19 +417,19 @@ def _fill_all(
 
 
 def _fill(inbound: InboundUse, view: memoryview, deadline: int) -> None:
-    receive_into = inbound.connection.stream.receive_into
+    receive_into = inbound.connection.receive_into
     filled = 0
     while filled < len(view):
         count = receive_into(view[filled:], deadline)
-        inbound.require(count)
+        inbound.require(count, deadline)
         filled += count
 
 
 def _skip(inbound: InboundUse, count: int, deadline: int) -> None:
     scratch = memoryview(bytearray(min(count, SCRATCH_SIZE)))
     while count:
-        skipped = inbound.connection.stream.receive_into(scratch[:count], deadline)
-        inbound.require(skipped)
+        skipped = inbound.connection.receive_into(scratch[:count], deadline)
+        inbound.require(skipped, deadline)
         count -= skipped
 
 
@@ -461,9 +463,18 @@ def done(handle: StreamHandle, deadline: int = FOREVER) -> None:
             raise EndOfStreamError(message)
         if connection.outbound_error is not None:
             raise connection.outbound_error
+        # Until it has succeeded: a close that overtakes it must not do it again.
+        connection.outbound_error = BrokenStreamError
         context = DoneContext(int(handle), connection.address, deadline)
-        run_hook("umbel_done", context, lambda c: connection.stream.done(c.deadline))
-        if connection.outbound_error is None:
+        try:
+            run_hook(
+                "umbel_done", context, lambda c: connection.stream.done(c.deadline)
+            )
+        except BaseException as error:
+            if connection.outbound_error is BrokenStreamError and is_harmless(error):
+                connection.outbound_error = None
+            raise
+        if connection.outbound_error is BrokenStreamError:
             connection.outbound_error = EndOfStreamError
 
 

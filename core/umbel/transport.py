@@ -188,7 +188,8 @@ class Traits(Record):
         address: of a listener to try it with; `{folder}` stands for an empty folder,
             `{name}` for a new name. Empty: it can only make pairs.
         capabilities: those that `query` gives for every one of its streams.
-        half_close: `done` works, and the peer can go on sending; else it is ENOTSUP.
+        half_close: `done` works, and the peer can go on sending; else it is ENOTSUP,
+            and the transport needs a hook `close`, since `shut_down` begins with it.
         shows_abort: the peer of an aborted stream gets ECONNRESET, and not the end.
         is_filesystem: a listener is a file, at the address's location. If `listen`
             takes the options `unlink` or `mode`, the kit tries them as those of ipc.

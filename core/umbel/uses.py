@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from umbel._kernel.coroutine import Coroutine
 from umbel.connection import Connection, explain, is_plain
+from umbel.deadline import FAIR, let_others_run
 from umbel.errors import BadHandleError, BusyError, EndOfStreamError
 
 A = TypeVar("A")
@@ -62,12 +63,12 @@ class OutboundUse:
 class InboundUse:
     """The time during which a coroutine is the user of the inbound direction."""
 
-    __slots__ = ("connection", "me", "moved")
+    __slots__ = ("connection", "me", "moved", "pieces")
 
     def __init__(self, me: Coroutine, connection: Connection) -> None:
         self.me = me
         self.connection = connection
-        self.moved = 0
+        self.moved = self.pieces = 0
 
     def __enter__(self) -> InboundUse:
         connection = self.connection
@@ -85,8 +86,6 @@ class InboundUse:
         connection = self.connection
         connection.bytes_in += self.moved
         if error is not None:
-            if isinstance(error, EndOfStreamError):
-                connection.inbound_error = connection.inbound_error or EndOfStreamError
             if self.moved or not isinstance(error, BusyError):
                 connection.break_inbound()
             # A loop's own cancellation carries it too.
@@ -108,9 +107,17 @@ class InboundUse:
         self.me = self.connection.receiver = me
         self.connection.require_inbound()
 
-    def require(self, count: int) -> None:
-        """Take note of *count* received bytes; none is the end of the stream."""
+    def require(self, count: int, deadline: int) -> None:
+        """Take note of *count* received bytes; none is the end of the stream.
+
+        A stream that never has to wait lets others run now and then, and then looks at
+        the clock.
+        """
+        self.pieces += 1
+        if self.pieces % FAIR == 0:
+            let_others_run(deadline)
         if not count:
+            self.connection.note_end()
             message = (
                 f"the peer ended its direction after {self.moved} of the bytes that "
                 "were to come"

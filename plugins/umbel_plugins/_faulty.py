@@ -87,7 +87,11 @@ class FaultyStream(StreamProxy):
     def receive_into(self, buffer: memoryview, deadline: int) -> int:
         """As `Stream.receive_into`."""
         size = self._before_receive(len(buffer), deadline)
-        count = self.inner.receive_into(buffer[:size], deadline)
+        try:
+            count = self.inner.receive_into(buffer[:size], deadline)
+        except OSError:
+            self._require_whole()  # it may be the reset that has ended the wait
+            raise
         self._after_receive(count)
         return count
 
@@ -127,6 +131,10 @@ class FaultyStream(StreamProxy):
                 moved += size
         except BaseException as error:
             add_bytes_done(error, moved)
+            if self._is_reset and isinstance(error, OSError):
+                broken = BrokenStreamError(_RESET)  # which has ended the wait
+                add_bytes_done(broken, getattr(error, "bytes_done", 0))
+                raise broken from None
             raise
 
     def _next_piece(
@@ -211,10 +219,12 @@ def _cut(
 def _wake(stream: Stream) -> None:
     """Wake the call that waits in the other direction, and let the peer see an end.
 
-    The socket itself stays open: another thread may be in a system call on it.
+    The socket itself stays open: another thread may be in a system call on it. Where
+    there is none, all that wakes it is to abort the stream.
     """
     found = stream.query(Fileno)
     if found is None:
+        stream.abort()
         return
     with (
         contextlib.suppress(OSError),  # it is no socket, or not connected any more

@@ -44,9 +44,11 @@ class StreamProxy:
         self.inner.abort()
 
     def query(self, kind: type[T]) -> T | None:
-        """As `Stream.query`; a proxy is found by its own class, behind others too."""
+        """As `Stream.query`; also for a proxy, or what is behind it, by its class."""
         if isinstance(self, kind):
             return self
+        if isinstance(self.inner, kind):
+            return self.inner
         found: object = self.inner.query(kind)
         if isinstance(found, StreamAttempts):
             found = self.attempts(found)

@@ -12,9 +12,10 @@ from umbel.address import Address
 from umbel.aio.entry import begin, run_undoable
 from umbel.aio.handle import AsyncHandle
 from umbel.aio.stream import AnyStream, AsyncStreamHandle
+from umbel.connection import explain, is_plain
 from umbel.deadline import FOREVER
 from umbel.errors import BadHandleError
-from umbel.handle import hclose_if_open, lookup, recast
+from umbel.handle import hclose_if_open, lookup, open_handles, recast
 from umbel.listener import AcceptUse, ListenerHandle, Listening, open_stream
 from umbel.loaded import known_streams
 from umbel.plugins import is_wrapped
@@ -44,6 +45,8 @@ class AsyncListenerHandle(AsyncHandle):
             try:
                 stream = await accept(self)
             except BadHandleError:
+                if self in open_handles:
+                    raise  # of something else
                 return  # closed meanwhile
             yield stream
 
@@ -64,8 +67,13 @@ async def accept(handle: AnyListener, deadline: int = FOREVER) -> AsyncStreamHan
     with AcceptUse(host.hub.main, listening) as use:
         if listening.kept:
             return recast(listening.kept.pop(0), AsyncStreamHandle)
-        while (stream := attempts.accept()) is None:
-            await host.wait_in(attempts.readiness, deadline, use.go_on_as)
+        try:
+            while (stream := attempts.accept()) is None:
+                await host.wait_in(attempts.readiness, deadline, use.go_on_as)
+        except OSError as error:
+            if is_plain(error):
+                raise explain(error) from error
+            raise
         if type(stream) not in known_streams:
             listening.transport.require_stream("accept", stream)
         return open_stream(

@@ -177,6 +177,8 @@ class _Server:
             try:
                 stream = await self._next(deadline)
             except BadHandleError:
+                if self._handle in open_handles and not self._listening.is_closed:
+                    raise  # of something else
                 return
             self._room.count += 1
             self._crew.start(self._attend(stream), partial(self._end, stream))

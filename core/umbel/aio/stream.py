@@ -309,8 +309,9 @@ async def brecv(
                 await host.wait_in(connection.readiness, deadline, inbound.go_on_as)
             data = try_receive(size)
             if data is None:
+                connection.readiness.is_drained = True
                 continue
-            inbound.require(len(data))
+            inbound.require(len(data), deadline)
             pieces.append(data)
         return b"".join(pieces) if len(pieces) > 1 else pieces[0]
 

@@ -21,9 +21,9 @@ from umbel.connection import find_connection
 from umbel.deadline import check_seconds, within
 from umbel.errors import (
     BadHandleError,
-    BrokenStreamError,
     BusyError,
     EndOfStreamError,
+    NotSupportedError,
 )
 from umbel.handle import CLOSE_GRACE, hclose_if_open, hown, open_handles, recast
 from umbel.peer import PeerIdentity
@@ -147,5 +147,7 @@ def _as_anyio(what: str) -> Iterator[None]:
     except EndOfStreamError as error:
         # Only sending meets it: our direction was ended, or closed.
         raise anyio.ClosedResourceError from error
-    except BrokenStreamError as error:
+    except NotSupportedError:
+        raise  # as anyio has none for what a stream can't do
+    except OSError as error:
         raise anyio.BrokenResourceError from error

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 #: What one receive asks for, and one send of the backlog gives, at most.
 RECEIVE_SIZE: Final = 1 << 16
 SEND_SIZE: Final = 1 << 18
+#: The same where the kernel can't be asked how much of a piece has been taken.
+SMALL_SEND_SIZE: Final = 1 << 12
 #: How often, within the grace of a close, it is looked whether something has moved.
 LOOKS: Final = 10
 #: Of the backlog, in bytes: as asyncio's own.
@@ -96,6 +98,8 @@ class StreamTransport(asyncio.Transport):
         self._loop = asyncio.get_running_loop()
         self.connection = find_connection(handle)
         self._guest = Guest(enter().hub)
+        has_descriptor = self.connection.query(Fileno) is not None
+        self._send_size = SEND_SIZE if has_descriptor else SMALL_SEND_SIZE
         #: None: each send goes through the worker.
         self._attempts = self.connection.query(StreamAttempts)
         self._sent = 0
@@ -219,6 +223,9 @@ class StreamTransport(asyncio.Transport):
         except OSError as error:
             if not self._is_closing:
                 self._lose(error)
+        except Exception as error:  # noqa: BLE001 - of a transport that breaks its contract
+            self._report(error, "receiving")
+            self._lose(error)
 
     async def _pass_gate(self) -> None:
         while self._gate is not None:
@@ -348,14 +355,17 @@ class StreamTransport(asyncio.Transport):
             raise
         except OSError as error:
             self._lose(error)
+        except Exception as error:  # noqa: BLE001 - of a transport that breaks its contract
+            self._report(error, "sending")
+            self._lose(error)
         finally:
             self._is_working = False
             self._worker = None
 
     async def _send_backlog(self) -> None:
         backlog, self._backlog = memoryview(self._backlog), bytearray()
-        for start in range(0, backlog.nbytes, SEND_SIZE):
-            piece = backlog[start : start + SEND_SIZE]
+        for start in range(0, backlog.nbytes, self._send_size):
+            piece = backlog[start : start + self._send_size]
             await bsend(self.handle, piece)
             self._backlog_size -= piece.nbytes
             self._resume_if_low()
