@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import umbel
 
 SERVICE = """
@@ -88,4 +90,11 @@ def test_what_is_for_another_process_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_without_a_service_manager_there_are_none() -> None:
+    assert umbel.activated_listeners() == []
+
+
+def test_a_count_that_is_no_number_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+    monkeypatch.setenv("LISTEN_FDS", "\N{SUPERSCRIPT TWO}")
+
     assert umbel.activated_listeners() == []

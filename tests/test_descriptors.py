@@ -276,3 +276,30 @@ def test_what_is_no_open_socket_is_refused(call: object, file: int) -> None:
     assert caught.value.errno == errno.EBADF
     with pytest.raises(TypeError):
         call("3")  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("mode", [True, False], ids=["blocking", "nonblocking"])
+def test_adopting_leaves_the_mode_though_python_has_a_default_timeout(
+    mode: bool,
+) -> None:
+    a, b = socket.socketpair()
+    fd = a.detach()
+    os.set_blocking(fd, mode)
+    socket.setdefaulttimeout(5)
+    try:
+        with pytest.raises(OSError, match="does not listen"):
+            umbel.ipc_listener_fromfd(fd)
+        assert os.get_blocking(fd) == mode
+        stream = umbel.ipc_fromfd(fd)
+        assert os.get_blocking(fd) == mode
+    finally:
+        socket.setdefaulttimeout(None)
+    umbel.hclose(stream)
+    b.close()
+
+
+def test_a_number_beyond_the_kernels_is_ebadf() -> None:
+    for call in (umbel.ipc_fromfd, umbel.ipc_listener_fromfd):
+        with pytest.raises(OSError, match="is no descriptor") as caught:
+            call(1 << 40)
+        assert caught.value.errno == errno.EBADF

@@ -17,6 +17,7 @@ from umbel import aio
 from umbel.bridges import as_asyncio_transport
 from umbel.connection import find_connection
 from umbel.handle import open_handles
+from umbel.plugins import remove_plugin
 from umbel.registry import add_transport, remove_transport
 from umbel.spi import (
     Address,
@@ -35,6 +36,7 @@ from umbel.spi import (
     add_bytes_done,
     hookimpl,
 )
+from umbel_plugins import faults
 
 T = TypeVar("T")
 
@@ -349,6 +351,33 @@ def test_asyncios_transport_is_lost_if_its_stream_breaks_the_contract() -> None:
 
     assert [type(error) for error in lost] == [ValueError]
     assert told
+
+
+def test_a_planned_reset_wakes_who_waits_on_a_stream_without_a_descriptor() -> None:
+    class Waiting(Odd):
+        queue = WaitQueue()
+
+        def receive_into(self, buffer: memoryview, deadline: int) -> int:
+            ticket = self.queue.ticket()
+            if not self.aborts:
+                self.queue.wait(ticket, deadline)
+            raise umbel.BadHandleError
+
+        def abort(self) -> None:
+            super().abort()
+            self.queue.wake_all()
+
+    def wait(handle: umbel.StreamHandle) -> None:
+        with pytest.raises(umbel.BrokenStreamError, match="planned"):
+            umbel.receive(handle)
+
+    with faults.plan(reset_after=4), opened(Waiting()) as handle, umbel.bundle() as b:
+        b.go(wait, handle)
+        with pytest.raises(umbel.BrokenStreamError, match="planned") as caught:
+            umbel.bsend(handle, b"123456")
+        assert caught.value.bytes_done == 4
+        umbel.bundle_wait(b, umbel.within(5))
+    remove_plugin("faults")
 
 
 # Listeners.

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import umbel
-from tests.support import Ends, calls, drain, open_descriptors, python
+from tests.support import Ends, calls, drain, open_descriptors, python, run_python
 
 CHILD = """
 import os, sys
@@ -481,3 +481,84 @@ def test_what_takes_too_long_to_describe_is_refused_before_it_is_sent(
     assert umbel.brecv(moved_to, 5) == b"hello"
     umbel.hclose(moved_to)
     umbel.hclose(peer)
+
+
+FORKED = """
+import os, sys
+import umbel
+path = sys.argv[1]
+with umbel.ipc_listen(path) as listener:
+    left, right = umbel.ipc_pair()
+    if os.fork() == 0:
+        umbel.send_handle(left, listener)
+        os._exit(0)
+    os.wait()
+    umbel.hclose(umbel.receive_handle(right))
+    print(os.path.exists(path))
+print(os.path.exists(path))
+umbel.hclose(left)
+umbel.hclose(right)
+"""
+
+
+def test_a_forked_child_hands_on_a_listener_without_its_file(tmp_path: Path) -> None:
+    assert run_python(FORKED, str(tmp_path / "x.sock")) == "True\nFalse\n"
+
+
+def test_a_listener_that_asks_who_may_come_in_cannot_be_moved(
+    ends: Ends, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.sock"
+
+    with umbel.listen(f"ipc:{path}", allow=lambda _: True) as listener:
+        with pytest.raises(umbel.NotSupportedError, match="allow="):
+            umbel.send_handle(ends[0], listener)
+        umbel.hclose(umbel.ipc_connect(path))
+        umbel.hclose(umbel.accept(listener))
+
+
+def test_a_stream_that_was_told_of_a_reset_cannot_be_moved(ends: Ends) -> None:
+    near, far = umbel.ipc_pair()
+    umbel.bsend(near, b"never read")
+    umbel.hclose(far)
+    with pytest.raises(umbel.BrokenStreamError):
+        umbel.flush(near, umbel.within(20))
+
+    with pytest.raises(umbel.BrokenStreamError):
+        umbel.send_handle(ends[0], near)
+
+    umbel.hclose(near)
+
+
+#: As Python does not name them: asm-generic/socket.h.
+SO_PASSPIDFD = 76
+
+
+@pytest.mark.parametrize(
+    "option", [socket.SO_PASSCRED, SO_PASSPIDFD], ids=["credentials", "pidfd"]
+)
+def test_what_an_adopted_socket_brings_besides_leaves_room_for_descriptors(
+    option: int,
+) -> None:
+    a, b = socket.socketpair()
+    try:
+        b.setsockopt(socket.SOL_SOCKET, option, 1)
+    except OSError:
+        pytest.skip("this kernel has none")
+    read, write = os.pipe()
+    left, right = umbel.ipc_fromfd(a.detach()), umbel.ipc_fromfd(b.detach())
+    before = open_descriptors()
+    umbel.send_with_fds(left, b"two", [read, write])
+    data, found = umbel.receive_with_fds(right, 10, 2)
+    assert (data, len(found)) == (b"two", 2)
+    for fd in found:
+        os.close(fd)
+    umbel.send_with_fds(left, b"three", [read, write, read])
+    with pytest.raises(OSError, match="more than 2") as caught:
+        umbel.receive_with_fds(right, 10, 2)
+    assert caught.value.errno == errno.EMSGSIZE
+    assert open_descriptors() == before
+    umbel.hclose(left)
+    umbel.hclose(right)
+    os.close(read)
+    os.close(write)

@@ -272,3 +272,43 @@ signal.setitimer(signal.ITIMER_REAL, 0.05)
 umbel.fdin(read, umbel.within(20))
 """
     run_python(code)
+
+
+STRANGER = """
+import sys, asyncio, time, umbel
+runtime, when = sys.argv[1:]
+if runtime == "trio":
+    import trio as library
+else:
+    library = asyncio
+if when == "before":
+    umbel.exit_on_signal()
+async def main():
+    if when == "inside":
+        umbel.exit_on_signal()
+    print("ready", flush=True)
+    await library.sleep(30)
+    print("slept", flush=True)
+if runtime == "trio":
+    library.run(main)
+elif runtime == "uvloop":
+    import uvloop
+    uvloop.run(main())
+else:
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("runtime", ["asyncio", "uvloop", "trio"])
+@pytest.mark.parametrize("when", ["before", "inside"])
+def test_a_loop_that_has_not_met_umbel_hears_of_a_signal(
+    runtime: str, when: str
+) -> None:
+    pytest.importorskip(runtime)
+    with python(STRANGER, runtime, when) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=20)
+
+    assert (process.returncode, out) == (128 + signal.SIGTERM, "")

@@ -6,6 +6,7 @@ import errno
 import gc
 import ipaddress
 import socket
+import struct
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -505,3 +506,22 @@ def test_families_take_turns() -> None:
     targets: list[tcp.Target] = [(six, (1,)), (six, (2,)), (four, (3,)), (four, (4,))]
 
     assert [where for _, where in tcp._alternate(targets)] == [(1,), (3,), (2,), (4,)]
+
+
+def test_a_reset_tells_nothing_of_what_the_peer_has_read(
+    listener: umbel.ListenerHandle,
+) -> None:
+    location = listener.address.location
+    host, _, port = location.rpartition(":")
+    client = socket.create_connection((host.strip("[]"), int(port)))
+    server = umbel.accept(listener)
+    umbel.bsend(server, b"x")
+    assert client.recv(1) == b"x"
+    linger = struct.pack("ii", 1, 0)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    client.close()
+
+    with pytest.raises(umbel.BrokenStreamError) as caught:
+        umbel.close(server, umbel.within(20))
+
+    assert caught.value.report == umbel.CloseReport(None, 0)

@@ -34,7 +34,7 @@ def activated_listeners() -> list[tuple[str, ListenerHandle]]:
     """
     checkpoint()
     pid, count, names = (os.environ.pop(name, "") for name in _VARIABLES)
-    if pid != str(os.getpid()) or not count.isdigit():
+    if pid != str(os.getpid()) or not (count.isascii() and count.isdigit()):
         return []
     fds = range(FIRST, FIRST + int(count))
     shown = names.split(":") if names else []

@@ -61,9 +61,7 @@ def shut_down(context: CloseContext) -> CloseReport:
                     scratch = memoryview(bytearray(DRAIN_SIZE))
         consumed = _has_consumed(stream)
     except BaseException as error:
-        # Reset: bytes of ours lay unread. Otherwise the peer may still read them.
-        is_reset = isinstance(error, ConnectionError)
-        consumed = False if is_reset else _has_consumed_by_now(stream)
+        consumed = _has_consumed_by_now(stream, error)
         error.report = CloseReport(  # type: ignore[attr-defined]  # ours have it
             consumed, discarded
         )
@@ -86,9 +84,13 @@ def _has_consumed(stream: Stream) -> bool | None:
     return None if unread is None else unread.is_zero()
 
 
-def _has_consumed_by_now(stream: Stream) -> bool | None:
+def _has_consumed_by_now(stream: Stream, error: BaseException) -> bool | None:
     try:
-        return _has_consumed(stream)
+        consumed = _has_consumed(stream)
+        # Reset: bytes of ours lay unread, if that can be known at all, as it can't over
+        # a network. Otherwise the peer may still read them.
+        is_reset = isinstance(error, ConnectionError)
+        return False if is_reset and consumed is not None else consumed
     except ConnectionError:
         return False
     except OSError:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 from _thread import get_ident
+from importlib import import_module
 from types import FrameType
 from typing import Final
 
 from umbel._kernel.current import current_hub
+from umbel._kernel.loops import running_loop
 
 
 def exit_on_signal(*numbers: int) -> None:
@@ -18,7 +20,8 @@ def exit_on_signal(*numbers: int) -> None:
     middle of a switch between coroutines, or when a file has been made and the code
     that would remove it is not yet in place. This one interrupts the main coroutine
     only in its calls of umbel, where it waits or at the next call, so that every `with`
-    and `finally` runs.
+    and `finally` runs. Where an asyncio or trio loop runs in the main thread, the loop
+    is ended, as by a task that raises SystemExit.
 
     Args:
         numbers: of the signals; none: SIGTERM and SIGINT. The exit status is 128 plus
@@ -40,12 +43,21 @@ def exit_on_signal(*numbers: int) -> None:
             before=_hold_back, after_in_parent=_let_come, after_in_child=_begin_anew
         )
     _numbers.update(wanted)
+    _join_loop()
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:
     error = SystemExit(128 + number)
     hub = current_hub()  # of the main thread, where handlers run; a child's own
     hub.post(lambda: hub.interrupt(hub.main, error))
+    _join_loop()
+
+
+def _join_loop() -> None:
+    # A loop that has not met umbel yet would not hear of it.
+    if current_hub().host is None and running_loop():
+        # By name: this is below what knows loops.
+        import_module("umbel.aio.entry").enter_soon()
 
 
 #: Which signals end the program; empty: none does.

@@ -6,8 +6,12 @@ import errno
 import os
 import socket
 from collections.abc import Sequence
+from typing import Final
 
 from umbel.errors import system_error
+
+#: What fits into the kernel's int.
+LARGEST: Final = (1 << 31) - 1
 
 
 def adopt_socket(
@@ -30,10 +34,13 @@ def adopt_socket(
         OSError: EINVAL, it is something else; EBADF, it is not open.
     """
     _require_open(fd)
+    is_blocking = os.get_blocking(fd)
     try:
         sock = socket.socket(fileno=fd)
     except OSError:
         raise system_error(errno.EINVAL, f"descriptor {fd} is not a socket") from None
+    if socket.getdefaulttimeout() is not None:
+        os.set_blocking(fd, is_blocking)  # which Python has changed
     problem = _find_problem(sock, is_listening, families)
     if problem:
         sock.detach()
@@ -47,6 +54,8 @@ def _require_open(fd: object) -> None:
         raise TypeError(message)
     if fd < 0:
         raise system_error(errno.EINVAL, f"{fd} is no descriptor")
+    if fd > LARGEST:
+        raise system_error(errno.EBADF, f"{fd} is no descriptor")
     os.fstat(fd)
 
 

@@ -62,6 +62,7 @@ GROWTH: Final = 8
 
 #: Linux, as Python does not name it yet (asm-generic/socket.h).
 SO_PEERPIDFD: Final = 77
+SCM_PIDFD: Final = 4
 
 #: Buffers that one sendmsg takes.
 IOV_MAX: Final = os.sysconf("SC_IOV_MAX") if "SC_IOV_MAX" in os.sysconf_names else 1024
@@ -82,6 +83,10 @@ _PEER_IS_GONE: Final = (
 
 _ZERO: Final = bytes(INT_SIZE)
 _CREDENTIALS: Final = struct.Struct("3i")
+#: Bytes of SCM_CREDENTIALS and SCM_PIDFD.
+OTHER_CONTROL: Final = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(
+    INT_SIZE
+)
 
 
 class SocketStream:
@@ -109,7 +114,10 @@ class SocketStream:
         """Own *sock*; *takes_descriptors* is false if its kernel refuses them."""
         self._socket = sock
         if socket.getdefaulttimeout() is not None:
-            sock.settimeout(None)  # or Python itself would wait before each call
+            # Or Python itself would wait before each call; the mode stays as it is.
+            is_blocking = os.get_blocking(sock.fileno())
+            sock.settimeout(None)
+            os.set_blocking(sock.fileno(), is_blocking)
         self._readiness = Readiness(sock.fileno())
         self._is_local = sock.family == UNIX
         self._takes_descriptors = takes_descriptors and self._is_local
@@ -315,8 +323,9 @@ class SocketStream:
             OSError: EMSGSIZE, more came than *max_descriptors*; EMFILE, this process
                 had no room for all of them. All are closed.
         """
-        # CMSG_LEN: CMSG_SPACE has padding, in which the kernel puts one more.
-        room = socket.CMSG_LEN(max_descriptors * INT_SIZE)
+        # With what a socket that was adopted may bring besides: SO_PASSCRED is usual
+        # where a service manager made it.
+        room = OTHER_CONTROL + socket.CMSG_LEN(max_descriptors * INT_SIZE)
         while True:
             if self._readiness.is_drained:
                 self._readiness.wait_in(deadline)
@@ -394,6 +403,8 @@ class SocketStream:
     def _transfer(self) -> Transfer | None:
         if not self._is_local:
             return None
+        if self._is_reset:
+            raise BrokenStreamError(_PEER_IS_GONE)  # who has it then would not know
         return Transfer(self._socket.fileno(), {}, lambda: None)
 
     def _descriptor_passing(self) -> DescriptorPassing | None:
@@ -449,9 +460,13 @@ def _take_descriptors(
 ) -> list[int]:
     rights = array.array("i")
     for level, kind, content in control:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            rights.frombytes(content[: len(content) // INT_SIZE * INT_SIZE])
-    if flags & TRUNCATED:
+        if level == socket.SOL_SOCKET and kind in (socket.SCM_RIGHTS, SCM_PIDFD):
+            found = array.array("i", content[: len(content) // INT_SIZE * INT_SIZE])
+            if kind == SCM_PIDFD:
+                os.close(found[0])  # nobody has asked for it
+            else:
+                rights += found
+    if flags & TRUNCATED or len(rights) > limit:
         for descriptor in rights:
             os.close(descriptor)
         if len(rights) < limit:

@@ -62,17 +62,26 @@ from umbel.spi import (
     system_error,
     take_options,
 )
+from umbel_transports._holder import find_holder
 
 T = TypeVar("T")
 
 #: sun_path holds 108 bytes, the last of which is a NUL.
 PATH_MAX: Final = 107
-#: What is left of them for an abstract name, whose first byte is a NUL.
+#: Of a path that is reached by its folder: the kernel's own limit, less a NUL.
+LONGEST_PATH: Final = 4095
+#: What is left of sun_path for an abstract name, whose first byte is a NUL.
 ABSTRACT_MAX: Final = 107
+#: The number above it means: leave it as it is.
+LARGEST_GROUP: Final = (1 << 32) - 2
+#: What setsockopt takes.
+LARGEST_BUFFER: Final = (1 << 31) - 1
 #: A full backlog gives nothing to poll: look again after 1, 2, 4 … 16 ms.
 LONGEST_PAUSE: Final = 16
 #: How long a racing starter may hold the folder's lock, in seconds.
 LOCK_PATIENCE: Final = 2.0
+#: The same for who removes its file, and must not block for long.
+SHORT_PATIENCE: Final = 0.1
 #: Linux 6.16, as Python does not name it yet (asm-generic/socket.h).
 SO_PASSRIGHTS: Final = 83
 
@@ -101,7 +110,7 @@ class IpcTransport:
     def connect(self, context: ConnectContext) -> SocketStream:
         """Connect, waiting while the backlog is full."""
         options = take_options(context.options, **_STREAM_OPTIONS)
-        sock = _open_socket()
+        sock = _open_socket(options)
         try:
             name = _short_name(context.address)
             if name is not None:  # without a context manager, for speed
@@ -120,6 +129,9 @@ class IpcTransport:
         options = take_options(context.options, **_STREAM_OPTIONS)
         left, right = socket.socketpair()
         try:
+            if not _takes_descriptors(options):
+                _refuse_descriptors(left)
+                _refuse_descriptors(right)
             return _make_stream(left, options), _make_stream(right, options)
         except BaseException:
             left.close()
@@ -162,29 +174,33 @@ _KIND: Final = int(socket.SOCK_STREAM) | _NONBLOCK
 _STREAM_OPTIONS: Final = {"buffer_size": int, "descriptors": bool}
 
 
-def _open_socket() -> socket.SocketType:
+def _open_socket(options: Options) -> socket.SocketType:
     sock = socket.SocketType(socket.AF_UNIX, _KIND)
-    if not _NONBLOCK:
-        sock.setblocking(False)
+    try:
+        if not _NONBLOCK:
+            sock.setblocking(False)
+        if not _takes_descriptors(options):
+            _refuse_descriptors(sock)  # now: its peer may send one as it is connected
+    except BaseException:
+        sock.close()
+        raise
     return sock
 
 
 def _buffer_size(options: Options) -> int:
     size = options.get("buffer_size", SEND_BUFFER)
     assert isinstance(size, int)
-    if size < 0:
-        raise system_error(errno.EINVAL, f"buffer_size={size}: give 0 or more bytes")
+    if not 0 <= size <= LARGEST_BUFFER:
+        message = f"buffer_size={size}: give 0 to {LARGEST_BUFFER} bytes"
+        raise system_error(errno.EINVAL, message)
     return size
 
 
 def _make_stream(sock: socket.SocketType, options: Options) -> SocketStream:
     if not options:
         return SocketStream(sock)
-    takes_descriptors = _takes_descriptors(options)
-    if not takes_descriptors:
-        _refuse_descriptors(sock)
     return SocketStream(
-        sock, _buffer_size(options), takes_descriptors=takes_descriptors
+        sock, _buffer_size(options), takes_descriptors=_takes_descriptors(options)
     )
 
 
@@ -220,10 +236,17 @@ def _handed_on(address: Address, state: Options | None) -> os.stat_result | None
 
 
 def _check_location(address: Address) -> bytes:
-    raw = os.fsencode(address.location)
+    try:
+        raw = os.fsencode(address.location)
+    except UnicodeEncodeError as error:
+        message = f"the path can't be encoded: {error.reason}"
+        raise system_error(errno.EINVAL, message) from None
     if raw in (b"", b"@"):
         message = "the path is empty: write ipc:name.sock or ipc:///folder/name.sock"
         raise system_error(errno.EINVAL, message)
+    if len(raw) > LONGEST_PATH:
+        message = f"a path can have {LONGEST_PATH} bytes, not {len(raw)}: shorten it"
+        raise system_error(errno.ENAMETOOLONG, message)
     if b"\0" in raw:
         message = "the path has a NUL in it: an abstract name starts with @"
         raise system_error(errno.EINVAL, message)
@@ -316,7 +339,13 @@ class IpcListener(SocketListener):
         """As `Listener.query`."""
         if kind is not Transfer:
             return super().query(kind)
-        file = self._file
+        if self._allow is not None:
+            message = (
+                "a listener with allow=... can't be moved: its function stays here"
+            )
+            raise NotSupportedError(message)
+        # A forked child's copy has no file that it could hand on.
+        file = self._file if self._owner_pid == os.getpid() else None
         state = {} if file is None else {"device": file.st_dev, "inode": file.st_ino}
         transfer = Transfer(self.fileno(), state, self._release)
         return cast("T", transfer)
@@ -329,9 +358,12 @@ class IpcListener(SocketListener):
         file, self._file = self._file, None
         # A forked child closes only its copy of the descriptor.
         if file is not None and self._owner_pid == os.getpid():
+            name = os.fsencode(self.address.location)
             try:
-                if os.path.samestat(os.lstat(self.address.location), file):
-                    os.unlink(self.address.location)
+                # Or another listener's could be moved here between look and removal.
+                with _locked_folder(name, SHORT_PATIENCE):
+                    if os.path.samestat(os.lstat(name), file):
+                        os.unlink(name)
             except OSError:
                 pass  # removed by someone else: as good
         super().abort()
@@ -340,13 +372,13 @@ class IpcListener(SocketListener):
 def _listen(address: Address, backlog: int, options: Options) -> SocketListener:
     location = address.location
     _buffer_size(options)
+    _check_number(options, "mode", 0o7777)
+    _check_number(options, "group", LARGEST_GROUP)
     if not location.startswith("@") and location:
         location = _absolute(address)
     address = Address("ipc", location)
-    sock = _open_socket()
+    sock = _open_socket(options)
     try:
-        if not _takes_descriptors(options):
-            _refuse_descriptors(sock)
         if location.startswith("@"):
             if options.get("takeover"):
                 message = "an abstract name can't be taken over: use a path"
@@ -370,8 +402,12 @@ def _listen(address: Address, backlog: int, options: Options) -> SocketListener:
 
 def _absolute(address: Address) -> str:
     """Give the path that another process can use, and that we find after a chdir."""
+    location = address.location
     try:
-        return os.path.abspath(address.location)
+        if ".." in location.split("/") or location.endswith("/"):
+            # As the kernel will read it: what leads to ".." may be a symbolic link.
+            return os.path.join(os.getcwd(), location)
+        return os.path.abspath(location)
     except FileNotFoundError:
         message = (
             f"{address}: the current folder was deleted: change to another, or give a "
@@ -405,6 +441,13 @@ def _make_file(
         raise
 
 
+def _check_number(options: Options, name: str, most: int) -> None:
+    number = options.get(name)
+    if isinstance(number, int) and not 0 <= number <= most:
+        message = f"{name}={number}: give 0 to {most}"
+        raise system_error(errno.EINVAL, message)
+
+
 def _group_number(group: object) -> int:
     if isinstance(group, int):
         return group
@@ -422,17 +465,28 @@ def _replace_file(
 ) -> os.stat_result:
     """Listen under another name, then move that over the old one: no gap, no loss."""
     target = address.location
-    if os.path.lexists(target):
-        _require_socket(os.lstat(target), address)
+    _check_location(address)
+    _require_replaceable(target, address)
     beside = f"{os.path.dirname(target)}/.{os.getpid()}-{id(sock):x}"
     with _reachable(Address("ipc", beside)) as name:
         file = _make_file(sock, name, address, backlog, options)
         try:
-            os.rename(beside, target)
+            # Or who replaces a stale file could take ours for that one.
+            with _locked_folder(os.fsencode(target)):
+                _require_replaceable(target, address)
+                os.rename(beside, target)
         except BaseException:
             os.unlink(name)
             raise
     return file
+
+
+def _require_replaceable(target: str, address: Address) -> None:
+    try:
+        found = os.lstat(target)
+    except OSError:
+        return  # there is none, or what is made beside it will tell
+    _require_socket(found, address)
 
 
 def _bind(sock: socket.SocketType, name: bytes, address: Address) -> None:
@@ -467,11 +521,11 @@ def _require_socket(found: os.stat_result, address: Address) -> None:
 
 
 @contextmanager
-def _locked_folder(name: bytes) -> Iterator[None]:
-    """Keep out others who are replacing a stale file at the same moment."""
+def _locked_folder(name: bytes, patience: float = LOCK_PATIENCE) -> Iterator[None]:
+    """Keep out others who are replacing or removing a file at the same moment."""
     folder = os.open(os.path.dirname(name) or b".", os.O_RDONLY)
     try:
-        give_up = time.monotonic() + LOCK_PATIENCE
+        give_up = time.monotonic() + patience
         while True:
             try:
                 fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -530,30 +584,10 @@ def _connect(sock: socket.SocketType, name: bytes, context: ConnectContext) -> N
 
 
 def _in_use(name: bytes, address: Address) -> OSError:
-    pid = _find_owner(name)
+    pid = find_holder(name)
     who = "a live process" if pid is None else f"the live process {pid}"
     message = f"{address} is in use by {who}: stop it, or use another path"
     return system_error(errno.EADDRINUSE, message)
-
-
-def _find_owner(name: bytes) -> int | None:
-    """Find who listens there, as far as /proc lets us see; it is only for a message."""
-    shown = b"@" + name[1:] if name.startswith(b"\0") else name
-    try:
-        with open("/proc/net/unix", "rb") as table:
-            rows = [line.split(None, 7) for line in table]
-        inodes = [r[6].decode() for r in rows if len(r) == 8 and r[7].strip() == shown]
-        for pid in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                for fd in os.listdir(f"/proc/{pid}/fd"):
-                    link = os.readlink(f"/proc/{pid}/fd/{fd}")
-                    if link.removeprefix("socket:[").removesuffix("]") in inodes:
-                        return int(pid)
-            except OSError:
-                continue  # another user's, or gone
-    except OSError:
-        pass  # no /proc here
-    return None
 
 
 _ADVICE: Final = {

@@ -65,6 +65,18 @@ def _attach() -> AioHost:
     return host
 
 
+def enter_soon() -> None:
+    """Enter in the loop's next round; also from a signal's handler, amid whatever."""
+    if running_loop() == "trio":
+        import trio
+
+        trio.lowlevel.current_trio_token().run_sync_soon(enter)
+    else:
+        import asyncio
+
+        asyncio.get_running_loop().call_soon_threadsafe(enter)
+
+
 async def begin() -> AioHost:
     """Begin a verb that may wait: be fair, and be canceled if each call must be."""
     host = enter()

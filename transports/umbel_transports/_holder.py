@@ -1,0 +1,39 @@
+"""Which process holds the name of a local socket, for people who want to use it."""
+
+from __future__ import annotations
+
+import os
+
+
+def find_holder(name: bytes) -> int | None:
+    """Find who listens there, as far as /proc lets us see; it is only for a message."""
+    shown = b"@" + name[1:] if name.startswith(b"\0") else name
+    try:
+        with open("/proc/net/unix", "rb") as table:
+            rows = [line.split(None, 7) for line in table]
+        # Not those of accepted streams, which have the name of their listener.
+        inodes = {
+            r[6].decode()
+            for r in rows
+            if len(r) == 8 and r[7].strip() == shown and r[5] == b"01"
+        }
+        if len(inodes) != 1:
+            return None  # after a takeover the old listener has the name, too
+        (inode,) = inodes
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            if _holds(pid, inode):
+                return int(pid)
+    except OSError:
+        pass  # no /proc here
+    return None
+
+
+def _holds(pid: str, inode: str) -> bool:
+    try:
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            path = f"/proc/{pid}/fd/{fd}"
+            if os.path.islink(path) and os.readlink(path) == f"socket:[{inode}]":
+                return True
+    except OSError:
+        pass  # another user's, or gone
+    return False
