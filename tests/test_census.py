@@ -16,6 +16,8 @@ import pytest
 import umbel
 from tests.support import Ends, python, wait_until
 from umbel.cli.top import fetch_census
+from umbel.plugins import remove_plugin
+from umbel_plugins.census import PATIENCE
 
 HERE = re.escape(__file__)
 
@@ -267,3 +269,119 @@ def test_a_place_that_is_taken_does_not_stop_the_program(tmp_path: Path) -> None
 
     assert process.returncode == 0
     assert "no census" in err
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:0", "mem://census"])
+def test_a_place_that_keeps_nobody_out_does_not_stop_the_program(address: str) -> None:
+    with python(WATCHED, UMBEL_CENSUS=address) as process:
+        _, err = process.communicate("\n", timeout=30)
+
+    assert process.returncode == 0
+    assert err == f"umbel: no census at {address}: only ipc keeps other users out\n"
+
+
+SHORT = """
+import os, resource, umbel
+umbel.load_plugins("census")
+limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+kept = []
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, limit[1]))
+try:
+    while True:
+        kept.append(os.dup(0))
+except OSError:
+    print("short", flush=True)
+umbel.fdin(0)
+os.read(0, 1)
+for fd in kept:
+    os.close(fd)
+resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+print("enough", flush=True)
+umbel.fdin(0)
+"""
+
+
+def test_the_census_outlives_a_lack_of_descriptors(tmp_path: Path) -> None:
+    address = f"ipc:{tmp_path}/c.sock"
+
+    with python(SHORT, UMBEL_CENSUS=address) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "short\n"
+        with umbel.connect(address) as early:
+            process.stdin.write("x")
+            process.stdin.flush()
+            assert process.stdout.readline() == "enough\n"
+            umbel.done(early)
+            assert umbel.receive(early, 1, umbel.within(20)) == b"["
+            for _ in early:
+                pass
+        pid, _ = fetch_census(address)
+        process.communicate("\n", timeout=30)
+
+    assert pid == process.pid
+
+
+def test_silent_clients_hold_up_neither_others_nor_the_end(tmp_path: Path) -> None:
+    address = f"ipc:{tmp_path}/c.sock"
+
+    with python(WATCHED, UMBEL_CENSUS=address) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        silent = [umbel.connect(address) for _ in range(3)]
+        began = umbel.now()
+        pid, _ = fetch_census(address)
+        process.communicate("\n", timeout=30)
+        took = umbel.now() - began
+
+    assert pid == process.pid
+    assert took < 1000 * PATIENCE  # of one of them, and the machine may be busy
+    for stream in silent:
+        umbel.hclose(stream)
+
+
+@pytest.mark.parametrize("plugin", ["metrics", "faults"])
+def test_what_is_waited_on_is_the_programs_call_also_through_a_plugin(
+    plugin: str,
+) -> None:
+    pytest.importorskip("prometheus_client")
+    umbel.load_plugins(plugin)
+    try:
+        left, right = umbel.pair("ipc")
+
+        def fill() -> None:
+            umbel.brecv(left, bytearray(9))
+
+        b = umbel.go(fill)
+        coroutines = umbel.census().coroutines
+        umbel.hclose(b)
+        umbel.hclose(left)
+        umbel.hclose(right)
+    finally:
+        remove_plugin(plugin)
+
+    (line,) = (found for found in coroutines if found.bundle == b)
+    assert line.waits_on == f"brecv({int(left)})"
+    assert line.place == f"{__file__}:{fill.__code__.co_firstlineno + 1}"
+
+
+def test_top_shows_names_that_the_terminal_cannot(tmp_path: Path) -> None:
+    address = f"ipc:{tmp_path}/c.sock"
+    code = "def caf\u00e9(l): umbel.accept(l)\n" + WATCHED.replace(
+        "umbel.go(umbel.accept,", "umbel.go(caf\u00e9,"
+    )
+
+    with python(code, UMBEL_CENSUS=address) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        result = subprocess.run(
+            [sys.executable, "-m", "umbel", "top", address, "--once"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            env={**os.environ, "PYTHONIOENCODING": "ascii:strict"},
+        )
+        process.communicate("\n", timeout=30)
+
+    assert result.returncode == 0, result.stderr
+    assert r"caf\xe9" in result.stdout

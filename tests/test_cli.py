@@ -889,3 +889,14 @@ def test_input_from_a_terminal_ends_at_its_deadline() -> None:
 
     os.close(ours)
     os.close(theirs)
+
+
+def test_a_terminal_that_is_gone_is_no_failure_of_the_transfer(nothing: int) -> None:
+    class Gone(Screen):
+        def write(self, text: str) -> int:
+            raise OSError(errno.EIO, "gone")
+
+    meter = Meter(nothing, Gone())
+    with umbel.go(meter.show):
+        umbel.msleep(umbel.within(0.3))
+    meter.finish()

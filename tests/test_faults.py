@@ -480,3 +480,18 @@ def test_the_kits_behaviours_of_bytes_hold_under_faults(
 
     assert late.failed + many.failed == []
     assert len([v for v in late.verdicts if v.state == "passed"]) > 20
+
+
+def test_a_plan_that_is_entered_again_makes_no_false_end() -> None:
+    again = faults.plan(reset_after=10)
+    with again:
+        left, right = umbel.pair()
+    umbel.bsend(right, bytes(1100))
+    umbel.brecv(left, 1000)  # more than the plan has left, but it is not active
+
+    with again:
+        assert umbel.brecv(left, 10) == bytes(10)
+        with pytest.raises(umbel.BrokenStreamError, match="planned"):
+            umbel.receive(left)
+    umbel.hclose(left)
+    umbel.hclose(right)

@@ -173,3 +173,15 @@ print(*umbel.plugins._loaded, flush=True)
 import os; os._exit(0)
 """
     assert run_python(code, UMBEL_PLUGINS="census", UMBEL_CENSUS="ipc:@x") == "census\n"
+
+
+def test_the_environment_keeps_the_order_of_its_plugins() -> None:
+    code = """
+import umbel, umbel.plugins
+for end in umbel.pair():
+    umbel.hclose(end)
+print(*umbel.plugins._loaded)
+"""
+    for names in ("trace,faults", "faults,trace", "faults,,trace,faults"):
+        expected = " ".join(dict.fromkeys(filter(None, names.split(","))))
+        assert run_python(code, UMBEL_PLUGINS=names) == f"{expected}\n"

@@ -13,6 +13,8 @@ import pytest
 
 import umbel
 from tests.support import Ends, calls, drain, open_descriptors, python, run_python
+from umbel.handle import lookup
+from umbel.listener import Listening
 
 CHILD = """
 import os, sys
@@ -562,3 +564,15 @@ def test_what_an_adopted_socket_brings_besides_leaves_room_for_descriptors(
     umbel.hclose(right)
     os.close(read)
     os.close(write)
+
+
+def test_a_listener_with_a_stream_that_is_kept_cannot_be_moved(
+    ends: Ends, tmp_path: Path
+) -> None:
+    with umbel.ipc_listen(tmp_path / "x.sock") as listener:
+        client = umbel.connect(listener.address)
+        lookup(listener, Listening).keep(umbel.accept(listener))
+        with pytest.raises(umbel.BusyError):
+            umbel.send_handle(ends[0], listener)
+        umbel.hclose(umbel.accept(listener))
+        umbel.hclose(client)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import umbel
-from tests.support import run_python
+from tests.support import python, run_python
 from umbel.plugins import add_plugin, remove_plugin
 from umbel_plugins.trace import TracePlugin
 
@@ -236,3 +236,20 @@ for _ in range(2):
     out = run_python(code, UMBEL_PLUGINS="trace", UMBEL_TRACE_OTEL="1")
 
     assert out == "True\nTrue\n"
+
+
+def test_a_full_disk_is_told_once_and_the_log_is_left_as_it_was() -> None:
+    code = (
+        PAIR
+        + """
+import logging, umbel.plugins
+umbel.plugins.remove_plugin("trace")
+print(logging.getLogger("umbel.trace").level)
+"""
+    )
+    with python(code, UMBEL_PLUGINS="trace", UMBEL_TRACE="/dev/full") as process:
+        out, err = process.communicate(timeout=30)
+
+    assert (process.returncode, out) == (0, "0\n")
+    assert err.count("\n") == 1
+    assert err.startswith("umbel: no trace in /dev/full: ")

@@ -28,9 +28,15 @@ PLUGINS: Final = f"umbel.plugins.v{API_VERSION}"
 NEAREST: Final = 5
 
 
+def listed_in(variable: str) -> list[str]:
+    """Read a list, of schemes or plugins, from the environment, in its order."""
+    names = (name.strip() for name in os.environ.get(variable, "").split(","))
+    return [name for name in dict.fromkeys(names) if name]
+
+
 def names_in(variable: str) -> set[str]:
-    """Read a list, of schemes or plugins, from the environment."""
-    return {name.strip() for name in os.environ.get(variable, "").split(",")} - {""}
+    """Read such a list where its order means nothing."""
+    return set(listed_in(variable))
 
 
 _blocked: Final = names_in("UMBEL_DISABLE")

@@ -208,14 +208,22 @@ def _describe_coroutine(
 
 
 def _find_call(frame: FrameType | None) -> tuple[str, str]:
-    """Find the call of ours that a coroutine is in, and the user's line."""
-    call = ""
+    """Find the call of ours that a coroutine is in, and the user's line.
+
+    The outermost one: what that calls may be a plugin's, or a transport's, which calls
+    us in turn.
+    """
+    call = found = place = ""
     while frame is not None and frame.f_code is not Task.run.__code__:
         package = frame.f_globals.get("__name__", "").partition(".")[0]
-        if package not in ("umbel", "umbel_transports"):
-            return call, f"{frame.f_code.co_filename}:{frame.f_lineno}"
-        handle = frame.f_locals.get("handle")
-        shown = str(int(handle)) if isinstance(handle, int) else ""
-        call = f"{frame.f_code.co_name}({shown})"
+        if package in ("umbel", "umbel_transports", "umbel_plugins"):
+            handle = frame.f_locals.get("handle")
+            shown = str(int(handle)) if isinstance(handle, int) else ""
+            call = f"{frame.f_code.co_name}({shown})"
+        elif call or not place:
+            found, place = call, f"{frame.f_code.co_filename}:{frame.f_lineno}"
+            if not call:
+                break  # it runs
+            call = ""
         frame = frame.f_back
-    return call, ""  # the coroutine's function is one of ours
+    return (found, place) if place else (call, "")  # its function is one of ours

@@ -12,7 +12,7 @@ from _thread import RLock
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
-from umbel.discovery import PLUGINS, import_entry, names_in, source_of
+from umbel.discovery import PLUGINS, import_entry, listed_in, source_of
 from umbel.errors import PluginError, system_error
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def load_requested() -> None:
     """Load the plugins that UMBEL_PLUGINS names, once."""
     global _is_request_met  # noqa: PLW0603 - once
     if not _is_request_met:
-        load_plugins(*sorted(names_in("UMBEL_PLUGINS") - _loaded.keys()))
+        load_plugins(*listed_in("UMBEL_PLUGINS"))
         _is_request_met = True
 
 

@@ -55,7 +55,7 @@ class _Direction:
     def bytes_left(self, wanted: int) -> int:
         """Say how many of *wanted* bytes may move before the reset."""
         limit = self.plan.faults.reset_after
-        return wanted if limit is None else min(wanted, limit - self.moved)
+        return wanted if limit is None else max(0, min(wanted, limit - self.moved))
 
     def delay(self, deadline: int) -> None:
         """Wait as long as the plan says, but not beyond *deadline*."""
@@ -108,7 +108,8 @@ class FaultyStream(StreamProxy):
 
     def _after_receive(self, count: int) -> None:
         self._require_whole()
-        self._inbound.moved += count
+        if self.plan.is_active:
+            self._inbound.moved += count
 
     # Sending.
 

@@ -14,6 +14,7 @@ import os
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 
 import umbel
 from umbel.spi import hookimpl
@@ -35,16 +36,21 @@ class CensusPlugin:
     def __init__(self) -> None:
         self._listener: umbel.ListenerHandle | None = None
         self._thread: threading.Thread | None = None
+        self._asking: set[umbel.StreamHandle] = set()
 
     @hookimpl.start
     def start(self) -> None:
-        """Begin to serve; an address that is in use is reported on standard error."""
+        """Begin to serve; an address that can't be is reported on standard error."""
         text = os.environ.get("UMBEL_CENSUS")
         address = umbel.Address.parse(text) if text else default_address(os.getpid())
+        # Looking on is no reason to stop the program that is looked at.
+        if address.scheme != "ipc":
+            reason = "only ipc keeps other users out"
+            print(f"umbel: no census at {address}: {reason}", file=sys.stderr)
+            return
         try:
             self._listener = umbel.listen(address, mode=0o600)
         except OSError as error:
-            # Looking on is no reason to stop the program that is looked at.
             print(f"umbel: no census at {address}: {error}", file=sys.stderr)
             return
         self._thread = threading.Thread(
@@ -57,18 +63,34 @@ class CensusPlugin:
         """Stop serving."""
         if self._listener is not None and self._thread is not None:
             umbel.hclose(self._listener)
+            for stream in tuple(self._asking):
+                _hclose(stream)
             self._thread.join(PATIENCE)
             self._listener = self._thread = None
 
     def _serve(self, listener: umbel.ListenerHandle) -> None:
-        for stream in listener:
-            deadline = umbel.within(PATIENCE)
-            try:
-                with stream:
-                    umbel.bsend(stream, _encode(umbel.census()), deadline)
-                    umbel.close(stream, deadline)
-            except OSError:
-                pass  # who asked has gone; the next one, please
+        # Each client in a coroutine: one that is silent keeps nobody waiting. And while
+        # no descriptor is left, accepting pauses.
+        umbel.serve(listener, self._answer, grace=PATIENCE)
+
+    def _answer(self, stream: umbel.StreamHandle) -> None:
+        deadline = umbel.within(PATIENCE)
+        self._asking.add(stream)
+        try:
+            umbel.bsend(stream, _encode(umbel.census()), deadline)
+            umbel.done(stream, deadline)
+            # Its end, waited for in a call that `stop` can end.
+            umbel.receive(stream, 1, deadline)
+        except OSError:
+            pass  # who asked has gone, or stays for ever
+        finally:
+            self._asking.discard(stream)
+            _hclose(stream)
+
+
+def _hclose(stream: umbel.StreamHandle) -> None:
+    with suppress(umbel.BadHandleError):  # the other one of the two was first
+        umbel.hclose(stream)
 
 
 def _encode(census: umbel.Census) -> bytes:

@@ -17,6 +17,7 @@ import logging
 import os
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import umbel
@@ -93,11 +94,12 @@ class TracePlugin:
     def stop(self) -> None:
         """Leave the log as it was."""
         self._spans = None
-        if self._handler is not None:
-            logger.removeHandler(self._handler)
-            self._handler.close()
-            self._handler = None
+        handler, self._handler = self._handler, None
+        if handler is not None:
+            logger.removeHandler(handler)
             logger.setLevel(self._level)
+            with suppress(OSError):  # a full disk, which was told before
+                handler.close()
 
     # What is seen.
 
@@ -188,13 +190,25 @@ def _log(event: Event) -> None:
     logger.log(level, "%s", event.describe(), extra=event.fields())
 
 
+class _TraceFile(logging.FileHandler):
+    """A file of which it is told once that it can't be written, in one line."""
+
+    has_failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - its name
+        if not self.has_failed:
+            self.has_failed = True
+            error = sys.exc_info()[1]
+            print(f"umbel: no trace in {self.baseFilename}: {error}", file=sys.stderr)
+
+
 def _open_handler(place: str) -> logging.Handler:
     handler: logging.Handler
     if place == "-":
         handler = logging.StreamHandler(sys.stderr)
     else:
         try:
-            handler = logging.FileHandler(place, encoding="utf-8", errors="replace")
+            handler = _TraceFile(place, encoding="utf-8", errors="replace")
         except OSError as error:
             message = f"UMBEL_TRACE={place!r}: name a file that can be written, or -"
             explained = system_error(error.errno or errno.EIO, message)

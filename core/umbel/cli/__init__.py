@@ -8,6 +8,7 @@ told by --help, in `parser`.
 from __future__ import annotations
 
 import argparse
+import io
 import signal
 import sys
 from collections.abc import Collection, Sequence
@@ -35,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         the exit status.
     """
     closed = fill_gaps()  # first of all: from now on descriptors are opened
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # As standard error does: names need not be text.
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = argparse.Namespace(command=None)
     try:
         with all_written():
@@ -61,11 +65,12 @@ def _needed(options: argparse.Namespace) -> Collection[int]:
 
 
 def _exit_on_signal() -> None:
-    numbers = [signal.SIGTERM, signal.SIGINT]
-    # A terminal that is closed ends it, unless it was started by nohup.
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)
-    umbel.exit_on_signal(*numbers)
+    # A terminal that is closed ends it, unless it was started by nohup; and Ctrl-C is
+    # not for what a shell has started in the background.
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    heard = [n for n in numbers if signal.getsignal(n) is not signal.SIG_IGN]
+    if heard:
+        umbel.exit_on_signal(*heard)
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -30,22 +30,27 @@ class Meter:
         while self._is_shown:
             umbel.msleep(umbel.within(INTERVAL))
             self._has_shown = True
-            self._draw()
+            self._write(self._line())
 
     def finish(self) -> None:
         """Leave the last figures on the screen, if any were shown."""
         if self._has_shown:
-            self._draw()
-            self._screen.write("\n")
+            self._write(self._line() + "\n")
 
-    def _draw(self) -> None:
+    def _write(self, text: str) -> None:
+        try:
+            self._screen.write(text)
+            self._screen.flush()
+        except OSError:  # the terminal is gone, which is no failure of the transfer
+            self._is_shown = self._has_shown = False
+
+    def _line(self) -> str:
         seconds = time.monotonic() - self._start
         rate = (self.sent + self.received) / max(seconds, 0.001)
-        self._screen.write(
+        return (
             f"\r{_size(self.sent)} sent, {_size(self.received)} received, "
             f"{_size(rate)}/s in {seconds:.1f} s\x1b[K"
         )
-        self._screen.flush()
 
 
 def _size(count: float) -> str:
