@@ -1101,3 +1101,25 @@ def test_descriptors_are_refused_before_anyone_is_connected(
         umbel.hclose(umbel.connect(f"ipc:{path}", descriptors=False))
 
     assert allowed == [0]
+
+
+def test_a_folder_that_cannot_be_read_holds_no_file_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.sock"
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    honest = os.open
+
+    def refuse(name: bytes | str, flags: int) -> int:
+        if os.path.isdir(name):
+            raise PermissionError(errno.EACCES, "can't be read")
+        return honest(name, flags)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with umbel.ipc_listen(path):
+        umbel.hclose(umbel.ipc_connect(path))
+    assert not path.exists()
+    with umbel.listen(f"ipc:{path}", takeover=True):
+        assert path.exists()
+    assert not path.exists()

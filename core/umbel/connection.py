@@ -39,6 +39,7 @@ from umbel.report import CloseReport
 from umbel.transport import (
     CloseContext,
     DescriptorPassing,
+    Listener,
     Stream,
     StreamAttempts,
 )
@@ -126,13 +127,7 @@ class Connection(Resource):
 
     def query(self, kind: type[T]) -> T | None:
         """As `Resource.query`."""
-        try:
-            return self.stream.query(kind)
-        except OSError as error:
-            # EBADF, for one: another thread may close it at this very moment.
-            if is_plain(error):
-                raise explain(error) from error
-            raise
+        return query_endpoint(self.stream, kind)
 
     def describe(self) -> str:
         """As `Resource.describe`."""
@@ -396,6 +391,17 @@ class Connection(Resource):
         while self.sender is not None or self.receiver is not None:
             hub.park(deadline)
         self.closer = None
+
+
+def query_endpoint(endpoint: Stream | Listener, kind: type[T]) -> T | None:
+    """Ask a transport's stream or listener; plain errors are explained."""
+    try:
+        return endpoint.query(kind)
+    except OSError as error:
+        # EBADF, for one: another thread may close it at this very moment.
+        if is_plain(error):
+            raise explain(error) from error
+        raise
 
 
 def is_plain(error: BaseException | None) -> TypeGuard[OSError]:

@@ -8,7 +8,7 @@ from typing import ClassVar, TypeVar, final
 from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.current import checkpoint, current_hub
 from umbel.address import Address
-from umbel.connection import Connection, explain, is_plain
+from umbel.connection import Connection, explain, is_plain, query_endpoint
 from umbel.deadline import FOREVER
 from umbel.errors import BadHandleError, BusyError
 from umbel.handle import (
@@ -83,13 +83,7 @@ class Listening(Resource):
 
     def query(self, kind: type[T]) -> T | None:
         """As `Resource.query`."""
-        try:
-            return self.listener.query(kind)
-        except OSError as error:
-            # EBADF, for one: another thread may close it at this very moment.
-            if is_plain(error):
-                raise explain(error) from error
-            raise
+        return query_endpoint(self.listener, kind)
 
     def describe(self) -> str:
         """As `Resource.describe`."""

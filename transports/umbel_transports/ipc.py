@@ -340,9 +340,7 @@ class IpcListener(SocketListener):
         if kind is not Transfer:
             return super().query(kind)
         if self._allow is not None:
-            message = (
-                "a listener with allow=... can't be moved: its function stays here"
-            )
+            message = "a listener with allow= can't be moved: its function stays here"
             raise NotSupportedError(message)
         # A forked child's copy has no file that it could hand on.
         file = self._file if self._owner_pid == os.getpid() else None
@@ -523,7 +521,12 @@ def _require_socket(found: os.stat_result, address: Address) -> None:
 @contextmanager
 def _locked_folder(name: bytes, patience: float = LOCK_PATIENCE) -> Iterator[None]:
     """Keep out others who are replacing or removing a file at the same moment."""
-    folder = os.open(os.path.dirname(name) or b".", os.O_RDONLY)
+    try:
+        folder = os.open(os.path.dirname(name) or b".", os.O_RDONLY)
+    except OSError:
+        # It may be written to, but not read. If it is gone, what follows will tell.
+        yield
+        return
     try:
         give_up = time.monotonic() + patience
         while True:
