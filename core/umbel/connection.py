@@ -355,7 +355,7 @@ class Connection(Resource):
                 self._wait_for_users(deadline)
             checkpoint()
             if (
-                outbound_error is BrokenStreamError
+                outbound_error in (BrokenStreamError, BusyError)
                 or inbound_error is BrokenStreamError
             ):
                 message = (

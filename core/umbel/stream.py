@@ -20,12 +20,10 @@ from umbel.connection import (
     Connection,
     explain,
     find_connection,
-    is_harmless,
 )
 from umbel.deadline import FOREVER
 from umbel.errors import (
     BadHandleError,
-    BrokenStreamError,
     BusyError,
     EndOfStreamError,
     NotSupportedError,
@@ -463,18 +461,18 @@ def done(handle: StreamHandle, deadline: int = FOREVER) -> None:
             raise EndOfStreamError(message)
         if connection.outbound_error is not None:
             raise connection.outbound_error
-        # Until it has succeeded: a close that overtakes it must not do it again.
-        connection.outbound_error = BrokenStreamError
+        # Until it is over: a close that overtakes it must not do it again.
+        connection.outbound_error = BusyError
         context = DoneContext(int(handle), connection.address, deadline)
         try:
             run_hook(
                 "umbel_done", context, lambda c: connection.stream.done(c.deadline)
             )
-        except BaseException as error:
-            if connection.outbound_error is BrokenStreamError and is_harmless(error):
-                connection.outbound_error = None
+        except BaseException:
+            if connection.outbound_error is BusyError:
+                connection.outbound_error = None  # broken below, unless it did nothing
             raise
-        if connection.outbound_error is BrokenStreamError:
+        if connection.outbound_error is BusyError:
             connection.outbound_error = EndOfStreamError
 
 
