@@ -10,6 +10,7 @@ with the current census, as JSON. UMBEL_CENSUS names an address to use instead o
 from __future__ import annotations
 
 import json
+import logging  # noqa: F401 - for `serve`, while there are descriptors to read it
 import os
 import sys
 import tempfile
@@ -17,6 +18,9 @@ import threading
 from contextlib import suppress
 
 import umbel
+
+# By name, so that they are imported now.
+from umbel import census, serve
 from umbel.spi import hookimpl
 
 #: For a client that connects and then reads nothing.
@@ -36,6 +40,7 @@ class CensusPlugin:
     def __init__(self) -> None:
         self._listener: umbel.ListenerHandle | None = None
         self._thread: threading.Thread | None = None
+        self._has_begun = threading.Event()
         self._asking: set[umbel.StreamHandle] = set()
 
     @hookimpl.start
@@ -57,6 +62,7 @@ class CensusPlugin:
             target=self._serve, args=(self._listener,), name="umbel.census", daemon=True
         )
         self._thread.start()
+        self._has_begun.wait(PATIENCE)
 
     @hookimpl.stop
     def stop(self) -> None:
@@ -69,15 +75,17 @@ class CensusPlugin:
             self._listener = self._thread = None
 
     def _serve(self, listener: umbel.ListenerHandle) -> None:
+        umbel.now()  # makes this thread's hub: now, while there are descriptors
+        self._has_begun.set()
         # Each client in a coroutine: one that is silent keeps nobody waiting. And while
         # no descriptor is left, accepting pauses.
-        umbel.serve(listener, self._answer, grace=PATIENCE)
+        serve(listener, self._answer, grace=PATIENCE)
 
     def _answer(self, stream: umbel.StreamHandle) -> None:
         deadline = umbel.within(PATIENCE)
         self._asking.add(stream)
         try:
-            umbel.bsend(stream, _encode(umbel.census()), deadline)
+            umbel.bsend(stream, _encode(census()), deadline)
             umbel.done(stream, deadline)
             # Its end, waited for in a call that `stop` can end.
             umbel.receive(stream, 1, deadline)
@@ -93,8 +101,8 @@ def _hclose(stream: umbel.StreamHandle) -> None:
         umbel.hclose(stream)
 
 
-def _encode(census: umbel.Census) -> bytes:
-    return json.dumps([os.getpid(), census.handles, census.coroutines]).encode()
+def _encode(found: umbel.Census) -> bytes:
+    return json.dumps([os.getpid(), found.handles, found.coroutines]).encode()
 
 
 plugin = CensusPlugin()
