@@ -524,6 +524,8 @@ def _locked_folder(name: bytes, patience: float = LOCK_PATIENCE) -> Iterator[Non
     try:
         folder = os.open(os.path.dirname(name) or b".", os.O_RDONLY)
     except OSError:
+        folder = -1
+    if folder < 0:
         # It may be written to, but not read. If it is gone, what follows will tell.
         yield
         return

@@ -115,7 +115,7 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
     readiness = connection.readiness
     watch = readiness.home
     if watch is None or watch.hub is not hub:
-        # Many streams live so shortly that they never wait, and need no watch.
+        # Many streams live so briefly that they never wait, and need no watch.
         if not readiness.is_drained:
             found = connection.receive_now(hub.main, max_bytes)
             if found is not None:
