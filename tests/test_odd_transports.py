@@ -6,7 +6,7 @@ import asyncio
 import errno
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
 import pytest
@@ -16,7 +16,7 @@ from tests.support import wait_until_blocked
 from umbel import aio
 from umbel.bridges import as_asyncio_transport
 from umbel.connection import find_connection
-from umbel.handle import open_handles
+from umbel.handle import AnyHandle, open_handles
 from umbel.plugins import remove_plugin
 from umbel.registry import add_transport, remove_transport
 from umbel.spi import (
@@ -39,6 +39,7 @@ from umbel.spi import (
 from umbel_plugins import faults
 
 T = TypeVar("T")
+H = TypeVar("H", bound=AnyHandle)
 
 
 class Odd:
@@ -85,29 +86,26 @@ class OddTransport:
 
 
 @contextmanager
-def opened(stream: Stream) -> Iterator[umbel.StreamHandle]:
+def made(transport: OddTransport, make: Callable[[str], H]) -> Iterator[H]:
+    """Give the handle that *make* makes by *transport*."""
+    add_transport(transport, "odd")
+    try:
+        handle = make("odd://x")
+        yield handle
+        if handle in open_handles:
+            handle.abort()
+    finally:
+        remove_transport("odd")
+
+
+def opened(stream: Stream) -> AbstractContextManager[umbel.StreamHandle]:
     """Give *stream* a handle."""
-    add_transport(OddTransport(stream, None), "odd")
-    try:
-        handle = umbel.connect("odd://x")
-        yield handle
-        if handle in open_handles:
-            handle.abort()
-    finally:
-        remove_transport("odd")
+    return made(OddTransport(stream, None), umbel.connect)
 
 
-@contextmanager
-def listening(listener: Listener) -> Iterator[umbel.ListenerHandle]:
+def listening(listener: Listener) -> AbstractContextManager[umbel.ListenerHandle]:
     """Give *listener* a handle."""
-    add_transport(OddTransport(None, listener), "odd")
-    try:
-        handle = umbel.listen("odd://x")
-        yield handle
-        if handle in open_handles:
-            handle.abort()
-    finally:
-        remove_transport("odd")
+    return made(OddTransport(None, listener), umbel.listen)
 
 
 # done.

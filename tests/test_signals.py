@@ -312,3 +312,26 @@ def test_a_loop_that_has_not_met_umbel_hears_of_a_signal(
         out, _ = process.communicate(timeout=20)
 
     assert (process.returncode, out) == (128 + signal.SIGTERM, "")
+
+
+def test_nor_does_the_second_loop_of_a_thread_sleep_on() -> None:
+    code = """
+import asyncio, umbel
+from umbel import aio
+umbel.exit_on_signal()
+async def first():
+    await aio.msleep(0)
+async def second():
+    print("ready", flush=True)
+    await asyncio.sleep(30)
+    print("slept", flush=True)
+asyncio.run(first())
+asyncio.run(second())
+"""
+    with python(code) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=20)
+
+    assert (process.returncode, out) == (128 + signal.SIGTERM, "")

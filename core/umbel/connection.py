@@ -299,8 +299,8 @@ class Connection(Resource):
 
     def receive_indirectly(self, max_bytes: int, deadline: int) -> bytes:
         """Receive what there is, for a transport without attempts."""
-        buffer = bytearray(min(max_bytes, PIECE))
-        return bytes(buffer[: self.receive_into(memoryview(buffer), deadline)])
+        buffer = memoryview(bytearray(min(max_bytes, PIECE)))
+        return bytes(buffer[: self.receive_into(buffer, deadline)])
 
     def receive_into(self, buffer: memoryview, deadline: int) -> int:
         """Fill the front of *buffer*, as its transport does, whose count is checked."""

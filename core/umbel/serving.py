@@ -151,7 +151,7 @@ class _Server:
             try:
                 stream = self._next(deadline)
             except BadHandleError:
-                if self._handle in open_handles and not self._listening.is_closed:
+                if self._handle in open_handles:
                     raise  # of something else
                 return
             self._room.count += 1

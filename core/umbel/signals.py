@@ -10,7 +10,6 @@ from types import FrameType
 from typing import Final
 
 from umbel._kernel.current import current_hub
-from umbel._kernel.loops import running_loop
 
 
 def exit_on_signal(*numbers: int) -> None:
@@ -55,7 +54,7 @@ def _leave(number: int, _frame: FrameType | None) -> None:
 
 def _join_loop() -> None:
     # A loop that has not met umbel yet would not hear of it.
-    if current_hub().host is None and running_loop():
+    if current_hub().is_stranger():
         # By name: this is below what knows loops.
         import_module("umbel.aio.entry").enter_soon()
 

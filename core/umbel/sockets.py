@@ -462,10 +462,10 @@ def _take_descriptors(
     for level, kind, content in control:
         if level == socket.SOL_SOCKET and kind in (socket.SCM_RIGHTS, SCM_PIDFD):
             found = array.array("i", content[: len(content) // INT_SIZE * INT_SIZE])
-            if kind == SCM_PIDFD:
-                os.close(found[0])  # nobody has asked for it
-            else:
+            if kind == socket.SCM_RIGHTS:
                 rights += found
+            else:
+                os.close(found[0])  # nobody has asked for it
     if flags & TRUNCATED or len(rights) > limit:
         for descriptor in rights:
             os.close(descriptor)

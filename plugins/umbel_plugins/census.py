@@ -40,7 +40,6 @@ class CensusPlugin:
     def __init__(self) -> None:
         self._listener: umbel.ListenerHandle | None = None
         self._thread: threading.Thread | None = None
-        self._has_begun = threading.Event()
         self._asking: set[umbel.StreamHandle] = set()
 
     @hookimpl.start
@@ -58,11 +57,15 @@ class CensusPlugin:
         except OSError as error:
             print(f"umbel: no census at {address}: {error}", file=sys.stderr)
             return
+        has_begun = threading.Event()
         self._thread = threading.Thread(
-            target=self._serve, args=(self._listener,), name="umbel.census", daemon=True
+            target=self._serve,
+            args=(self._listener, has_begun),
+            name="umbel.census",
+            daemon=True,
         )
         self._thread.start()
-        self._has_begun.wait(PATIENCE)
+        has_begun.wait(PATIENCE)
 
     @hookimpl.stop
     def stop(self) -> None:
@@ -74,9 +77,11 @@ class CensusPlugin:
             self._thread.join(PATIENCE)
             self._listener = self._thread = None
 
-    def _serve(self, listener: umbel.ListenerHandle) -> None:
+    def _serve(
+        self, listener: umbel.ListenerHandle, has_begun: threading.Event
+    ) -> None:
         umbel.now()  # makes this thread's hub: now, while there are descriptors
-        self._has_begun.set()
+        has_begun.set()
         # Each client in a coroutine: one that is silent keeps nobody waiting. And while
         # no descriptor is left, accepting pauses.
         serve(listener, self._answer, grace=PATIENCE)

@@ -129,9 +129,8 @@ class IpcTransport:
         options = take_options(context.options, **_STREAM_OPTIONS)
         left, right = socket.socketpair()
         try:
-            if not _takes_descriptors(options):
-                _refuse_descriptors(left)
-                _refuse_descriptors(right)
+            _set_descriptors(left, options)
+            _set_descriptors(right, options)
             return _make_stream(left, options), _make_stream(right, options)
         except BaseException:
             left.close()
@@ -179,20 +178,24 @@ def _open_socket(options: Options) -> socket.SocketType:
     try:
         if not _NONBLOCK:
             sock.setblocking(False)
-        if not _takes_descriptors(options):
-            _refuse_descriptors(sock)  # now: its peer may send one as it is connected
+        _set_descriptors(sock, options)  # now: a peer may send one when connected
     except BaseException:
         sock.close()
         raise
     return sock
 
 
+def _check_number(options: Options, name: str, most: int, unit: str = "") -> None:
+    number = options.get(name)
+    if isinstance(number, int) and not 0 <= number <= most:
+        message = f"{name}={number}: give 0 to {most}{unit}"
+        raise system_error(errno.EINVAL, message)
+
+
 def _buffer_size(options: Options) -> int:
+    _check_number(options, "buffer_size", LARGEST_BUFFER, " bytes")
     size = options.get("buffer_size", SEND_BUFFER)
     assert isinstance(size, int)
-    if not 0 <= size <= LARGEST_BUFFER:
-        message = f"buffer_size={size}: give 0 to {LARGEST_BUFFER} bytes"
-        raise system_error(errno.EINVAL, message)
     return size
 
 
@@ -208,11 +211,13 @@ def _takes_descriptors(options: Options) -> bool:
     return bool(options.get("descriptors", True))
 
 
-def _refuse_descriptors(sock: socket.SocketType) -> None:
-    """Have the kernel refuse them, with EPERM for a peer that sends one.
+def _set_descriptors(sock: socket.SocketType, options: Options) -> None:
+    """Have the kernel refuse them, if asked to: EPERM for a peer that sends one.
 
     The streams of a listener inherit this, from the moment when they are connected.
     """
+    if _takes_descriptors(options):
+        return
     try:
         sock.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)
     except OSError as error:
@@ -437,13 +442,6 @@ def _make_file(
         if sock.getsockname():
             os.unlink(name)
         raise
-
-
-def _check_number(options: Options, name: str, most: int) -> None:
-    number = options.get(name)
-    if isinstance(number, int) and not 0 <= number <= most:
-        message = f"{name}={number}: give 0 to {most}"
-        raise system_error(errno.EINVAL, message)
 
 
 def _group_number(group: object) -> int:

@@ -310,10 +310,14 @@ class Hub:
         self.current = coroutine
         carrier.switch()
 
+    def is_stranger(self) -> bool:
+        """Tell whether a loop runs in this thread whose guest the hub is not."""
+        host = self.host
+        return (host is None or not host.is_running()) and bool(running_loop())
+
     def _become_guest(self) -> None:
         # A loop that runs here must call `turn`, or the coroutine would never go on.
-        host = self.host
-        if (host is None or not host.is_running()) and running_loop():
+        if self.is_stranger():
             # By name: the layers above are not the kernel's to know.
             import_module("umbel.aio.entry").enter()
 

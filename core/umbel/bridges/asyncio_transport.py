@@ -224,8 +224,7 @@ class StreamTransport(asyncio.Transport):
             if not self._is_closing:
                 self._lose(error)
         except Exception as error:  # noqa: BLE001 - of a transport that breaks its contract
-            self._report(error, "receiving")
-            self._lose(error)
+            self._fail(error, "receiving")
 
     async def _pass_gate(self) -> None:
         while self._gate is not None:
@@ -243,8 +242,7 @@ class StreamTransport(asyncio.Transport):
             elif isinstance(protocol, asyncio.Protocol):
                 protocol.data_received(data)
         except Exception as error:  # noqa: BLE001 - told to the loop's handler
-            self._report(error, "receiving")
-            self._lose(error)
+            self._fail(error, "receiving")
         return b""
 
     def _tell_end(self, protocol: asyncio.BaseProtocol) -> None:
@@ -356,8 +354,7 @@ class StreamTransport(asyncio.Transport):
         except OSError as error:
             self._lose(error)
         except Exception as error:  # noqa: BLE001 - of a transport that breaks its contract
-            self._report(error, "sending")
-            self._lose(error)
+            self._fail(error, "sending")
         finally:
             self._is_working = False
             self._worker = None
@@ -398,6 +395,11 @@ class StreamTransport(asyncio.Transport):
         return None
 
     # The end.
+
+    def _fail(self, error: Exception, what: str) -> None:
+        """Be lost by an error that is told to the loop's handler as well."""
+        self._report(error, what)
+        self._lose(error)
 
     def _lose(self, error: Exception | None) -> None:
         if self._is_lost:
