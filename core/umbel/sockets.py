@@ -209,8 +209,7 @@ class SocketStream:
                 self._size = size * GROWTH
                 data += self._receive_more(max_bytes - size)
         elif not count:
-            if self._is_reset:
-                raise BrokenStreamError(_PEER_IS_GONE)
+            self._require_no_reset()
         elif not flags:  # not TRUNCATED
             self._readiness.is_drained = True
         return data
@@ -234,8 +233,8 @@ class SocketStream:
                 data += self._receive_more(max_bytes - size)
         elif count:
             self._readiness.is_drained = True
-        elif self._is_reset:
-            raise BrokenStreamError(_PEER_IS_GONE)
+        else:
+            self._require_no_reset()
         return data
 
     def _receive_more(self, max_bytes: int) -> bytes:
@@ -262,11 +261,15 @@ class SocketStream:
             except OSError as error:
                 raise self._explain(error) from None
             if not count and buffer:
-                if self._is_reset:
-                    raise BrokenStreamError(_PEER_IS_GONE)
+                self._require_no_reset()
             elif count < len(buffer) and not flags & TRUNCATED:
                 readiness.is_drained = True
             return count
+
+    def _require_no_reset(self) -> None:
+        """Raise if what looks like a good end comes of a reset, told before."""
+        if self._is_reset:
+            raise BrokenStreamError(_PEER_IS_GONE)
 
     # The end.
 
@@ -338,8 +341,8 @@ class SocketStream:
                 continue
             except OSError as error:
                 raise self._explain(error) from None
-            if not data and self._is_reset:
-                raise BrokenStreamError(_PEER_IS_GONE)
+            if not data:
+                self._require_no_reset()
             return data, _take_descriptors(control, flags, max_descriptors)
 
     def names(self) -> tuple[tuple[object, ...], tuple[object, ...]]:
@@ -403,8 +406,7 @@ class SocketStream:
     def _transfer(self) -> Transfer | None:
         if not self._is_local:
             return None
-        if self._is_reset:
-            raise BrokenStreamError(_PEER_IS_GONE)  # who has it then would not know
+        self._require_no_reset()  # who has it then would not know
         return Transfer(self._socket.fileno(), {}, lambda: None)
 
     def _descriptor_passing(self) -> DescriptorPassing | None:
@@ -436,8 +438,7 @@ class SocketStream:
         error = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
             raise self._explain(OSError(error, "")) from None
-        if self._is_reset:
-            raise BrokenStreamError(_PEER_IS_GONE)
+        self._require_no_reset()
 
 
 #: What every `SocketStream` over a local socket can do, for the transport's traits.
