@@ -1,0 +1,197 @@
+"""The file of a listening local socket: made, replaced, removed.
+
+* Nobody can connect before it has its group and its mode.
+* A live listener's file is never taken, unless a takeover is asked for; a stale one
+  is replaced; what is no socket is never touched.
+* Whoever replaces or removes a file holds the folder's lock, and looks at the file
+  under it: two who do so at the same moment don't remove each other's.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from umbel.spi import Address, Options, system_error
+from umbel_transports._local_names import (
+    check_location,
+    explain,
+    in_use,
+    kind_of,
+    reachable,
+)
+
+#: How long a racing starter may hold the folder's lock, in seconds.
+LOCK_PATIENCE: Final = 2.0
+#: The same for who removes its file, and must not block for long.
+SHORT_PATIENCE: Final = 0.1
+
+
+def bind(sock: socket.SocketType, name: bytes, address: Address) -> None:
+    """Give *sock* its name, in place of a stale file. EADDRINUSE: somebody holds it."""
+    try:
+        sock.bind(name)
+        return
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE or name.startswith(b"\0"):
+            if error.errno == errno.EADDRINUSE:
+                raise in_use(name, address) from None
+            raise explain(error, address) from None
+    with _locked_folder(name):
+        _remove_stale(name, address)
+        try:
+            sock.bind(name)
+        except OSError as error:
+            raise explain(error, address) from None
+
+
+def make_file(
+    sock: socket.SocketType,
+    name: bytes,
+    address: Address,
+    backlog: int,
+    options: Options,
+) -> os.stat_result:
+    """Make the socket file, and listen. If that fails, none is left."""
+    try:
+        bind(sock, name, address)
+        group = options.get("group")
+        if group is not None:
+            os.chown(name, -1, _group_number(group))
+        mode = options.get("mode")
+        if isinstance(mode, int):
+            os.chmod(name, mode)
+        file = os.lstat(name)
+        sock.listen(backlog)
+        return file
+    except BaseException:  # also Ctrl-C, right after the bind
+        if sock.getsockname():
+            os.unlink(name)
+        raise
+
+
+def replace_file(
+    sock: socket.SocketType, address: Address, backlog: int, options: Options
+) -> os.stat_result:
+    """Listen under another name, then move that over the old one: no gap, no loss."""
+    target = address.location
+    check_location(address)
+    _require_replaceable(target, address)
+    beside = f"{os.path.dirname(target)}/.{os.getpid()}-{id(sock):x}"
+    with reachable(Address("ipc", beside)) as name:
+        file = make_file(sock, name, address, backlog, options)
+        try:
+            # Or who replaces a stale file could take ours for that one.
+            with _locked_folder(os.fsencode(target)):
+                _require_replaceable(target, address)
+                os.rename(beside, target)
+        except BaseException:
+            os.unlink(name)
+            raise
+    return file
+
+
+def remove_file(location: str, file: os.stat_result) -> None:
+    """Remove what is at *location* if it is still *file*; without an error."""
+    try:
+        # Or another listener's could be moved here between look and removal.
+        with _locked_folder(os.fsencode(location), SHORT_PATIENCE):
+            if os.path.samestat(os.lstat(location), file):
+                os.unlink(location)
+    except OSError:
+        pass  # removed by someone else: as good
+
+
+def handed_on(address: Address, state: Options | None) -> os.stat_result | None:
+    """Find the file of a listener that came with *state*, if it is still that file."""
+    if not state:
+        return None
+    try:
+        found = os.lstat(address.location)
+    except (OSError, ValueError):  # ValueError: a NUL in it
+        return None
+    is_it = (found.st_dev, found.st_ino) == (state.get("device"), state.get("inode"))
+    return found if is_it and stat.S_ISSOCK(found.st_mode) else None
+
+
+def _require_replaceable(target: str, address: Address) -> None:
+    try:
+        found = os.lstat(target)
+    except OSError:
+        return  # there is none, or what is made beside it will tell
+    _require_socket(found, address)
+
+
+def _require_socket(found: os.stat_result, address: Address) -> None:
+    if stat.S_ISSOCK(found.st_mode):
+        return
+    if stat.S_ISLNK(found.st_mode):
+        message = (
+            f"{address} is a symbolic link to {os.readlink(address.location)}: listen "
+            "there, or choose another path"
+        )
+    else:
+        what = kind_of(found)
+        message = f"{address} is {what}, and no socket: choose another path"
+    raise system_error(errno.EADDRINUSE, message)
+
+
+@contextmanager
+def _locked_folder(name: bytes, patience: float = LOCK_PATIENCE) -> Iterator[None]:
+    """Keep out others who are replacing or removing a file at the same moment."""
+    try:
+        folder = os.open(os.path.dirname(name) or b".", os.O_RDONLY)
+    except OSError:
+        folder = -1
+    if folder < 0:
+        # It may be written to, but not read. If it is gone, what follows will tell.
+        yield
+        return
+    try:
+        give_up = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > give_up:
+                    break  # bind decides all the same, only less politely
+                time.sleep(0.001)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _remove_stale(name: bytes, address: Address) -> None:
+    try:
+        found = os.lstat(name)
+    except FileNotFoundError:
+        return
+    _require_socket(found, address)
+    # A datagram connect tells a held socket (EPROTOTYPE) from a stale one
+    # (ECONNREFUSED) and leaves nothing in a live backlog.
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        number = probe.connect_ex(name)
+    if number == errno.ECONNREFUSED:
+        os.unlink(name)
+    elif number != errno.ENOENT:
+        raise in_use(name, address)
+
+
+def _group_number(group: object) -> int:
+    if isinstance(group, int):
+        return group
+    import grp
+
+    try:
+        return grp.getgrnam(str(group)).gr_gid
+    except KeyError:
+        message = f"there is no group {group!r} on this machine"
+        raise system_error(errno.EINVAL, message) from None
