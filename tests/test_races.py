@@ -105,7 +105,7 @@ def test_a_doorbell_that_was_rung_too_late_can_be_rung_again() -> None:
 import time
 import umbel
 from umbel._kernel.current import current_hub
-current_hub()._doorbell.ring()  # as who saw it asleep when it was about to wake
+current_hub().inbox._doorbell.ring()  # as who saw it asleep when it was about to wake
 umbel.yield_()
 start = umbel.now()
 umbel.to_thread(lambda: time.sleep(0.05), umbel.within(10))
@@ -330,7 +330,7 @@ from tests.support import wait_until
 from umbel._kernel.current import current_hub
 umbel.exit_on_signal()
 umbel.yield_()  # all that has come is seen
-parent = current_hub()._ringing
+parent = current_hub().inbox.ringing
 pid = os.fork()
 if not pid:
     hub = current_hub()
@@ -416,7 +416,7 @@ def sleep():
     taken.set()
     over.wait()
 def hold():
-    with hubs[0]._doorbell._lock, hubs[1]._doorbell._lock:
+    with hubs[0].inbox._doorbell._lock, hubs[1].inbox._doorbell._lock:
         taken.set()
         over.wait()
 threads = []

@@ -181,7 +181,7 @@ def test_the_programs_end_does_not_wait_for_a_thread_that_was_ringing() -> None:
 import threading, time
 import umbel
 from umbel._kernel.current import current_hub
-doorbell = current_hub()._doorbell
+doorbell = current_hub().inbox._doorbell
 taken = threading.Event()
 def hold():
     with doorbell._lock:

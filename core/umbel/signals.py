@@ -36,7 +36,7 @@ def exit_on_signal(*numbers: int) -> None:
     wanted = numbers or (signal.SIGTERM, signal.SIGINT)
     for number in wanted:
         signal.signal(number, _leave)
-    hub.hear_signals()
+    hub.inbox.hear_signals()
     if not _numbers:
         os.register_at_fork(
             before=_hold_back, after_in_parent=_let_come, after_in_child=_begin_anew
@@ -79,5 +79,5 @@ def _let_come() -> None:
 
 def _begin_anew() -> None:
     signal.set_wakeup_fd(-1)  # the parent's: it must not be told
-    current_hub().hear_signals()
+    current_hub().inbox.hear_signals()
     _let_come()

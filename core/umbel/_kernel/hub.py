@@ -34,7 +34,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from umbel._kernel.coroutine import Coroutine
-from umbel._kernel.doorbell import Doorbell
+from umbel._kernel.inbox import Inbox
 from umbel._kernel.loops import loop_error, running_loop
 from umbel._kernel.poller import BATCH, IN, LIVE, OUT, make_poller
 from umbel._kernel.switch import (
@@ -124,9 +124,7 @@ class Hub:
         self.is_abandoned = False
         #: Who was told to leave what has been closed, and has yet to: see `evict`.
         self.leaving: dict[Coroutine, Callable[[], None]] = {}
-        self._inbox: deque[Callable[[], None]] = deque()
-        self._doorbell = Doorbell()
-        self._ringing = self._watch_doorbell()
+        self.inbox = Inbox(self)
 
     # Waiting and waking.
 
@@ -174,7 +172,7 @@ class Hub:
         # What was to end that wait may have come meanwhile: let it look.
         me.is_parked = False
         self.ready.append(me)
-        self._doorbell.ring()
+        self.inbox.ring()
 
     def _end_wait(self, me: Coroutine) -> None:
         # A signal's handler has raised, and may have woken us before.
@@ -206,7 +204,7 @@ class Hub:
             coroutine.outcome = outcome
             self.ready.append(coroutine)
             if self._is_asleep and self.host is None:
-                self._doorbell.ring()  # we are a signal's handler: poll would go on
+                self.inbox.ring()  # we are a signal's handler: poll would go on
 
     def interrupt(self, coroutine: Coroutine, error: BaseException) -> None:
         """Raise *error* where *coroutine* waits, or at its next blocking call."""
@@ -260,7 +258,9 @@ class Hub:
         if self.host is not None and self.current is self.main:
             return  # a task of the host's, which lets others run when it next awaits
         self.budget = BUDGET
-        if not (self.ready or self.timers or len(self._watches) > 1 or self._inbox):
+        if not (
+            self.ready or self.timers or len(self._watches) > 1 or self.inbox.calls
+        ):
             return
         if self._spender is self.current:
             self._spender = None
@@ -296,7 +296,7 @@ class Hub:
             self._become_guest()
         if self._is_asleep and self.host is None:
             self.start_soon(coroutine)  # we are a signal's handler, and poll goes on
-            self._doorbell.ring()
+            self.inbox.ring()
             return
         carrier = self._idle.pop() if self._idle else self._new_carrier()
         inherit_context(carrier)
@@ -405,11 +405,12 @@ class Hub:
     def collect(self, until: int) -> None:  # noqa: C901, PLR0912 - each poll pays for calls
         """Take in events and timers; wait until *until* (0: don't, -1: for ever)."""
         timeout = 0.0
+        inbox = self.inbox
         if self.host is not None and not self.is_turning:
             self._free_host()
         if until:
             self._is_asleep = True
-            if not (self._inbox or self.ready) and (self.jump is None or until < 0):
+            if not (inbox.calls or self.ready) and (self.jump is None or until < 0):
                 timeout = -1
                 if until > 0:
                     left = max(0, until - self.clock())
@@ -438,11 +439,11 @@ class Hub:
             # must be told all the same.
             self._undone = events
             raise
-        if until > 0 and not events and self.jump is not None and not self._inbox:
+        if until > 0 and not events and self.jump is not None and not inbox.calls:
             self.jump(until)
         # Also for who rang late: an answered doorbell is what the next one needs.
-        if self._inbox or self._ringing.readable:
-            self._read_inbox()
+        if inbox.calls or inbox.ringing.readable:
+            inbox.answer()
         self.polled_at = monotonic_ns()
         if self.timers.heap:
             self._wake_due()
@@ -513,12 +514,12 @@ class Hub:
 
         If the thread ends before, it runs as that happens; if it has ended, at once.
         """
-        self._inbox.append(call)
+        self.inbox.calls.append(call)
         # A guest may not have had its first turn yet, in which it falls asleep.
         if self._is_asleep or self.host is not None:
-            self._doorbell.ring()
+            self.inbox.ring()
         if self.is_abandoned:
-            self._run_posted()
+            self.inbox.run_all()
 
     def reach(self, call: Callable[[], None]) -> None:
         """Have *call* run in this hub's thread: at once, if that is the caller's."""
@@ -526,42 +527,6 @@ class Hub:
             call()
         else:
             self.post(call)
-
-    def _run_posted(self) -> None:
-        while self._inbox:
-            try:
-                call = self._inbox.popleft()
-            except IndexError:
-                return  # of an ended thread: another one took the last
-            try:
-                call()
-            except RecursionError:
-                self._inbox.appendleft(call)  # whoever polls next is less deep
-                raise
-
-    def _watch_doorbell(self) -> Watch:
-        watch = self.watch(self._doorbell.fd)
-        if self.needs_arming:
-            watch.arm_in()
-        return watch
-
-    def hear_signals(self) -> None:
-        """Be woken by each signal, whichever thread it comes to. In the main thread."""
-        old, was_ringing = self._doorbell, self._ringing
-        if old.hears_signals:
-            return
-        self._doorbell = Doorbell(hears_signals=True)
-        self._ringing = self._watch_doorbell()
-        self.forget(was_ringing)
-        old.close()
-        self._doorbell.ring()  # for who was about to ring the other one
-
-    def _read_inbox(self) -> None:
-        self._ringing.readable = False
-        self._doorbell.silence()
-        if self.needs_arming:
-            self._ringing.arm_in()
-        self._run_posted()
 
     def fileno(self) -> int:
         """Give the descriptor that is readable when `turn` has something to do."""
@@ -587,7 +552,7 @@ class Hub:
         if self.main.pending is not None:
             # KeyboardInterrupt or SystemExit: it ends the loop, as a task's would.
             self.main.raise_pending()
-        if self.ready or self._inbox:
+        if self.ready or self.inbox.calls:
             return 0
         return self.timers.soonest()
 
@@ -601,21 +566,21 @@ class Hub:
         """Free the hub's own descriptors: its thread ends, or was forked away."""
         self.is_abandoned = True
         self._is_asleep = False
-        self._doorbell.close()
+        self.inbox.close()
         self.poller.close()
 
     def end(self) -> None:
         """Close with the thread: nothing is waited for that can't come any more."""
-        if self.host is not None and not self._doorbell.is_inherited:
+        if self.host is not None and not self.inbox.is_inherited:
             self.host.leave()  # whose loop may go on in another thread
         self.close()
-        if self._doorbell.is_inherited:
+        if self.inbox.is_inherited:
             return  # forked away, with its thread: what it had to do is the parent's
         # Here, since in another thread they could not be unwound, and never be freed.
         self._idle.clear()
         self._cradle = self._newborn = self._maker = self._parent
         Hub.ended += 1
-        self._run_posted()
+        self.inbox.run_all()
         for leave in tuple(self.leaving.values()):
             leave()
         for coroutine in tuple(Hub.onlookers):
