@@ -7,14 +7,17 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 import umbel
-from tests.support import Ends, open_descriptors, wait_until
+from tests.mutants import opaque
+from tests.support import Ends, open_descriptors, tcp_pair, wait_until
 from umbel.handle import open_handles
 from umbel.registry import find_transport
+from umbel.testing.transports import transport_at_hand
 
 # A shell without job control has background jobs ignore Ctrl-C, which tests send.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -61,6 +64,19 @@ def ends(scheme: str) -> Iterator[Ends]:
     for end in pair:
         if end in open_handles:
             umbel.hclose(end)
+
+
+@pytest.fixture(params=["ipc", "mem", "tcp", "opaque"])
+def any_ends(request: pytest.FixtureRequest) -> Iterator[Ends]:
+    """Give two ends, also of a transport that can do the least."""
+    with ExitStack() as stack:
+        if request.param == "opaque":
+            stack.enter_context(transport_at_hand(opaque.transport, "opaque"))
+        pair = tcp_pair() if request.param == "tcp" else umbel.pair(request.param)
+        yield pair
+        for end in pair:
+            if end in open_handles:
+                umbel.hclose(end)
 
 
 @pytest.fixture

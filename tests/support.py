@@ -36,6 +36,11 @@ def pattern(size: int) -> bytes:
     return array.array("I", range(size // 4 + 1)).tobytes()[:size]
 
 
+def soon() -> int:
+    """Give a deadline that a test reaches only if something hangs."""
+    return umbel.within(PATIENCE)
+
+
 def open_descriptors() -> set[int]:
     """List the descriptors of this process."""
     found = set()
@@ -109,6 +114,13 @@ def lateness(call: Callable[[int], object], milliseconds: int = 60) -> int:
         if late <= SLACK:
             break
     return min(found)
+
+
+def tcp_pair() -> Ends:
+    """Connect two streams over the loopback."""
+    with umbel.listen("tcp://127.0.0.1:0") as listener:
+        client = umbel.connect(listener.address, soon())
+        return client, umbel.accept(listener, soon())
 
 
 def fill(stream: umbel.StreamHandle) -> int:

@@ -20,7 +20,7 @@ import uvloop
 
 import umbel
 from tests.mutants import opaque
-from tests.support import PATIENCE, Ends, open_descriptors
+from tests.support import Ends, open_descriptors, soon
 from umbel import aio
 from umbel._kernel.current import current_hub
 from umbel.aio.aio_host import AioHost
@@ -51,10 +51,6 @@ def on_uvloop(main: Callable[[], Coroutine[object, object, None]]) -> None:
 def run(request: pytest.FixtureRequest) -> Run:
     found: Run = request.param
     return found
-
-
-def soon() -> int:
-    return umbel.within(PATIENCE)
 
 
 def test_what_can_be_done_at_once_awaits_nothing(ends: Ends) -> None:

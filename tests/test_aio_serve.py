@@ -20,7 +20,7 @@ import pytest
 
 import umbel
 from tests.mutants import opaque
-from tests.support import PATIENCE, is_blocked, python
+from tests.support import PATIENCE, is_blocked, python, soon
 from umbel import aio
 from umbel.aio import serving as aio_serving
 from umbel.handle import open_handles
@@ -185,10 +185,6 @@ async def echo(stream: aio.AsyncStreamHandle) -> None:
 
 async def hold(stream: aio.AsyncStreamHandle) -> None:
     await aio.receive(stream)
-
-
-def soon() -> int:
-    return umbel.within(PATIENCE)
 
 
 async def ask(stream: aio.AsyncStreamHandle, data: bytes) -> None:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import io
-import pickle
 import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+import threading
+import time
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -24,18 +23,16 @@ import pytest
 
 import umbel
 from tests.mutants import opaque
-from tests.support import PATIENCE, Ends, drain, fill, pattern
+from tests.support import PATIENCE, Ends, drain, fill, pattern, soon, tcp_pair
 from umbel import aio
 from umbel.bridges import (
     as_asyncio_transport,
-    as_file,
     as_socket,
     asyncio_transport,
     create_server,
     open_connection,
     start_server,
 )
-from umbel.bridges.files import StreamFile
 from umbel.handle import open_handles
 from umbel.testing.transports import transport_at_hand
 
@@ -52,29 +49,6 @@ if HAS_UVLOOP:
 
 #: More than any buffer in between can hold.
 MUCH = pattern(6 << 20)
-
-
-def soon() -> int:
-    return umbel.within(PATIENCE)
-
-
-def tcp_pair() -> Ends:
-    with umbel.listen("tcp://127.0.0.1:0") as listener:
-        client = umbel.connect(listener.address, soon())
-        return client, umbel.accept(listener, soon())
-
-
-@pytest.fixture(params=["ipc", "mem", "tcp", "opaque"])
-def any_ends(request: pytest.FixtureRequest) -> Iterator[Ends]:
-    """Give two ends, also of a transport that can do the least."""
-    with ExitStack() as stack:
-        if request.param == "opaque":
-            stack.enter_context(transport_at_hand(opaque.transport, "opaque"))
-        pair = tcp_pair() if request.param == "tcp" else umbel.pair(request.param)
-        yield pair
-        for end in pair:
-            if end in open_handles:
-                umbel.hclose(end)
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
@@ -182,140 +156,6 @@ def test_what_is_no_idle_stream_with_a_descriptor_becomes_no_socket(
     umbel.hclose(right)
     with pytest.raises(umbel.BadHandleError):
         as_socket(right)
-
-
-# Files.
-
-
-def test_objects_are_pickled_through_a_file(any_ends: Ends) -> None:
-    left, right = any_ends
-    objects = [{"a": 1}, "text", list(range(1000))]
-
-    def other_side() -> None:
-        with as_file(right) as file:
-            for _ in objects:
-                pickle.dump(pickle.load(file), file)
-                file.flush()
-
-    with umbel.go(other_side), as_file(left) as file:
-        for thing in objects:
-            pickle.dump(thing, file)
-            file.flush()
-            assert pickle.load(file) == thing
-
-
-def test_a_file_is_read_by_lines_and_closed_in_good_order(any_ends: Ends) -> None:
-    left, right = any_ends
-
-    def other_side() -> None:
-        with io.TextIOWrapper(as_file(right, "wb"), encoding="utf-8") as text:
-            text.write("eins\nzwei\n")
-            text.write("drei: Ω")
-
-    with umbel.go(other_side), as_file(left, "rb") as file:
-        assert left not in open_handles
-        assert [line.decode() for line in file] == ["eins\n", "zwei\n", "drei: Ω"]
-
-
-def test_much_goes_through_a_file_both_ways_at_once(any_ends: Ends) -> None:
-    left, right = any_ends
-
-    def other_side() -> None:
-        while chunk := umbel.receive(right, 1 << 20):
-            umbel.bsend(right, chunk)
-        umbel.close(right, soon())
-
-    def write() -> None:
-        file.write(MUCH)
-        file.flush()
-
-    file = as_file(left, "rwb")
-    with umbel.go(other_side), umbel.go(write):
-        assert file.read(len(MUCH)) == MUCH
-        file.close()
-
-
-def test_a_call_that_is_late_gives_etimedout_and_breaks_a_buffered_file(
-    ends: Ends,
-) -> None:
-    left, right = ends
-    file = as_file(left, "rb", seconds=0.01)
-    umbel.bsend(right, b"abc")
-
-    with pytest.raises(umbel.DeadlineError):
-        file.read(10)
-    umbel.bsend(right, b"defghijklm")
-    with pytest.raises(umbel.BrokenStreamError):
-        file.read(10)  # or three bytes would be missing in the middle
-
-    umbel.hclose(right)
-    file.close()
-
-
-def test_so_does_one_that_is_canceled(ends: Ends) -> None:
-    left, right = ends
-    file = as_file(left, "rb")
-
-    reading = umbel.go(file.read, 10)
-    umbel.bsend(right, b"abc")
-    umbel.msleep(umbel.within(0.01))  # it has them, and waits for more
-    umbel.hclose(reading)
-    umbel.bsend(right, b"defghijklm")
-    with pytest.raises(umbel.BrokenStreamError):
-        file.read(10)
-
-    umbel.hclose(right)
-    file.close()
-
-
-def test_without_a_buffer_a_late_read_loses_nothing(ends: Ends) -> None:
-    left, right = ends
-    file = StreamFile(left, 0.01)
-
-    with pytest.raises(umbel.DeadlineError):
-        file.read(3)
-    umbel.bsend(right, b"abc")
-
-    assert file.read(10) == b"abc"
-    umbel.done(right)
-    assert file.read(10) == b""
-    file.abort()
-    assert file.closed
-    assert umbel.receive(right, 1, soon()) == b""
-
-
-@pytest.mark.parametrize("mode", ["rb", "wb", "rwb"])
-def test_a_forgotten_file_warns_and_is_closed_hard(ends: Ends, mode: str) -> None:
-    left, right = ends
-    # The peer stays: an orderly close would wait for it.
-    file = as_file(left, mode)  # type: ignore[call-overload]  # each in its turn
-    if mode != "rb":
-        file.write(b"never flushed")
-    began = umbel.now()
-
-    with pytest.warns(ResourceWarning, match="never closed"):
-        del file
-
-    assert umbel.now() - began < 5000
-    assert len(open_handles) == 1
-    assert umbel.receive(right, 1, soon()) == b""
-
-
-def test_a_file_tells_what_it_can_and_what_is_wrong(ends: Ends) -> None:
-    left, right = ends
-    with pytest.raises(ValueError, match="mode is 'r'"):
-        as_file(left, "r")  # type: ignore[call-overload]  # what it is about
-    with pytest.raises(ValueError, match="seconds is -1"):
-        as_file(left, seconds=-1)
-    assert left in open_handles
-    file = as_file(left, "rb")
-    assert file.readable()
-    assert file.fileno() >= 0
-    assert not file.seekable()
-    umbel.hclose(right)
-    file.close()
-    with pytest.raises(ValueError, match="closed"):
-        file.read()
 
 
 # asyncio.
@@ -891,6 +731,170 @@ def test_a_loop_that_ends_closes_its_transports(any_ends: Ends, run: Run) -> Non
     assert umbel.receive(right, 1, soon()) == b""
 
 
+def test_a_handler_can_say_goodbye_when_all_tasks_are_canceled(
+    any_ends: Ends, run: Run
+) -> None:
+    left, right = any_ends
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.read()
+        finally:
+            await asyncio.sleep(0)  # as who must look something up first
+            writer.write(b"bye")
+            await writer.drain()
+            writer.close()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader, talk)
+        as_asyncio_transport(left, protocol)
+        await asyncio.sleep(0)
+        others = asyncio.all_tasks(loop) - {asyncio.current_task(loop)}
+        assert len(others) == 1  # the handler: what is behind it is no task of ours
+        for task in others:
+            task.cancel()
+        await asyncio.wait(others, timeout=PATIENCE)
+
+    run(main)
+
+    assert umbel.brecv(right, 3, soon()) == b"bye"
+    assert umbel.receive(right, 1, soon()) == b""
+
+
+def test_so_can_the_handlers_of_a_server(run: Run) -> None:
+    came: list[aio.AsyncStreamHandle] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.read()
+        finally:
+            await asyncio.sleep(0)
+            writer.write(b"bye")
+            await writer.drain()
+
+    async def main() -> None:
+        await start_server(aio.listen("mem://goodbye"), talk)
+        came.append(umbel.hown(await aio.connect("mem://goodbye")))
+        await came[0].send(b"hello")
+        await aio.msleep(umbel.within(0.01))
+        # Here asyncio.run cancels all tasks.
+
+    run(main)
+
+    with as_socket(came[0]) as client:
+        assert client.recv(100) == b"bye"
+
+
+class Plain:
+    """A protocol by its methods alone, as asyncio takes it."""
+
+    def __init__(self) -> None:
+        self.events: list[object] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        pass
+
+    def data_received(self, data: bytes) -> None:
+        self.events.append(data)
+
+    def eof_received(self) -> None:
+        self.events.append("end")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        pass
+
+
+def test_a_protocol_need_not_derive_from_asyncios(any_ends: Ends, run: Run) -> None:
+    left, right = any_ends
+    umbel.bsend(right, b"hello")
+    umbel.done(right)
+    protocol = Plain()
+
+    async def main() -> None:
+        transport = as_asyncio_transport(left, protocol)  # type: ignore[arg-type]  # what it is about
+        closing = asyncio.create_task(aio.run_blocking(umbel.close, right, soon()))
+        await asyncio.wait_for(transport.wait_lost(), PATIENCE)
+        await closing
+
+    run(main)
+
+    assert protocol.events == [b"hello", "end"]
+
+
+def test_a_protocol_that_can_take_nothing_is_reported(ends: Ends) -> None:
+    left, right = ends
+    umbel.bsend(right, b"hello")
+    reports: list[object] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(
+            lambda _, report: reports.append(report["exception"])
+        )
+        transport = as_asyncio_transport(left, asyncio.BaseProtocol())
+        await asyncio.wait_for(transport.wait_lost(), PATIENCE)
+
+    asyncio.run(main())
+
+    assert "data_received" in str(reports[0])
+
+
+def test_names_are_told_also_when_the_connection_is_lost(run: Run) -> None:
+    left, right = tcp_pair()
+
+    async def main() -> None:
+        transport = as_asyncio_transport(left, Recorder())
+        names = [transport.get_extra_info(f"{which}name") for which in ("peer", "sock")]
+        assert all(names)
+        transport.abort()
+        await transport.wait_lost()
+        assert names == [
+            transport.get_extra_info(f"{which}name") for which in ("peer", "sock")
+        ]
+
+    run(main)
+    umbel.hclose(right)
+
+
+class Busy(Recorder):
+    """Takes long for each piece; notes how many turns others have had by then."""
+
+    turns = 0
+
+    def data_received(self, data: bytes) -> None:
+        self.events.append(self.turns)
+        time.sleep(2 * asyncio_transport.LONGEST_TURN)
+
+
+def test_a_busy_protocol_and_a_flood_do_not_keep_others_from_running(run: Run) -> None:
+    left, right = umbel.pair("ipc")
+    stop = threading.Event()
+
+    def flood() -> None:
+        with contextlib.suppress(ConnectionError):
+            while not stop.is_set():
+                umbel.bsend(right, bytes(1 << 20))
+        umbel.hclose(right)
+
+    async def main() -> None:
+        protocol = Busy()
+        transport = as_asyncio_transport(left, protocol)
+        while len(protocol.events) < 20:
+            protocol.turns += 1
+            await asyncio.sleep(0)
+        transport.abort()
+        # At most two pieces in one turn: one that it waited for, and the next.
+        assert max(map(protocol.events.count, range(protocol.turns + 1))) <= 2
+
+    with ThreadPoolExecutor(1) as pool:
+        flooding = pool.submit(flood)
+        run(main)
+        stop.set()
+        flooding.result()
+
+
 def test_a_negative_grace_is_refused_before_anything_is_taken_over(ends: Ends) -> None:
     from umbel.bridges import as_anyio_stream
 
@@ -1204,8 +1208,7 @@ def test_a_canceled_anyio_stream_loses_nothing_and_is_closed(
 
 
 def test_an_anyio_stream_tells_whose_it_is(ends: Ends, backend: str) -> None:
-    from umbel.bridges import as_anyio_stream
-    from umbel.bridges.anyio_stream import UmbelAttribute
+    from umbel.bridges import UmbelAttribute, as_anyio_stream
 
     left, right = ends
     address = left.address
@@ -1218,6 +1221,48 @@ def test_an_anyio_stream_tells_whose_it_is(ends: Ends, backend: str) -> None:
         assert ours.extra(anyio.abc.SocketAttribute.remote_address) == ""
         with pytest.raises(anyio.TypedAttributeLookupError):
             ours.extra(anyio.abc.SocketAttribute.raw_socket)
+        umbel.hclose(right)
+        await ours.aclose()
+
+    anyio.run(main, backend=backend)
+
+
+@pytest.mark.parametrize("kind", ["tcp", "ipc"])
+def test_what_a_stream_does_not_know_gives_the_default(kind: str, backend: str) -> None:
+    from umbel.bridges import UmbelAttribute, as_anyio_stream
+
+    left, right = tcp_pair() if kind == "tcp" else umbel.pair(kind)
+
+    async def main() -> None:
+        ours = as_anyio_stream(left)
+        name = ours.extra(anyio.abc.SocketAttribute.remote_address)
+        if kind == "tcp":
+            assert ours.extra(UmbelAttribute.peer, None) is None
+        umbel.hclose(right)
+        await ours.aclose()
+        assert ours.extra(UmbelAttribute.peer, None) is None
+        with pytest.raises(anyio.TypedAttributeLookupError):
+            ours.extra(UmbelAttribute.peer)
+        assert ours.extra(anyio.abc.SocketAttribute.remote_address) == name
+        assert len(ours.extra_attributes) == len({**ours.extra_attributes}) == 4
+
+    anyio.run(main, backend=backend)
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_to_receive_nothing_is_refused_and_breaks_nothing(
+    ends: Ends, size: int, backend: str
+) -> None:
+    from umbel.bridges import as_anyio_stream
+
+    left, right = ends
+
+    async def main() -> None:
+        ours = as_anyio_stream(left)
+        with pytest.raises(ValueError, match="max_bytes"):
+            await ours.receive(size)
+        umbel.bsend(right, b"data")
+        assert await ours.receive() == b"data"
         umbel.hclose(right)
         await ours.aclose()
 

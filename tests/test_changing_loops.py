@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 import umbel
-from tests.support import Ends, turn, wait_until
+from tests.support import Ends, soon, turn, wait_until
 from umbel import aio
 from umbel._kernel.current import current_hub
 from umbel.handle import open_handles
@@ -21,10 +21,6 @@ from umbel_plugins import faults
 trio = pytest.importorskip("trio")
 
 Sleep = Callable[[float], Awaitable[object]]
-
-
-def soon() -> int:
-    return umbel.within(20)
 
 
 async def talk() -> None:

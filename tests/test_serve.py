@@ -20,7 +20,7 @@ import pytest
 
 import umbel
 from tests.mutants import opaque
-from tests.support import PATIENCE, is_blocked, python, run_python, wait_until
+from tests.support import PATIENCE, is_blocked, python, run_python, soon, wait_until
 from umbel import serving as serving_module
 from umbel._kernel.current import current_hub
 from umbel.handle import open_handles
@@ -51,10 +51,6 @@ def echo(stream: umbel.StreamHandle) -> None:
 
 def hold(stream: umbel.StreamHandle) -> None:
     umbel.receive(stream)
-
-
-def soon() -> int:
-    return umbel.within(PATIENCE)
 
 
 def connect(listener: umbel.ListenerHandle) -> umbel.StreamHandle:

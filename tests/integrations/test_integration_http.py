@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -24,7 +25,7 @@ import uvicorn
 import umbel
 from tests.mutants import opaque
 from tests.support import PATIENCE, wait_until
-from umbel import Address, aio
+from umbel import Address, aio, testing
 from umbel.testing.transports import transport_at_hand
 from umbel_plugins.integrations.httpcore_backend import UmbelBackend
 from umbel_plugins.integrations.httpx_transport import (
@@ -254,6 +255,23 @@ def test_a_server_ends_though_a_client_keeps_its_connection(address: Address) ->
         assert not server.server_state.connections
 
 
+def test_a_server_that_is_told_twice_waits_for_nobody(address: Address) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(PATIENCE):
+            async with serving_here(umbel.listen(address)) as server:
+                client = await aio.connect(address)
+                head = b"POST / HTTP/1.1\r\nhost: here\r\ncontent-length: 9\r\n\r\n"
+                await client.send(head)
+                while not server.server_state.tasks:
+                    await asyncio.sleep(0)
+                server.handle_exit(signal.SIGINT, None)
+                server.handle_exit(signal.SIGINT, None)
+                server._captured_signals.clear()  # or it would raise them at the end
+            umbel.hclose(client)
+
+    asyncio.run(main())
+
+
 # Each of them alone.
 
 
@@ -343,6 +361,28 @@ def test_a_server_that_reads_nothing_is_a_write_timeout(address: Address) -> Non
         client.post(HERE, content=MUCH)
 
 
+def test_a_server_that_reads_slowly_is_none(address: Address) -> None:
+    timeout = httpx.Timeout(60, write=10)
+
+    def read_slowly(stream: umbel.StreamHandle) -> None:
+        left = len(MUCH)
+        while left > 0:
+            umbel.msleep(umbel.within(1))  # 16 s in all
+            left -= len(umbel.receive(stream, 1 << 18))
+        umbel.bsend(stream, b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    def main() -> None:
+        with (
+            umbel.listen(address) as listener,
+            umbel.go(umbel.serve, listener, read_slowly),
+            httpx.Client(transport=UmbelTransport(address), timeout=timeout) as client,
+        ):
+            assert client.post(HERE, content=MUCH).status_code == 204
+            umbel.hclose(listener)
+
+    testing.run(main)
+
+
 def test_a_full_backlog_is_a_connect_timeout(address: Address) -> None:
     timeout = httpx.Timeout(PATIENCE, connect=0.01)
     transport = UmbelTransport(address)
@@ -402,6 +442,28 @@ def test_a_negative_grace_is_refused_and_leaves_the_listener_open(
         with pytest.raises(ValueError, match="grace is -1"):
             UmbelServer(config, listener, grace=-1)
         assert listener.address == address
+
+
+def test_an_application_is_stopped_if_its_server_can_not_listen(
+    address: Address,
+) -> None:
+    told: list[str] = []
+
+    async def note(scope: Scope, receive: Receive, send: Send) -> None:
+        async def receive_and_note() -> dict[str, Any]:
+            message = await receive()
+            told.append(message["type"])
+            return message
+
+        await live(receive_and_note, send)
+
+    server = UmbelServer(uvicorn.Config(note, log_config=None), umbel.listen(address))
+    server.close()
+
+    with pytest.raises(umbel.BadHandleError):
+        server.run()
+
+    assert told == ["lifespan.startup", "lifespan.shutdown"]
 
 
 def test_a_server_whose_application_does_not_start_listens_no_more(

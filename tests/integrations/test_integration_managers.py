@@ -103,6 +103,16 @@ def test_a_closed_listener_accepts_nothing_more(address: Address) -> None:
         Client(address)
 
 
+def test_a_forgotten_listener_warns_and_is_closed(address: Address) -> None:
+    listener = Listener(address)
+
+    with pytest.warns(ResourceWarning, match="never closed"):
+        del listener
+
+    with pytest.raises((FileNotFoundError, ConnectionRefusedError)):
+        Client(address)
+
+
 def test_a_client_connects_within_its_time(address: Address) -> None:
     with Listener(address, backlog=1), ExitStack() as waiting:
 

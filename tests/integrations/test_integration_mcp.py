@@ -22,7 +22,7 @@ from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCNotification
 
 import umbel
-from tests.support import PATIENCE, Ends, pattern, run_python
+from tests.support import PATIENCE, Ends, pattern, run_python, soon
 from umbel import Address, aio
 from umbel.handle import open_handles
 from umbel_plugins.integrations.mcp_transport import (
@@ -62,10 +62,6 @@ async def serving(address: Address) -> AsyncIterator[None]:
         tasks.start_soon(aio.serve, listener, partial(serve_mcp, make_server()))
         yield
         await aio.close(listener)
-
-
-def soon() -> int:
-    return umbel.within(PATIENCE)
 
 
 def run(main: Callable[[], Awaitable[None]], backend: str) -> None:
@@ -211,6 +207,18 @@ def test_a_negative_grace_is_refused_before_anything_is_open(backend: str) -> No
     run(main, backend)
 
 
+def test_what_is_no_stream_is_refused_and_left_alone(
+    address: Address, backend: str
+) -> None:
+    async def main() -> None:
+        with umbel.listen(address) as listener:
+            with pytest.raises(umbel.NotSupportedError):
+                await serve_mcp(make_server(), listener)  # type: ignore[arg-type]  # what it is about
+            assert listener in open_handles
+
+    run(main, backend)
+
+
 def test_a_reader_finds_the_stream_closed(backend: str) -> None:
     async def main() -> None:
         ours, theirs = aio.pair()
@@ -315,12 +323,15 @@ def test_a_peer_that_reads_nothing_holds_the_close_up_for_its_grace_only(
     umbel.hclose(right)
 
 
-def test_a_message_that_is_too_long_is_an_error(ends: Ends, backend: str) -> None:
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_a_message_that_is_too_long_is_an_error(
+    ends: Ends, backend: str, end: bytes
+) -> None:
     left, right = ends
 
     async def main() -> None:
         async with mcp_streams(left, limit=100) as (inbound, _):
-            await aio.bsend(right, b"x" * 101)
+            await aio.bsend(right, b"x" * 101 + end)
             with pytest.raises(OSError, match="100 bytes") as caught:
                 await inbound.receive()
             assert caught.value.errno == errno.EMSGSIZE
@@ -347,6 +358,8 @@ def test_a_reader_that_was_closed_reads_no_more(backend: str) -> None:
     async def main() -> None:
         ours, theirs = aio.pair()
         async with mcp_streams(ours) as (inbound, _):
+            await aio.bsend(theirs, b"1\n2\n")
+            assert isinstance(await inbound.receive(), ValueError)
             async with inbound:
                 pass
             with pytest.raises(anyio.ClosedResourceError):

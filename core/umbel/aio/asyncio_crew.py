@@ -6,17 +6,26 @@ import asyncio
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
-from typing import Final
+from typing import Final, TypeAlias
 
 from umbel.bundles import PROGRAM_ENDS
+
+CreateTask: TypeAlias = Callable[
+    [Coroutine[object, object, None]], "asyncio.Task[None]"
+]
 
 FOR_LOOP: Final = (*PROGRAM_ENDS, asyncio.CancelledError)
 
 
 class AsyncioCrew:
-    """Tasks of the running loop, each canceled by itself."""
+    """Tasks of the running loop, each canceled by itself.
 
-    def __init__(self) -> None:
+    Args:
+        create_task: how one is started; None: as the loop does.
+    """
+
+    def __init__(self, create_task: CreateTask | None = None) -> None:
+        self._create_task = create_task or asyncio.get_running_loop().create_task
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> AsyncioCrew:
@@ -50,7 +59,7 @@ class AsyncioCrew:
                 task.exception()  # the loop has raised it, and need not log it
             ended()
 
-        task = asyncio.get_running_loop().create_task(work)
+        task = self._create_task(work)
         self._tasks.add(task)
         task.add_done_callback(end)
 

@@ -14,6 +14,7 @@ from typing import Final, TypeVar, cast
 from umbel._kernel.hub import Hub
 from umbel._kernel.loops import running_loop
 from umbel.aio.aio_host import AioHost
+from umbel.aio.asyncio_backstage import Backstage
 from umbel.aio.guest import Sleep
 
 T = TypeVar("T")
@@ -34,6 +35,7 @@ class AsyncioHost(AioHost):
         #: Faster than the loop's own way, which does the same.
         self.make_sleep = cast("Callable[[], Sleep]", partial(_Future, loop=self.loop))
         self._alarm: asyncio.TimerHandle | None = None
+        self._backstage: Backstage | None = None
         if self.descriptor >= 0:
             self._context.run(self.loop.add_reader, self.descriptor, self.turn)
 
@@ -50,6 +52,13 @@ class AsyncioHost(AioHost):
             return False  # trio runs in one of its tasks
         self._hook = hook
         return True
+
+    @property
+    def backstage(self) -> Backstage:
+        """Where tasks start that are not the program's."""
+        if self._backstage is None:
+            self._backstage = Backstage(self.loop)
+        return self._backstage
 
     def is_over(self) -> bool:
         """As `Host.is_over`."""

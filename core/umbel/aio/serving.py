@@ -72,7 +72,18 @@ async def serve(
     Source:
         own; see `umbel.serve`.
     """
-    crew = _make_crew()
+    await serve_by(_make_crew(), handle, handler, deadline, limit, grace)
+
+
+async def serve_by(
+    crew: Crew,
+    handle: AnyListener,
+    handler: Callable[[AsyncStreamHandle], Awaitable[object]],
+    deadline: int,
+    limit: int | None,
+    grace: float,
+) -> None:
+    """Serve by the tasks of *crew*; otherwise as `serve`."""
     server = _Server(handle, handler, crew, Room(limit), grace)
     stopped_by: BaseException | None = None
     has_cut = False

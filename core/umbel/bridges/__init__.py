@@ -6,7 +6,8 @@
     await open_connection(address)         asyncio's StreamReader and StreamWriter
     await create_server(listener, factory) a server of asyncio protocols
     await start_server(listener, talk)     a server of asyncio's readers and writers
-    as_anyio_stream(stream)                an `anyio.abc.ByteStream`, on both its loops
+    as_anyio_stream(stream)                an `anyio.abc.ByteStream`, on both its loops;
+                                           its `extra` knows each `UmbelAttribute`
 
 Each takes the stream over: the handle that it is given is no longer open, and closing
 what it returns closes the stream, in good order.
@@ -19,7 +20,7 @@ from umbel.bridges.files import as_file
 from umbel.bridges.sockets import as_socket
 
 if TYPE_CHECKING:
-    from umbel.bridges.anyio_stream import as_anyio_stream
+    from umbel.bridges.anyio_stream import UmbelAttribute, as_anyio_stream
     from umbel.bridges.asyncio_server import (
         create_server,
         open_connection,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 #: What brings asyncio or anyio with it is imported when it is first used.
 _LATER: Final = {
+    "UmbelAttribute": "umbel.bridges.anyio_stream",
     "as_anyio_stream": "umbel.bridges.anyio_stream",
     "as_asyncio_transport": "umbel.bridges.asyncio_transport",
     "create_server": "umbel.bridges.asyncio_server",
@@ -54,6 +56,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "UmbelAttribute",
     "as_anyio_stream",
     "as_asyncio_transport",
     "as_file",
@@ -66,3 +69,4 @@ __all__ = [
 # So that `from umbel.bridges import *` works without it.
 if not TYPE_CHECKING and find_spec("anyio") is None:
     __all__.remove("as_anyio_stream")
+    __all__.remove("UmbelAttribute")

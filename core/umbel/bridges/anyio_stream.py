@@ -16,8 +16,8 @@ except ImportError as error:  # pragma: no cover - tests have it
 from umbel.address import Address
 from umbel.aio.handle import close
 from umbel.aio.stream import AsyncStreamHandle, bsend, done, receive
-from umbel.bridges.names import local_name, remote_name
-from umbel.connection import find_connection
+from umbel.bridges.names import names_of
+from umbel.connection import Connection, find_connection
 from umbel.deadline import check_seconds, within
 from umbel.errors import (
     BadHandleError,
@@ -81,11 +81,23 @@ class AnyioStream(ByteStream):
 
     def __init__(self, handle: AsyncStreamHandle, grace: float) -> None:
         self._handle = handle
-        self._connection = find_connection(handle)
+        connection = find_connection(handle)
+        #: By attribute, what `extra` gives; None: there is no such attribute now.
+        local, remote = names_of(connection)
+        self._extras: dict[object, Callable[[], object | None]] = {
+            UmbelAttribute.handle: lambda: handle,
+            UmbelAttribute.address: lambda: connection.address,
+            UmbelAttribute.peer: lambda: _peer_of(connection),
+            SocketAttribute.local_address: lambda: local,
+            SocketAttribute.remote_address: lambda: remote,
+        }
         self._grace = grace
 
     async def receive(self, max_bytes: int = DEFAULT_SIZE) -> bytes:
         """As `ByteReceiveStream.receive`."""
+        if max_bytes < 1:
+            message = f"max_bytes is {max_bytes}: give 1 or more"
+            raise ValueError(message)  # as anyio's own
         with _as_anyio("receiving"):
             data = await receive(self._handle, max_bytes)
         if not data:
@@ -118,21 +130,38 @@ class AnyioStream(ByteStream):
     @property  # as anyio declares it
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
         """As `TypedAttributeProvider.extra_attributes`."""
-        connection = self._connection
-        return {
-            UmbelAttribute.handle: lambda: self._handle,
-            UmbelAttribute.address: lambda: connection.address,
-            UmbelAttribute.peer: lambda: _or_none_such(connection.query(PeerIdentity)),
-            SocketAttribute.local_address: lambda: local_name(connection),
-            SocketAttribute.remote_address: lambda: remote_name(connection),
-        }
+        return _Extras(self._extras)
 
 
-def _or_none_such(found: PeerIdentity | None) -> PeerIdentity:
-    if found is None:
-        message = "the transport does not know its peer"
-        raise KeyError(message)  # by which anyio knows that there is no such attribute
-    return found
+@final
+class _Extras(Mapping[Any, Callable[[], Any]]):
+    """The attributes that a stream has at this moment.
+
+    anyio asks the mapping alone whether there is one, so that each is found as it is
+    looked up. Not earlier: a peer that is found costs a descriptor.
+    """
+
+    def __init__(self, finders: dict[object, Callable[[], object | None]]) -> None:
+        self._finders = finders
+
+    def __getitem__(self, attribute: object) -> Callable[[], object]:
+        found = self._finders[attribute]()
+        if found is None:
+            raise KeyError(attribute)
+        return lambda: found
+
+    def __iter__(self) -> Iterator[object]:
+        return (attribute for attribute in self._finders if attribute in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def _peer_of(connection: Connection) -> PeerIdentity | None:
+    try:
+        return connection.query(PeerIdentity)
+    except OSError:
+        return None  # it was closed
 
 
 @contextmanager

@@ -8,8 +8,10 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, cast, final
 
+from umbel.aio.asyncio_crew import AsyncioCrew
+from umbel.aio.entry import enter
 from umbel.aio.listener import connect
-from umbel.aio.serving import serve
+from umbel.aio.serving import serve_by
 from umbel.bridges.asyncio_transport import StreamTransport, as_asyncio_transport
 from umbel.deadline import FOREVER, check_seconds
 from umbel.errors import BadHandleError
@@ -18,6 +20,7 @@ from umbel.serving import Room, require_listener
 
 if TYPE_CHECKING:
     from umbel.address import Address
+    from umbel.aio.asyncio_host import AsyncioHost
     from umbel.aio.listener import AnyListener
     from umbel.aio.stream import AsyncStreamHandle
 
@@ -141,12 +144,21 @@ class StreamServer(asyncio.AbstractServer):
         self._grace = grace
         self._transports: set[StreamTransport] = set()
         self._loop = asyncio.get_running_loop()
-        self._task = self._loop.create_task(self._serve(limit))
+        # As in asyncio, nothing of a server or its connections is a task.
+        self._backstage = cast("AsyncioHost", enter()).backstage
+        self._task = self._backstage.start(self._serve(limit))
         self._task.add_done_callback(self._report)
 
     async def _serve(self, limit: int | None) -> None:
         try:
-            await serve(self._handle, self._attend, limit=limit, grace=math.inf)
+            await serve_by(
+                AsyncioCrew(self._backstage.start),
+                self._handle,
+                self._attend,
+                FOREVER,
+                limit,
+                math.inf,
+            )
         except BadHandleError:
             pass  # closed before this began; later on, that is the end, too
 
@@ -158,7 +170,7 @@ class StreamServer(asyncio.AbstractServer):
             await transport.wait_lost()
         finally:
             self._transports.discard(transport)
-            transport.abort()  # canceled: the loop is being closed
+            transport.abort()  # canceled: the loop is shut down
 
     def _report(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()

@@ -1,8 +1,9 @@
 """A stream as an asyncio transport, for code that was written for asyncio's protocols.
 
-At most two tasks work for a transport. One receives as long as it is open. The other
-sends what did not fit at once, ends our direction and closes; it is there only while
-there is such work to do. Whatever ends the transport goes through `_lose`.
+At most two tasks work for a transport, unseen by the program: see `Backstage`. One
+receives as long as it is open. The other sends what did not fit at once, ends our
+direction and closes; it is there only while there is such work to do. Whatever ends
+the transport goes through `_lose`.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ import math
 import sys
 import termios
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, cast, final
 
 from umbel.aio.entry import enter
 from umbel.aio.guest import Guest
 from umbel.aio.handle import close
 from umbel.aio.stream import AsyncStreamHandle, bsend, done, receive
-from umbel.bridges.names import local_name, remote_name
+from umbel.bridges.names import names_of
 from umbel.connection import Connection, find_connection
 from umbel.deadline import FOREVER, check_seconds, now, within
 from umbel.errors import DeadlineError, EndOfStreamError
@@ -30,6 +31,7 @@ from umbel.unread import INT_SIZE
 from umbel.uses import send_by
 
 if TYPE_CHECKING:
+    from umbel.aio.asyncio_host import AsyncioHost
     from umbel.aio.stream import AnyStream
 
 #: What one receive asks for, and one send of the backlog gives, at most.
@@ -37,6 +39,8 @@ RECEIVE_SIZE: Final = 1 << 16
 SEND_SIZE: Final = 1 << 18
 #: The same where the kernel can't be asked how much of a piece has been taken.
 SMALL_SEND_SIZE: Final = 1 << 12
+#: Seconds for which a receiver that never has to wait keeps the loop from others.
+LONGEST_TURN: Final = 0.002
 #: How often, within the grace of a close, it is looked whether something has moved.
 LOOKS: Final = 10
 #: Of the backlog, in bytes: as asyncio's own.
@@ -60,7 +64,8 @@ def as_asyncio_transport(
 
     Args:
         handle: a byte stream. Taken over: the transport owns it.
-        protocol: an `asyncio.Protocol` or `asyncio.BufferedProtocol`.
+        protocol: an `asyncio.BufferedProtocol`, or with the methods of an
+            `asyncio.Protocol`.
         grace: seconds that a close waits for a peer that takes nothing of the backlog,
             and that the orderly close may take once all is sent.
 
@@ -97,7 +102,11 @@ class StreamTransport(asyncio.Transport):
         check_seconds(grace, "grace")
         self._loop = asyncio.get_running_loop()
         self.connection = find_connection(handle)
-        self._guest = Guest(enter().hub)
+        #: Kept, for who asks when the connection has been lost.
+        self._names = names_of(self.connection)
+        host = cast("AsyncioHost", enter())
+        self._backstage = host.backstage
+        self._guest = Guest(host.hub)
         has_descriptor = self.connection.query(Fileno) is not None
         self._send_size = SEND_SIZE if has_descriptor else SMALL_SEND_SIZE
         #: None: each send goes through the worker.
@@ -137,7 +146,7 @@ class StreamTransport(asyncio.Transport):
             hclose(self.handle)
             raise
         if not self._is_closing:
-            self._receiver = self._loop.create_task(self._receive_all())
+            self._receiver = self._backstage.start(self._receive_all())
 
     # What asyncio asks of every transport.
 
@@ -210,21 +219,31 @@ class StreamTransport(asyncio.Transport):
     async def _receive_all(self) -> None:
         try:
             data = b"-"
+            turn_at = self._loop.time()
             while data and not self._is_closing:
                 await self._pass_gate()
+                if not self.connection.readiness.is_drained:
+                    turn_at = await self._let_others_run(turn_at)
                 data = await receive(self.handle, RECEIVE_SIZE)
                 left = await self._tell_received(data)
                 while left and not self._is_closing:
                     left = await self._tell_received(left)
         except asyncio.CancelledError:
             if not self._is_closing:
-                self._lose(None)  # the loop is being closed
+                self._lose(None)  # the loop is shut down
             raise
         except OSError as error:
             if not self._is_closing:
                 self._lose(error)
         except Exception as error:  # noqa: BLE001 - of a transport that breaks its contract
             self._fail(error, "receiving")
+
+    async def _let_others_run(self, turn_at: float) -> float:
+        """Give the loop a turn, if the last one was long ago; tell when that was."""
+        if self._loop.time() - turn_at < LONGEST_TURN:
+            return turn_at
+        await asyncio.sleep(0)
+        return self._loop.time()
 
     async def _pass_gate(self) -> None:
         while self._gate is not None:
@@ -233,24 +252,19 @@ class StreamTransport(asyncio.Transport):
     async def _tell_received(self, data: bytes) -> bytes:
         """Give the protocol of this moment what it takes; return what is left."""
         await self._pass_gate()  # paused meanwhile
-        protocol = self._protocol
+        # asyncio looks for one class only, too: who writes a protocol need not derive.
+        protocol = cast("asyncio.Protocol | asyncio.BufferedProtocol", self._protocol)
         try:
             if not data:
-                self._tell_end(protocol)
+                if not protocol.eof_received():
+                    self.close()
             elif isinstance(protocol, asyncio.BufferedProtocol):
                 return _feed(protocol, data)
-            elif isinstance(protocol, asyncio.Protocol):
+            else:
                 protocol.data_received(data)
         except Exception as error:  # noqa: BLE001 - told to the loop's handler
             self._fail(error, "receiving")
         return b""
-
-    def _tell_end(self, protocol: asyncio.BaseProtocol) -> None:
-        stays_open: bool | None = False
-        if isinstance(protocol, (asyncio.Protocol, asyncio.BufferedProtocol)):
-            stays_open = protocol.eof_received()
-        if not stays_open:
-            self.close()
 
     # Sending.
 
@@ -332,7 +346,7 @@ class StreamTransport(asyncio.Transport):
     def _stir(self) -> None:
         if not self._is_working and not self._is_lost:
             self._is_working = True
-            task = self._loop.create_task(self._work())
+            task = self._backstage.start(self._work())
             if self._is_working:
                 self._worker = task
 
@@ -464,8 +478,8 @@ def _feed(protocol: asyncio.BufferedProtocol, data: bytes) -> bytes:
 
 
 _EXTRA: Final[dict[str, Callable[[StreamTransport], object]]] = {
-    "peername": lambda transport: remote_name(transport.connection),
-    "sockname": lambda transport: local_name(transport.connection),
+    "peername": lambda transport: transport._names[1],
+    "sockname": lambda transport: transport._names[0],
     "umbel.address": lambda transport: transport.connection.address,
     "umbel.handle": lambda transport: transport.handle,
     "umbel.peer": lambda transport: transport.connection.query(PeerIdentity),

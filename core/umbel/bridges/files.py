@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import math
+import sys
 import warnings
-from typing import TYPE_CHECKING, Literal, cast, final, overload
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal, Never, cast, final, overload
 
 from umbel.connection import find_connection
 from umbel.deadline import check_seconds, within
-from umbel.errors import BrokenStreamError
+from umbel.errors import BrokenStreamError, BusyError
 from umbel.handle import CLOSE_GRACE, close, hclose_if_open, hown, open_handles, recast
 from umbel.stream import StreamHandle, bsend, descriptor_of, receive
 
@@ -74,7 +76,8 @@ def as_file(
     Raises:
         BadHandleError: EBADF, *handle* is not open.
         NotSupportedError: ENOTSUP, it is no byte stream.
-        ValueError: another *mode*, or *seconds* is negative.
+        ValueError: another *mode*, *seconds* is negative, or *buffer_size* less than 1.
+            After each of these the stream is as it was.
 
     Source:
         own; socket.makefile.
@@ -82,11 +85,14 @@ def as_file(
     if mode not in ("rb", "wb", "rwb"):
         message = f"the mode is {mode!r}: give 'rb', 'wb' or 'rwb'"
         raise ValueError(message)
+    if not 1 <= buffer_size <= sys.maxsize:
+        message = f"buffer_size is {buffer_size}: give 1 or more, or use StreamFile"
+        raise ValueError(message)
     raw = StreamFile(handle, seconds, is_buffered=True)
     if mode == "rb":
-        return io.BufferedReader(raw, buffer_size)
+        return _Reader(raw, buffer_size)
     if mode == "wb":
-        return io.BufferedWriter(raw, buffer_size)
+        return _Writer(raw, buffer_size)
     return _Both(raw, buffer_size)
 
 
@@ -129,10 +135,15 @@ class StreamFile(io.RawIOBase):
             )
             raise BrokenStreamError(message)
         view = memoryview(cast("bytearray", buffer)).cast("B")
+        if view.readonly:
+            message = "readinto needs a writable buffer"
+            raise TypeError(message)  # now: what has come would be lost
         if not view.nbytes:
             return 0
         try:
             data = receive(self._handle, view.nbytes, within(self._seconds))
+        except (BusyError, RuntimeError):
+            raise  # it never began
         except BaseException:  # late, canceled, or interrupted by a signal
             self._has_failed = self._is_buffered
             raise
@@ -170,10 +181,22 @@ class StreamFile(io.RawIOBase):
         self._require_open()
         return True
 
+    @property
+    def is_in_use(self) -> bool:
+        """Whether another coroutine or thread is sending or receiving."""
+        if self._handle not in open_handles:
+            return False
+        connection = find_connection(self._handle)
+        return connection.sender is not None or connection.receiver is not None
+
     def fileno(self) -> int:
         """Give the descriptor; OSError (ENOTSUP) if there is none."""
         self._require_open()
         return descriptor_of(self._handle)
+
+    def __reduce_ex__(self, protocol: object) -> Never:
+        message = "a stream's file can't be copied or pickled: it owns the stream"
+        raise TypeError(message)
 
     def _require_open(self) -> None:
         if self.closed:
@@ -194,6 +217,24 @@ class StreamFile(io.RawIOBase):
 
 
 @final
+class _Reader(io.BufferedReader):
+    """A file to receive from."""
+
+    def close(self) -> None:
+        """As `BufferedReader.close`, also while another coroutine is in a call."""
+        _close_all(super().close, cast("StreamFile", self.raw))
+
+
+@final
+class _Writer(io.BufferedWriter):
+    """A file to send by."""
+
+    def close(self) -> None:
+        """As `BufferedWriter.close`, also while another coroutine is in a call."""
+        _close_all(super().close, cast("StreamFile", self.raw))
+
+
+@final
 class _Both(io.BufferedRWPair):
     """A file for both directions."""
 
@@ -201,10 +242,24 @@ class _Both(io.BufferedRWPair):
         super().__init__(raw, raw, buffer_size)
         self._raw = raw
 
+    def close(self) -> None:
+        """As `BufferedRWPair.close`, also while another coroutine is in a call."""
+        _close_all(super().close, self._raw)
+
+    def _dealloc_warn(self, source: object) -> None:
+        self._raw._dealloc_warn(source)  # of an io.TextIOWrapper
+
     def __del__(self) -> None:
         raw = getattr(self, "_raw", None)
         if raw is not None and not raw.closed:
             raw._dealloc_warn(self)
+
+
+def _close_all(close_buffer: Callable[[], None], raw: StreamFile) -> None:
+    # A buffer is locked by who is in a call: the stream's close lets it leave.
+    if raw.is_in_use:
+        raw.close()
+    close_buffer()
 
 
 def _warn(source: object) -> None:

@@ -11,16 +11,13 @@ from umbel.transport import Names
 SocketName: TypeAlias = str | tuple[str, int]
 
 
-def local_name(connection: Connection) -> SocketName:
-    """Give our own end's name; "" if it has none."""
-    names = connection.query(Names)
-    return "" if names is None else _name(names.local)
-
-
-def remote_name(connection: Connection) -> SocketName:
-    """Give the name of the peer's end; "" if it has none."""
-    names = connection.query(Names)
-    return "" if names is None else _name(names.remote)
+def names_of(connection: Connection) -> tuple[SocketName, SocketName]:
+    """Give the names of our own end and of the peer's; "" for one that has none."""
+    try:
+        names = connection.query(Names)
+    except OSError:
+        names = None  # the peer has gone already
+    return ("", "") if names is None else (_name(names.local), _name(names.remote))
 
 
 def _name(address: Address) -> SocketName:

@@ -15,7 +15,7 @@ import select
 import ssl
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Never, TypeAlias, final
+from typing import Final, Never, TypeAlias, final
 
 import umbel
 from umbel import aio
@@ -25,6 +25,9 @@ try:
 except ImportError as error:
     message = f"HTTP needs httpcore ({error}): pip install 'umbel[integrations]'"
     raise ImportError(message) from error
+
+#: Bytes of one send, which has the timeout for itself.
+WRITE_SIZE: Final = 65536
 
 SocketOptions: TypeAlias = Iterable[httpcore.SOCKET_OPTION] | None
 
@@ -87,9 +90,11 @@ class HttpStream(httpcore.NetworkStream):
             return umbel.receive(self._handle, max_bytes, _deadline(timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Send all of *buffer*."""
+        """Send all of *buffer*; *timeout* is for as long as nothing of it moves."""
         with _as_httpcore(httpcore.WriteTimeout, httpcore.WriteError):
-            umbel.bsend(self._handle, buffer, _deadline(timeout))
+            for start in range(0, len(buffer), WRITE_SIZE):
+                piece = buffer[start : start + WRITE_SIZE]
+                umbel.bsend(self._handle, piece, _deadline(timeout))
 
     def close(self) -> None:
         """Close hard: HTTP messages themselves say where they end."""

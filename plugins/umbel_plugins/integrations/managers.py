@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 import multiprocessing.managers
+import warnings
 from collections.abc import Callable
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
@@ -71,6 +72,13 @@ class Listener:
     def close(self) -> None:
         """Stop listening. A second call has no effect."""
         self._close()
+
+    def __del__(self) -> None:
+        close: Finalize | None = getattr(self, "_close", None)
+        if close is not None and close.still_active():
+            message = f"{self.address} was never closed: use `with`, or close()"
+            warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
+            close()
 
     def __enter__(self) -> Self:
         return self

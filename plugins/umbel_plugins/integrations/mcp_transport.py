@@ -20,6 +20,7 @@ from typing import Any, Final, Self, TypeAlias, final
 
 import umbel
 from umbel import aio
+from umbel.bridges import UmbelAttribute, as_anyio_stream
 from umbel.spi import check_seconds, system_error
 
 try:
@@ -114,13 +115,14 @@ async def mcp_streams(
 
     Raises:
         BadHandleError: EBADF, *handle* is not open.
-        ValueError: *grace* is negative.
+        NotSupportedError: ENOTSUP, it is no byte stream.
+        ValueError: *grace* is negative. After each of these it is as it was.
 
     Source:
         mcp.server.stdio.stdio_server.
     """
-    check_seconds(grace, "grace")
-    ours = umbel.hown(handle)
+    stream = as_anyio_stream(handle, grace=grace)
+    ours = stream.extra(UmbelAttribute.handle)
     outbound, outbox = anyio.create_memory_object_stream[SessionMessage](0)
     try:
         async with anyio.create_task_group() as tasks:
@@ -128,7 +130,7 @@ async def mcp_streams(
             async with outbound:
                 yield Inbound(ours, limit), outbound
             tasks.cancel_scope.deadline = anyio.current_time() + grace
-        await _part(ours, grace)
+        await stream.aclose()
     finally:
         _abort(ours)
 
@@ -161,20 +163,24 @@ class Inbound:
         return SessionMessage(found)
 
     async def _next_line(self) -> bytes:
+        if self._is_closed:
+            raise anyio.ClosedResourceError
         while (end := self._buffer.find(b"\n", self._seen)) < 0:
             self._seen = len(self._buffer)
-            if self._seen > self._limit:
-                message = f"a message of more than {self._limit} bytes"
-                raise system_error(errno.EMSGSIZE, message)
+            self._check_size(self._seen)
             self._buffer += await self._receive()
+        self._check_size(end)
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
         self._seen = 0
         return line
 
+    def _check_size(self, size: int) -> None:
+        if size > self._limit:
+            message = f"a message of more than {self._limit} bytes"
+            raise system_error(errno.EMSGSIZE, message)
+
     async def _receive(self) -> bytes:
-        if self._is_closed:
-            raise anyio.ClosedResourceError
         try:
             data = await aio.receive(self._handle)
         except umbel.BadHandleError as error:
@@ -225,13 +231,6 @@ async def _send_all(
                 await aio.bsend(handle, text.encode() + b"\n")
         except ConnectionError:
             pass  # the peer has gone: who reads is told, and who writes hereafter
-
-
-async def _part(handle: AnyStream, grace: float) -> None:
-    try:
-        await aio.close(handle, umbel.within(grace))
-    except OSError:
-        pass  # the peer went away, or stays: closed all the same
 
 
 def _abort(handle: AnyStream) -> None:

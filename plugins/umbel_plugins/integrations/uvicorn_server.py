@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import umbel
 from umbel.aio import AsyncListenerHandle
@@ -24,8 +24,13 @@ except ImportError as error:
     message = f"the server needs uvicorn ({error}): pip install 'umbel[integrations]'"
     raise ImportError(message) from error
 
+if TYPE_CHECKING:
+    from umbel.typing import StreamServer
+
 #: Seconds that a client which keeps an idle connection has to let it go at the end.
 GRACE: Final = 1.0
+#: Seconds between two looks at `force_exit`: as uvicorn's own.
+LOOK: Final = 0.1
 
 
 class UmbelServer(uvicorn.Server):
@@ -62,6 +67,7 @@ class UmbelServer(uvicorn.Server):
         self._handle = umbel.hown(handle)
         self._limit = limit
         self._grace = grace
+        self._server: StreamServer | None = None
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until `should_exit` is set, or a signal comes."""
@@ -73,11 +79,29 @@ class UmbelServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application, and listen."""
         await super().startup(sockets=sockets or [])  # a list: or it opens one itself
-        server = await create_server(
-            self._handle, self._make_protocol, limit=self._limit, grace=self._grace
-        )
+        try:
+            self._server = await create_server(
+                self._handle, self._make_protocol, limit=self._limit, grace=self._grace
+            )
+        except BaseException:
+            await self.lifespan.shutdown()
+            raise
         # It is closed and waited for as each of them is.
-        self.servers.append(cast("asyncio.Server", server))
+        self.servers.append(cast("asyncio.Server", self._server))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let the clients finish; but abort them as soon as `force_exit` is set."""
+        watcher = asyncio.create_task(self._abort_if_forced())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            watcher.cancel()
+
+    async def _abort_if_forced(self) -> None:
+        while not self.force_exit:
+            await asyncio.sleep(LOOK)
+        if self._server is not None:
+            self._server.abort_clients()  # uvicorn waits for them all the same
 
     def _make_protocol(self) -> asyncio.Protocol:
         make = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)

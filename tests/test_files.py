@@ -1,0 +1,247 @@
+"""Streams as files: buffered, text, and what happens when calls are late."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import errno
+import io
+import pickle
+
+import pytest
+
+import umbel
+from tests.support import Ends, drain, pattern, soon
+from umbel import aio
+from umbel.bridges import as_file
+from umbel.bridges.files import StreamFile
+from umbel.handle import open_handles
+
+#: More than any buffer in between can hold.
+MUCH = pattern(6 << 20)
+
+
+def test_objects_are_pickled_through_a_file(any_ends: Ends) -> None:
+    left, right = any_ends
+    objects = [{"a": 1}, "text", list(range(1000))]
+
+    def other_side() -> None:
+        with as_file(right) as file:
+            for _ in objects:
+                pickle.dump(pickle.load(file), file)
+                file.flush()
+
+    with umbel.go(other_side), as_file(left) as file:
+        for thing in objects:
+            pickle.dump(thing, file)
+            file.flush()
+            assert pickle.load(file) == thing
+
+
+def test_a_file_is_read_by_lines_and_closed_in_good_order(any_ends: Ends) -> None:
+    left, right = any_ends
+
+    def other_side() -> None:
+        with io.TextIOWrapper(as_file(right, "wb"), encoding="utf-8") as text:
+            text.write("eins\nzwei\n")
+            text.write("drei: Ω")
+
+    with umbel.go(other_side), as_file(left, "rb") as file:
+        assert left not in open_handles
+        assert [line.decode() for line in file] == ["eins\n", "zwei\n", "drei: Ω"]
+
+
+def test_much_goes_through_a_file_both_ways_at_once(any_ends: Ends) -> None:
+    left, right = any_ends
+
+    def other_side() -> None:
+        while chunk := umbel.receive(right, 1 << 20):
+            umbel.bsend(right, chunk)
+        umbel.close(right, soon())
+
+    def write() -> None:
+        file.write(MUCH)
+        file.flush()
+
+    file = as_file(left, "rwb")
+    with umbel.go(other_side), umbel.go(write):
+        assert file.read(len(MUCH)) == MUCH
+        file.close()
+
+
+def test_a_call_that_is_late_gives_etimedout_and_breaks_a_buffered_file(
+    ends: Ends,
+) -> None:
+    left, right = ends
+    file = as_file(left, "rb", seconds=0.01)
+    umbel.bsend(right, b"abc")
+
+    with pytest.raises(umbel.DeadlineError):
+        file.read(10)
+    umbel.bsend(right, b"defghijklm")
+    with pytest.raises(umbel.BrokenStreamError):
+        file.read(10)  # or three bytes would be missing in the middle
+
+    umbel.hclose(right)
+    file.close()
+
+
+def test_so_does_one_that_is_canceled(ends: Ends) -> None:
+    left, right = ends
+    file = as_file(left, "rb")
+
+    reading = umbel.go(file.read, 10)
+    umbel.bsend(right, b"abc")
+    umbel.msleep(umbel.within(0.01))  # it has them, and waits for more
+    umbel.hclose(reading)
+    umbel.bsend(right, b"defghijklm")
+    with pytest.raises(umbel.BrokenStreamError):
+        file.read(10)
+
+    umbel.hclose(right)
+    file.close()
+
+
+def test_without_a_buffer_a_late_read_loses_nothing(ends: Ends) -> None:
+    left, right = ends
+    file = StreamFile(left, 0.01)
+
+    with pytest.raises(umbel.DeadlineError):
+        file.read(3)
+    umbel.bsend(right, b"abc")
+
+    assert file.read(10) == b"abc"
+    umbel.done(right)
+    assert file.read(10) == b""
+    file.abort()
+    assert file.closed
+    assert umbel.receive(right, 1, soon()) == b""
+
+
+@pytest.mark.parametrize("mode", ["rb", "wb", "rwb"])
+def test_a_forgotten_file_warns_and_is_closed_hard(ends: Ends, mode: str) -> None:
+    left, right = ends
+    # The peer stays: an orderly close would wait for it.
+    file = as_file(left, mode)  # type: ignore[call-overload]  # each in its turn
+    if mode != "rb":
+        file.write(b"never flushed")
+    began = umbel.now()
+
+    with pytest.warns(ResourceWarning, match="never closed"):
+        del file
+
+    assert umbel.now() - began < 5000
+    assert len(open_handles) == 1
+    assert umbel.receive(right, 1, soon()) == b""
+
+
+def test_a_file_tells_what_it_can_and_what_is_wrong(ends: Ends) -> None:
+    left, right = ends
+    with pytest.raises(ValueError, match="mode is 'r'"):
+        as_file(left, "r")  # type: ignore[call-overload]  # what it is about
+    with pytest.raises(ValueError, match="seconds is -1"):
+        as_file(left, seconds=-1)
+    assert left in open_handles
+    file = as_file(left, "rb")
+    assert file.readable()
+    assert file.fileno() >= 0
+    assert not file.seekable()
+    umbel.hclose(right)
+    file.close()
+    with pytest.raises(ValueError, match="closed"):
+        file.read()
+
+
+@pytest.mark.parametrize("mode", ["wb", "rwb"])
+def test_so_is_one_that_text_is_put_around(ends: Ends, mode: str) -> None:
+    left, right = ends
+    text = io.TextIOWrapper(as_file(left, mode))  # type: ignore[call-overload]  # each in its turn
+    text.write("half a line")
+
+    with pytest.warns(ResourceWarning, match="TextIOWrapper"):
+        del text
+
+    assert len(open_handles) == 1
+    assert umbel.receive(right, 1, soon()) == b""
+
+
+@pytest.mark.parametrize("size", [0, -1, 1 << 70])
+def test_a_buffer_of_no_size_is_refused_and_takes_nothing_over(
+    ends: Ends, size: int
+) -> None:
+    left, right = ends
+
+    with pytest.raises(ValueError, match="buffer_size is"):
+        as_file(left, buffer_size=size)
+
+    umbel.bsend(left, b"as it was")
+    assert umbel.receive(right, 100, soon()) == b"as it was"
+
+
+def test_what_can_not_be_written_to_is_refused_before_anything_is_received(
+    ends: Ends,
+) -> None:
+    left, right = ends
+    umbel.bsend(right, b"data")
+
+    file = StreamFile(left)
+    with pytest.raises(TypeError, match="writable"):
+        file.readinto(b"1234")
+
+    assert file.read(4) == b"data"
+    file.abort()
+
+
+def test_a_file_can_be_neither_copied_nor_pickled(ends: Ends) -> None:
+    left, right = ends
+    file = StreamFile(left)
+
+    for act in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="owns the stream"):
+            act(file)
+
+    file.write(b"ours still")
+    assert umbel.receive(right, 100, soon()) == b"ours still"
+    file.abort()
+
+
+@pytest.mark.parametrize("mode", ["rb", "wb", "rwb"])
+def test_closing_a_file_ends_the_call_of_another_coroutine(
+    ends: Ends, mode: str
+) -> None:
+    left, right = ends
+    file = as_file(left, mode)  # type: ignore[call-overload]  # each in its turn
+    told: list[int | None] = []
+
+    def work() -> None:
+        try:
+            file.read(1) if mode == "rb" else file.write(MUCH)
+        except umbel.BadHandleError as error:
+            told.append(error.errno)
+
+    def close_too() -> None:
+        drain(right)
+        umbel.close(right, soon())
+
+    with umbel.bundle() as peers:
+        peers.go(work)  # it waits, and the buffer is locked
+        peers.go(close_too)
+        file.close()
+
+    assert file.closed
+    assert told == [errno.EBADF]
+
+
+def test_a_call_that_never_began_breaks_no_file(ends: Ends) -> None:
+    left, right = ends
+    file = as_file(left, "rb", seconds=20)
+
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="aio"):
+            file.read(4)  # it would stop the loop
+        umbel.bsend(right, b"data")
+        assert await aio.run_blocking(file.read, 4) == b"data"
+        umbel.hclose(right)
+        await aio.run_blocking(file.close)
+
+    asyncio.run(main())
