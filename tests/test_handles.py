@@ -142,7 +142,7 @@ def test_a_plain_number_names_the_object_too(ends: Ends) -> None:
     number = int(ends[0])
 
     umbel.bsend(number, b"x")  # type: ignore[arg-type]
-    moved = umbel.hown(umbel.hown(number))  # type: ignore[type-var]
+    moved = umbel.hown(umbel.hown(number))
 
     assert umbel.brecv(ends[1], 1) == b"x"
     assert type(moved) is umbel.StreamHandle

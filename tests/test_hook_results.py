@@ -130,6 +130,11 @@ class Dumb(End):
     done = None  # type: ignore[assignment]
 
 
+class Awaited(End):
+    async def done(self, deadline: int) -> None:  # type: ignore[override]
+        """Be no such function as core calls."""
+
+
 class Placeless(Ear):
     def __init__(self) -> None:
         super().__init__()
@@ -146,13 +151,14 @@ NO_STREAM = {
     **NONSENSE,
     "an object of class tests.test_hook_results.Deaf, which has no receive_into": Deaf,
     "has no done, query": Dumb,
+    "Awaited, whose done only gives a coroutine": Awaited,
     "class tests.test_hook_results.Ear, which has no send": Ear,
     "the class tests.test_hook_results.End (make": lambda: End,
 }
 NO_LISTENER = {
     **NONSENSE,
     "class tests.test_hook_results.End, which has no accept": End,
-    "Placeless, which has no address": Placeless,
+    "Placeless, which has no address of class Address": Placeless,
 }
 NO_PAIR = {
     **NONSENSE,

@@ -20,7 +20,18 @@ from tests.distributions import (
 )
 from tests.support import python, run_python
 from umbel.plugins import add_plugin, remove_plugin
-from umbel.spi import CloseContext, ListenContext, Listener, Outcome, Stream, hookimpl
+from umbel.registry import add_transport, remove_transport
+from umbel.spi import (
+    CloseContext,
+    ListenContext,
+    Listener,
+    Outcome,
+    PairContext,
+    Stream,
+    Wrapped,
+    hookimpl,
+)
+from umbel_transports.mem import MemTransport
 
 GOOD = """
 from umbel.spi import SocketStream, hookimpl
@@ -477,10 +488,88 @@ def test_a_plugin_may_only_wrap() -> None:
         def umbel_pair(self, context: object) -> tuple[Stream, Stream] | None:
             return None
 
-    with pytest.raises(umbel.PluginError, match="wrapper=True"):
+    with pytest.raises(umbel.PluginError, match=r"@hookimpl.pair.wrapper"):
         add_plugin(Greedy(), "greedy")
 
     close_pair()
+
+
+def test_an_observer_may_wrap_a_hook_twice_the_first_written_outermost() -> None:
+    seen: list[str] = []
+
+    class Twice:
+        @hookimpl.close.wrapper
+        def zealous(self, context: CloseContext) -> Wrapped[umbel.CloseReport]:
+            seen.append("first")
+            return (yield)
+
+        @hookimpl.close.wrapper
+        def careful(self, context: CloseContext) -> Wrapped[umbel.CloseReport]:
+            seen.append("second")
+            return (yield)
+
+    add_plugin(Twice(), "twice")
+    close_pair()
+    remove_plugin("twice")
+
+    assert seen == ["first", "second"]
+
+
+def test_what_can_not_be_an_observer_is_told_why() -> None:
+    class Starting:
+        @hookimpl(wrapper=True)
+        def umbel_start(self) -> Iterator[None]:
+            yield
+
+    for plugin, why in (
+        (Starting(), "umbel_start, which nothing can wrap"),
+        (object(), "has no hooks"),
+        (5, "has no hooks"),
+    ):
+        with pytest.raises(umbel.PluginError, match=why):
+            add_plugin(plugin, "no observer")
+    with pytest.raises(TypeError, match="each by itself"):
+        umbel.load_plugins(["trace"])  # type: ignore[arg-type]  # what it is about
+
+
+def test_what_can_not_be_a_transport_is_told_why() -> None:
+    class Two:
+        @hookimpl.pair
+        def left(self, context: PairContext) -> tuple[Stream, Stream]:
+            raise NotImplementedError
+
+        @hookimpl.pair
+        def right(self, context: PairContext) -> tuple[Stream, Stream]:
+            raise NotImplementedError
+
+    class Starting:
+        @hookimpl.pair
+        def pair(self, context: PairContext) -> tuple[Stream, Stream]:
+            raise NotImplementedError
+
+        @hookimpl.start
+        def start(self) -> None:
+            raise NotImplementedError
+
+    for plugin, why in (
+        (Two(), "left and right are both for umbel_pair"),
+        (Starting(), "implements umbel_start, which no transport has"),
+    ):
+        with pytest.raises(umbel.PluginError, match=why):
+            add_transport(plugin, "none")
+    add_transport(MemTransport(), "none")  # nothing of the others is left
+    remove_transport("none")
+
+
+def test_an_entry_point_in_another_group_is_named(install: Install) -> None:
+    folder = install("lost-transport", "lost", GOOD, "umbel.transports")
+    code = """
+try:
+    umbel.connect("lost://x")
+except umbel.PluginError as error:
+    print(error)
+"""
+    assert "lost-transport 1.0 is in the entry-point group" in run(code, folder)
 
 
 def test_plugins_are_loaded_on_request_by_name(install: Install) -> None:

@@ -71,6 +71,9 @@ def is_scheme(text: str) -> bool:
 def _split(text: str) -> tuple[str, str]:
     scheme, colon, rest = text.partition(":")
     if not colon or not is_scheme(scheme):
+        if not text:
+            message = "the address is empty: write 'ipc:name.sock' for a socket file"
+            raise system_error(errno.EINVAL, message)
         what = f"{text!r} has no scheme"
         if colon and re.fullmatch(r"\w[\w+.-]*", scheme):
             what = f"{scheme!r} {NO_SCHEME}"

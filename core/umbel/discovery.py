@@ -194,6 +194,13 @@ def _unknown(scheme: str) -> OSError:
     import difflib  # slow to import, and for errors only
     from importlib.metadata import entry_points
 
+    for group in ("umbel.transports", "umbel.plugins.v1"):
+        for entry in entry_points(group=group, name=scheme):
+            message = (
+                f"{scheme!r} of {source_of(entry)} is in the entry-point group "
+                f"{group!r}: those of transports are in {TRANSPORTS!r}"
+            )
+            return PluginError(message)
     for group in sorted(entry_points().groups):
         if group.startswith("umbel.transports.v") and group != TRANSPORTS:
             for entry in entry_points(group=group, name=scheme):
@@ -237,6 +244,8 @@ def import_entry(entry: EntryPoint) -> object:
     except (Exception, SystemExit) as error:  # a plugin does not end the program
         message = (
             f"{entry.name!r} ({entry.value}) of {source} can't be imported: "
-            f"{type(error).__name__}: {error}; mend or uninstall {source}"
+            f"{type(error).__name__}: {error}"
         )
+        if _name_of(entry) != "umbel":  # whose own say what to do
+            message += f"; mend or uninstall {source}"
         raise PluginError(message) from error

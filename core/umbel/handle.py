@@ -17,7 +17,7 @@ import os
 import sys
 import warnings
 from types import CodeType, FrameType, TracebackType
-from typing import ClassVar, Final, TypeVar, cast
+from typing import ClassVar, Final, TypeVar, cast, overload
 
 from umbel._kernel.current import current_hub
 from umbel.deadline import FOREVER, within
@@ -269,7 +269,15 @@ def hquery(handle: int, kind: type[T]) -> T:
     return found
 
 
-def hown(handle: H) -> H:
+@overload
+def hown(handle: H) -> H: ...  # type: ignore[overload-overlap]  # a handle is no plain int
+
+
+@overload
+def hown(handle: int) -> Handle: ...
+
+
+def hown(handle: H | int) -> H | Handle:
     """Move an object to a new handle; the old one is EBADF from now on.
 
     Args:
@@ -288,9 +296,10 @@ def hown(handle: H) -> H:
     resource = claim(handle)
     opened = resource.opened
     is_plain = not isinstance(handle, AnyHandle)
-    owned = register(resource, resource.handle_class if is_plain else type(handle))
+    kind = resource.handle_class if is_plain else cast("type[H]", type(handle))
+    owned = register(resource, kind)
     resource.opened = opened
-    return cast("H", owned)
+    return cast("H | Handle", owned)
 
 
 def recast(handle: int, handle_class: type[H]) -> H:

@@ -16,7 +16,7 @@ from umbel.errors import system_error
 if TYPE_CHECKING:
     from umbel.protocols import Buffer, WritableBuffer
 
-    Inbound: TypeAlias = "WritableBuffer | Skip"
+    Target: TypeAlias = "WritableBuffer | Skip"
 
 
 @final
@@ -73,7 +73,7 @@ def outbound_views(buffers: Sequence[Buffer]) -> list[memoryview]:
     return [outbound_view(data) for data in buffers]
 
 
-def inbound_view(target: Inbound) -> memoryview | Skip:
+def inbound_view(target: Target) -> memoryview | Skip:
     """View a writable buffer as flat bytes; TypeError if it can't be written."""
     if isinstance(target, Skip):
         return target
@@ -84,7 +84,7 @@ def inbound_view(target: Inbound) -> memoryview | Skip:
     return outbound_view(view)
 
 
-def inbound_views(targets: Sequence[Inbound]) -> list[memoryview | Skip]:
+def inbound_views(targets: Sequence[Target]) -> list[memoryview | Skip]:
     """View each target of a list; an empty list is EINVAL."""
     if isinstance(targets, (bytes, bytearray, memoryview, Skip)):
         message = "a list of targets is wanted here; brecv fills a single one"

@@ -23,9 +23,15 @@ def take_options(options: Options, **known: type | tuple[type, ...]) -> Options:
             import difflib  # slow to import, and for errors only
 
             near = difflib.get_close_matches(name, known, 1) or sorted(known)
-            message = f"unknown option {name!r}: perhaps {', '.join(near) or 'none'}"
+            what = f"perhaps {', '.join(near)}" if near else "this takes none"
+            message = f"unknown option {name!r}: {what}"
             raise TypeError(message)
         if not isinstance(value, known[name]):
-            message = f"option {name}={value!r} has the wrong type: {known[name]!r}"
+            message = f"option {name}={value!r}: give {_name_of(known[name])}"
             raise TypeError(message)
     return options
+
+
+def _name_of(kind: type | tuple[type, ...]) -> str:
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    return " or ".join(f"a value of {each.__name__}" for each in kinds)

@@ -9,14 +9,14 @@ import atexit
 import errno
 import os
 from _thread import RLock
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from umbel.discovery import PLUGINS, import_entry, listed_in, source_of
 from umbel.errors import PluginError, system_error
 
 if TYPE_CHECKING:
-    from pluggy import PluginManager
+    from pluggy import HookImpl, PluginManager
 
     from umbel.observe import Wrapper, WrapperFunction
 
@@ -28,6 +28,8 @@ lock: Final = RLock()
 _loaded: Final[dict[str, str]] = {}
 _wrappers: Final[dict[str, list[Wrapper]]] = {}
 _manager: PluginManager | None = None
+#: The hooks that observers implement themselves.
+_BARE: Final = frozenset({"umbel_start", "umbel_stop"})
 #: What UMBEL_PLUGINS names is loaded: no connection looks there again.
 _is_request_met = False
 
@@ -65,7 +67,7 @@ def register(plugin: object, name: str, source: str) -> None:
     try:
         manager.register(plugin, name)
         manager.check_pending()
-        _check_parameters(plugin)
+        _check_functions(plugin)
     except (PluginValidationError, ValueError) as error:
         if manager.has_plugin(name):
             manager.unregister(name=name)
@@ -74,15 +76,18 @@ def register(plugin: object, name: str, source: str) -> None:
         raise PluginError(message) from error
 
 
-def _check_parameters(plugin: object) -> None:
-    # pluggy lets a function take less than its hook gives.
+def _check_functions(plugin: object) -> None:
+    # pluggy lets a function take less than its hook gives, and a plugin have several.
     from inspect import signature
 
     for caller in plugin_manager().get_hookcallers(plugin) or []:
         given = () if caller.spec is None else caller.spec.argnames
-        for found in caller.get_hookimpls():
-            if found.plugin is not plugin:
-                continue
+        ours = [found for found in caller.get_hookimpls() if found.plugin is plugin]
+        own = sorted(found.function.__name__ for found in ours if not found.wrapper)
+        if len(own) > 1:
+            message = f"{' and '.join(own)} are both for {caller.name}: leave one"
+            raise ValueError(message)
+        for found in ours:
             try:
                 signature(found.function).bind(*given)
             except (TypeError, ValueError) as error:
@@ -91,15 +96,30 @@ def _check_parameters(plugin: object) -> None:
                 raise ValueError(message) from None
 
 
-def functions_of(plugin: object) -> tuple[dict[str, object], dict[str, object]]:
-    """Give a registered plugin's functions by hook: its own, and its wrappers."""
+def functions_of(
+    plugin: object,
+) -> tuple[dict[str, object], dict[str, list[WrapperFunction]]]:
+    """Give a registered plugin's functions by hook: its own, and its wrappers.
+
+    It may have several wrappers of a hook, given in the order of their writing.
+    """
     own: dict[str, object] = {}
-    wrappers: dict[str, object] = {}
+    wrappers: dict[str, list[WrapperFunction]] = {}
     for caller in plugin_manager().get_hookcallers(plugin) or []:
-        for found in caller.get_hookimpls():
-            if found.plugin is plugin:
-                (wrappers if found.wrapper else own)[caller.name] = found.function
+        for found in sorted(caller.get_hookimpls(), key=_line_of):
+            if found.plugin is not plugin:
+                continue
+            if found.wrapper:
+                function = cast("WrapperFunction", found.function)
+                wrappers.setdefault(caller.name, []).append(function)
+            else:
+                own[caller.name] = found.function
     return own, wrappers
+
+
+def _line_of(found: HookImpl) -> int:
+    code = getattr(found.function, "__code__", None)
+    return getattr(code, "co_firstlineno", 0)
 
 
 def run_hook(hook: str, context: C, call: Callable[[C], T]) -> T:
@@ -141,6 +161,7 @@ def load_plugins(*names: str) -> None:
 
     with lock:
         for name in names:
+            _require_name(name)
             if name in _loaded:
                 continue
             found = entry_points(group=PLUGINS, name=name)
@@ -155,6 +176,12 @@ def load_plugins(*names: str) -> None:
                 raise system_error(errno.EEXIST, message)
             ((source, _), entry) = entries.popitem()
             add_plugin(import_entry(entry), name, source)
+
+
+def _require_name(name: object) -> None:
+    if not isinstance(name, str):
+        message = f"{name!r} is no name: give each by itself, such as 'trace'"
+        raise TypeError(message)
 
 
 def load_requested() -> None:
@@ -183,24 +210,35 @@ def add_plugin(plugin: object, name: str, source: str = "this program") -> None:
     with lock:
         register(plugin, f"{PLUGINS}:{name}", source)
         own, wrappers = functions_of(plugin)
-        greedy = sorted(own.keys() - {"umbel_start", "umbel_stop"})
-        if greedy:
+        flaw = _flaw_of(own, wrappers)
+        if flaw:
             plugin_manager().unregister(plugin)
-            message = (
-                f"plugin {name!r} of {source} implements {', '.join(greedy)} itself: "
-                "only a transport may; use hookimpl(wrapper=True)"
-            )
+            message = f"plugin {name!r} of {source} {flaw}"
             raise PluginError(message)
-        for hook, function in wrappers.items():
-            wrapper = Wrapper(name, cast("WrapperFunction", function))
+        for hook, functions in wrappers.items():
             # A new list: another thread may be running the old one.
-            _wrappers[hook] = [*_wrappers.get(hook, ()), wrapper]
+            new = [Wrapper(name, function) for function in functions]
+            _wrappers[hook] = [*_wrappers.get(hook, ()), *new]
         _loaded[name] = source
         try:
             _run_bare(own.get("umbel_start"))
         except BaseException:
             _take_out(name, plugin)
             raise
+
+
+def _flaw_of(own: Mapping[str, object], wrappers: Mapping[str, object]) -> str:
+    """Say what keeps a plugin with these functions from being an observer."""
+    greedy = sorted(own.keys() - _BARE)
+    if greedy:
+        use = ", ".join(f"@hookimpl.{h.removeprefix('umbel_')}.wrapper" for h in greedy)
+        return f"implements {', '.join(greedy)} itself: an observer wraps, by {use}"
+    bare = sorted(wrappers.keys() & {*_BARE, "umbel_traits"})
+    if bare:
+        return f"wraps {', '.join(bare)}, which nothing can wrap"
+    if not own and not wrappers:
+        return "has no hooks: mark its functions, such as by @hookimpl.close.wrapper"
+    return ""
 
 
 def remove_plugin(name: str) -> None:

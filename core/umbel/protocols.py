@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     #: What received bytes can be put into. Others go through a memoryview.
-    WritableBuffer: TypeAlias = bytearray | memoryview | array[int] | mmap
+    WritableBuffer: TypeAlias = (
+        bytearray
+        | memoryview[int]
+        | memoryview[float]
+        | array[int]
+        | array[float]
+        | mmap
+    )
 else:
     # Python 3.11 has no name for the protocol of buffers, and knows no array[int].
     WritableBuffer = bytearray | memoryview | array | mmap

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 #: What opens something: a plugin without one of these is no transport.
 OPENING: Final = {"umbel_listen", "umbel_connect", "umbel_pair"}
+#: All that a transport may implement.
+OWNED: Final = OPENING | {"umbel_adopt", "umbel_close", "umbel_traits"}
 
 _transports: Final[dict[str, Transport]] = {}
 _failures: Final[dict[str, OSError]] = {}
@@ -74,9 +76,11 @@ def _make(plugin: object, scheme: str, source: str) -> Transport:
     functions, wrappers = functions_of(plugin)
     problem = ""
     if wrappers:
-        problem = f"wraps {', '.join(sorted(wrappers))}: that is for plugins"
+        problem = f"wraps {', '.join(sorted(wrappers))}: that is for observers"
     elif not OPENING & functions.keys():
         problem = f"has none of the hooks {', '.join(sorted(OPENING))}"
+    elif strange := sorted(functions.keys() - OWNED):
+        problem = f"implements {', '.join(strange)}, which no transport has"
     if problem:
         plugin_manager().unregister(plugin)
         message = f"{scheme!r} of {source} is no transport: it {problem}"

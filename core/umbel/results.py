@@ -22,6 +22,9 @@ _METHODS: Final = {
     "a stream": ("send", "receive_into", "done", "abort", "query"),
     "a listener": ("accept", "abort", "query"),
 }
+#: CO_GENERATOR, CO_COROUTINE and CO_ASYNC_GENERATOR of `inspect`, which takes long to
+#: import: a function whose call runs nothing of it.
+_NEVER_RUN: Final = 0x20 | 0x80 | 0x200
 
 
 def flaw_of(found: object, kind: Kind) -> str:
@@ -32,12 +35,15 @@ def flaw_of(found: object, kind: Kind) -> str:
         return _flaw_of_pair(found)
     methods = _METHODS[kind]
     lacking = [name for name in methods if not callable(getattr(found, name, None))]
-    if kind == "a listener" and not isinstance(
-        getattr(found, "address", None), Address
-    ):
-        lacking.append("address")
+    address = getattr(found, "address", None)
+    if kind == "a listener" and not isinstance(address, Address):
+        lacking.append("address" if address is None else "address of class Address")
     if lacking or isinstance(found, type):
         return tell(found, lacking)
+    for name in methods:
+        code = getattr(getattr(found, name), "__code__", None)
+        if getattr(code, "co_flags", 0) & _NEVER_RUN:
+            return f"{tell(found)}, whose {name} only gives a coroutine or generator"
     return ""
 
 

@@ -45,7 +45,7 @@ from umbel.uses import InboundUse, OutboundUse, send_by
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from umbel.iolist import Inbound
+    from umbel.iolist import Target
     from umbel.protocols import WritableBuffer
 
 SCRATCH_SIZE: Final = 65536
@@ -358,7 +358,7 @@ def brecv(
 
 
 def brecvl(
-    handle: StreamHandle, targets: Sequence[Inbound], deadline: int = FOREVER
+    handle: StreamHandle, targets: Sequence[Target], deadline: int = FOREVER
 ) -> None:
     """Fill several buffers, in order, as if they were one.
 

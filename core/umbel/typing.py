@@ -7,6 +7,7 @@
     Buffer              what can be sent: anything with the buffer protocol
     WritableBuffer      what can be received into: bytearray, memoryview, array, mmap
     HandleObject        what `hmake` takes: an object with `query` and `close`
+    Target              what `brecvl` takes: a WritableBuffer, or a Skip
     Clause              what `choose` takes: a `Send` or a `Recv`
     Inbound, Outbound   an end of a channel, as `Recv` and `Send` take it
     AnyStream           a StreamHandle, or one of `umbel.aio`
@@ -28,12 +29,16 @@ from umbel.aio.listener import AnyListener
 from umbel.aio.stream import AnyStream
 from umbel.channel import Clause, Inbound, Outbound
 from umbel.insight import LiveCoroutine, OpenHandle
+from umbel.iolist import Skip
 from umbel.protocols import Buffer, HandleObject, WritableBuffer
 
 if TYPE_CHECKING:
     from umbel.bridges.anyio_stream import AnyioStream
     from umbel.bridges.asyncio_server import StreamServer
     from umbel.bridges.asyncio_transport import StreamTransport
+    from umbel.iolist import Target
+else:
+    Target = WritableBuffer | Skip
 
 #: What brings asyncio or anyio with it is imported when it is first used.
 _LATER: Final = {
@@ -43,14 +48,16 @@ _LATER: Final = {
 }
 
 
-def __getattr__(name: str) -> object:
-    module = _LATER.get(name)
-    if module is None:
-        message = f"module 'umbel.typing' has no attribute {name!r}"
-        raise AttributeError(message)
-    from importlib import import_module
+if not TYPE_CHECKING:  # or checkers would take any name for one of ours
 
-    return getattr(import_module(module), name)
+    def __getattr__(name: str) -> object:
+        module = _LATER.get(name)
+        if module is None:
+            message = f"module 'umbel.typing' has no attribute {name!r}"
+            raise AttributeError(message)
+        from importlib import import_module
+
+        return getattr(import_module(module), name)
 
 
 __all__ = [
@@ -66,6 +73,7 @@ __all__ = [
     "Outbound",
     "StreamServer",
     "StreamTransport",
+    "Target",
     "WritableBuffer",
 ]
 

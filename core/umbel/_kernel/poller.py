@@ -8,12 +8,13 @@ disarms them as it reports, so that its user sees the same thing.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import sys
 from typing import TYPE_CHECKING, Final, Protocol
 
-from umbel.errors import NotSupportedError
+from umbel.errors import NotSupportedError, system_error
 
 IN: Final = 0x1
 OUT: Final = 0x4
@@ -193,7 +194,8 @@ def make_poller() -> Poller:
     if wanted == "poll":
         return PollPoller()
     if wanted not in ("", "epoll", "kqueue"):
-        raise ValueError(f"UMBEL_POLLER={wanted}: give poll, or leave it out")
+        message = f"UMBEL_POLLER={wanted}: give poll, or leave it out"
+        raise system_error(errno.EINVAL, message)
     if hasattr(select, "epoll"):
         return EpollPoller()
     if sys.platform != "linux" and hasattr(select, "kqueue"):  # pragma: no cover

@@ -35,7 +35,7 @@ from umbel.uses import InboundUse
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from umbel.iolist import Inbound
+    from umbel.iolist import Target
     from umbel.protocols import WritableBuffer
 
 
@@ -317,7 +317,7 @@ async def brecv(
 
 
 async def brecvl(
-    handle: AnyStream, targets: Sequence[Inbound], deadline: int = FOREVER
+    handle: AnyStream, targets: Sequence[Target], deadline: int = FOREVER
 ) -> None:
     """Fill several buffers, as `umbel.brecvl`."""
     await run_blocking(blocking.brecvl, as_stream(handle), targets, deadline)

@@ -39,16 +39,18 @@ _LATER: Final = {
 }
 
 
-def __getattr__(name: str) -> object:
-    module = _LATER.get(name)
-    if module is None:
-        message = f"module 'umbel.bridges' has no attribute {name!r}"
-        raise AttributeError(message)
-    from importlib import import_module
+if not TYPE_CHECKING:  # or checkers would take any name for one of ours
 
-    found: object = getattr(import_module(module), name)
-    globals()[name] = found
-    return found
+    def __getattr__(name: str) -> object:
+        module = _LATER.get(name)
+        if module is None:
+            message = f"module 'umbel.bridges' has no attribute {name!r}"
+            raise AttributeError(message)
+        from importlib import import_module
+
+        found: object = getattr(import_module(module), name)
+        globals()[name] = found
+        return found
 
 
 def __dir__() -> list[str]:

@@ -10,7 +10,7 @@ try:
     import anyio
     from anyio.abc import ByteStream, SocketAttribute
 except ImportError as error:  # pragma: no cover - tests have it
-    message = "umbel.bridges.as_anyio_stream needs anyio: pip install umbel[anyio]"
+    message = "umbel.bridges.as_anyio_stream needs anyio: pip install 'umbel[anyio]'"
     raise ImportError(message) from error
 
 from umbel.address import Address

@@ -70,7 +70,8 @@ def _add_pipe(
         "--deadline",
         type=_deadline,
         metavar="SECONDS",
-        help="for the whole exchange, the wait for the peer included",
+        help="for the whole exchange, the wait for the peer included; with "
+        "`listen --keep`, for each client by itself",
     )
     return parser
 
@@ -101,7 +102,8 @@ def _add_check(commands: _Commands) -> None:
         help="try whether a transport behaves as it must",
         description="Try the behaviours of the conformance kit on a transport, and "
         "print what came of each. Status: 0, all that applies passed; 1, one failed, "
-        "or was not tried within the limit.",
+        "or was not tried within the limit; 2, wrong usage; else the errno of what "
+        "kept it from being tried.",
     )
     check.add_argument(
         "scheme", help="or an address with {folder} and {name}, such as mem://{name}"
@@ -139,7 +141,13 @@ def _add_top(commands: _Commands) -> None:
     top.add_argument(
         "address", help="ipc:$XDG_RUNTIME_DIR/umbel-UID-PID.sock, or as set"
     )
-    top.add_argument("--interval", type=_seconds, default=1.0, metavar="SECONDS")
+    top.add_argument(
+        "--interval",
+        type=_seconds,
+        default=1.0,
+        metavar="SECONDS",
+        help="between two looks (%(default)g)",
+    )
     top.add_argument("--once", action="store_true", help="print it once and exit")
 
 

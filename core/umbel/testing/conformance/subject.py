@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import re
 import tempfile
 from collections.abc import Collection
 from typing import Final, final
@@ -17,6 +18,8 @@ from umbel.transport import Traits
 
 #: So that names of other processes, or of other runs, are never met.
 _numbers: Final = itertools.count(1)
+_PLACEHOLDER: Final = re.compile(r"{\w*}")
+_FILLED_IN: Final = {"{folder}", "{name}"}
 
 
 @final
@@ -51,6 +54,13 @@ class Subject:
             flaw = flaw or _flaw_of_address(self.template, scheme)
         if flaw:
             raise self.transport.complaint("traits", f"declares {flaw}")
+        strange = sorted(set(_PLACEHOLDER.findall(self.template)) - _FILLED_IN)
+        if strange:
+            message = (
+                f"{self.template!r} has {', '.join(strange)}: what is filled in is "
+                f"{' and '.join(sorted(_FILLED_IN))}"
+            )
+            raise system_error(errno.EINVAL, message)
         if not self.can_serve and not self.can("pair"):
             message = (
                 f"{scheme!r} can't be tried alone: it has neither the hook `pair`, nor "
