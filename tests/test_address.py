@@ -41,7 +41,14 @@ def test_what_was_written_is_read_as_the_same(scheme: str, raw: bytes) -> None:
     assert Address.parse(str(address)) == address
 
 
-@pytest.mark.parametrize("text", ["x.sock", "/run/x.sock", "", ":x", "Ipc:x", "1a:x"])
+def test_an_empty_address_is_einval() -> None:
+    with pytest.raises(OSError, match="is empty") as caught:
+        Address.parse("")
+
+    assert caught.value.errno == errno.EINVAL
+
+
+@pytest.mark.parametrize("text", ["x.sock", "/run/x.sock", ":x", "Ipc:x", "1a:x"])
 def test_what_has_no_scheme_is_einval(text: str) -> None:
     with pytest.raises(OSError, match="scheme") as caught:
         Address.parse(text)

@@ -96,7 +96,7 @@ print(as_file.__name__, start_server.__name__, "as_anyio_stream" in globals())
 try:
     from umbel.bridges import as_anyio_stream
 except ImportError as error:
-    print("pip install umbel[anyio]" in str(error))
+    print("pip install 'umbel[anyio]'" in str(error))
 """
     assert run_python(code) == "as_file start_server False\nTrue\n"
 

@@ -95,7 +95,7 @@ BROKEN = {
         plugin_with("@hookimpl.traits\n    def traits(self, *, where):"),
         "umbel_traits must take nothing",
     ),
-    "wraps": (WATCHING, "it wraps umbel_pair: that is for plugins"),
+    "wraps": (WATCHING, "it wraps umbel_pair: that is for observers"),
     "wraps-too": (
         GOOD.replace(
             "transport =",
@@ -104,7 +104,7 @@ BROKEN = {
             "        return (yield)\n"
             "transport =",
         ),
-        "it wraps umbel_close: that is for plugins",
+        "it wraps umbel_close: that is for observers",
     ),
 }
 
@@ -112,7 +112,7 @@ BROKEN = {
 BROKEN_PLUGINS = {
     "plugin-needs-more": ("import nothing_of_that_name", "nothing_of_that_name"),
     "plugin-exits": ("sys.exit('goodbye')", "SystemExit: goodbye"),
-    "plugin-implements": (GOOD, "implements umbel_pair itself: only a transport may"),
+    "plugin-implements": (GOOD, "implements umbel_pair itself: an observer wraps"),
     "plugin-mistyped": (
         plugin_with("@hookimpl(wrapper=True)\n    def umbel_clos(self, c):", "yield"),
         "umbel_clos",

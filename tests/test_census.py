@@ -385,3 +385,42 @@ def test_top_shows_names_that_the_terminal_cannot(tmp_path: Path) -> None:
 
     assert result.returncode == 0, result.stderr
     assert r"caf\xe9" in result.stdout
+
+
+def test_coroutines_of_bundles_without_a_handle_are_listed_too() -> None:
+    channel, other = umbel.chmake()
+
+    def names() -> list[str]:
+        return [line.name.rpartition(".")[2] for line in umbel.census().coroutines]
+
+    def wait() -> None:
+        with pytest.raises(umbel.EndOfStreamError):
+            umbel.chrecv(channel)
+
+    def tell(seen: list[list[str]]) -> None:
+        try:
+            umbel.msleep(-1)
+        finally:
+            seen.append(names())
+
+    with pytest.warns(ResourceWarning, match="bundle"):
+        umbel.go(wait)
+    forgotten = names()
+    seen: list[list[str]] = []
+    closing = umbel.go(tell, seen)
+    umbel.hclose(closing)
+    umbel.hclose(other)
+    umbel.yield_()
+
+    assert "wait" in forgotten
+    assert "tell" in seen[0]
+    assert "wait" not in names()
+    umbel.hclose(channel)
+
+
+def test_the_handle_of_a_method_is_told(ends: Ends) -> None:
+    with umbel.go(ends[0].receive) as waiting:
+        (line,) = [c for c in umbel.census().coroutines if c.bundle]
+
+        assert line.waits_on == f"receive({int(ends[0])})"
+        umbel.hclose(waiting)

@@ -662,3 +662,11 @@ def test_an_end_told_to_who_was_woken_for_no_reason_is_no_value(
 
     with umbel.go(end), pytest.raises(umbel.EndOfStreamError):
         umbel.chrecv(ours)
+
+
+def test_done_is_done_once_though_the_other_end_was_closed(channel: Channel) -> None:
+    umbel.hclose(channel[1])
+
+    umbel.chdone(channel[0])
+    with pytest.raises(umbel.EndOfStreamError):
+        umbel.chdone(channel[0])

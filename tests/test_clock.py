@@ -133,3 +133,7 @@ def test_a_bundle_wait_times_out_to_the_millisecond() -> None:
         return umbel.now() - deadline
 
     assert testing.run(main) == 0
+
+
+def test_more_than_anybody_waits_is_for_ever() -> None:
+    assert umbel.within(1e308) == umbel.FOREVER

@@ -679,3 +679,15 @@ def test_closing_streams_frees_exactly_their_descriptors(scheme: str) -> None:
         close_both((left, right))
 
     assert open_descriptors() == before
+
+
+def test_a_wrong_drain_limit_is_refused_and_closes_nothing(ends: Ends) -> None:
+    left, right = ends
+    with pytest.raises(OSError, match="drain_limit") as caught:
+        umbel.close(left, drain_limit=-1)
+    with pytest.raises(TypeError, match="drain_limit"):
+        umbel.close(left, drain_limit="x")  # type: ignore[arg-type]  # what it is about
+
+    assert caught.value.errno == errno.EINVAL
+    umbel.bsend(left, b"as it was")
+    assert umbel.brecv(right, 9) == b"as it was"

@@ -678,7 +678,8 @@ def test_a_bundle_can_be_closed_from_another_thread(
         b = umbel.bundle()
         b.go(umbel.msleep, -1)
         ended.append(b)
-        umbel.bundle_wait(b)
+        with pytest.raises(umbel.BadHandleError):
+            umbel.bundle_wait(b)
 
     waiting = threads.submit(run)
     wait_until(lambda: ended)

@@ -294,7 +294,8 @@ def test_a_posted_call_wakes_a_sleeping_thread() -> None:
     def sleep() -> None:
         hubs.append(current_hub())
         bundles.append(umbel.go(umbel.msleep, -1))
-        umbel.bundle_wait(bundles[0])
+        with pytest.raises(umbel.BadHandleError):
+            umbel.bundle_wait(bundles[0])
 
     thread = threading.Thread(target=sleep)
     thread.start()

@@ -504,3 +504,21 @@ def test_hclose_of_a_listener_whose_descriptor_is_gone_frees_it_at_once() -> Non
         assert freed
         accepting.join(5)
         assert not accepting.is_alive()
+
+
+def test_a_receive_that_is_not_supported_breaks_nothing() -> None:
+    class Refusing(Odd):
+        calls = 0
+
+        def receive_into(self, buffer: memoryview, deadline: int) -> int:
+            self.calls += 1
+            if self.calls == 1:
+                raise umbel.NotSupportedError
+            buffer[:1] = b"x"
+            return 1
+
+    with opened(Refusing()) as handle:
+        with pytest.raises(umbel.NotSupportedError):
+            umbel.brecv(handle, 1)
+
+        assert umbel.brecv(handle, 1) == b"x"

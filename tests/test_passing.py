@@ -576,3 +576,21 @@ def test_a_listener_with_a_stream_that_is_kept_cannot_be_moved(
             umbel.send_handle(ends[0], listener)
         umbel.hclose(umbel.accept(listener))
         umbel.hclose(client)
+
+
+def test_a_handle_that_is_not_wanted_here_breaks_nothing() -> None:
+    code = """
+import umbel
+left, right = umbel.pair("mem")
+moving, peer = umbel.pair("ipc")
+umbel.send_handle(left, moving)
+umbel.bsend(left, b"what follows")
+umbel.block("ipc")
+try:
+    umbel.receive_handle(right)
+except umbel.NotSupportedError:
+    print(umbel.receive(right))
+for handle in (left, right, peer):
+    umbel.hclose(handle)
+"""
+    assert run_python(code) == "b'what follows'\n"

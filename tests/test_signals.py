@@ -335,3 +335,130 @@ asyncio.run(second())
         out, _ = process.communicate(timeout=20)
 
     assert (process.returncode, out) == (128 + signal.SIGTERM, "")
+
+
+_TRIES = {
+    "receive": "umbel.receive(quiet, 1, 0)",
+    "chrecv": "umbel.chrecv(end, 0)",
+    "chsend": "umbel.chsend(end, 1, 0)",
+    "choose": "umbel.choose([umbel.Recv(end)], 0)",
+    "bundle_wait": "umbel.bundle_wait(sleeping, 0)",
+}
+
+
+@pytest.mark.parametrize("verb", sorted(_TRIES))
+@pytest.mark.parametrize("deadline", ["-1", "umbel.within(10)"])
+def test_a_handler_that_tries_in_vain_leaves_the_wait_as_it_was(
+    verb: str, deadline: str
+) -> None:
+    code = f"""
+import signal, threading
+import umbel
+near, far = umbel.pair("ipc")
+quiet, _quiet = umbel.pair("ipc")
+end, _end = umbel.chmake()
+sleeping = umbel.go(umbel.msleep, -1)
+def try_it(number, frame):
+    try:
+        {_TRIES[verb]}
+    except umbel.DeadlineError:
+        threading.Thread(target=far.send, args=(b"hello",)).start()
+signal.signal(signal.SIGALRM, try_it)
+signal.setitimer(signal.ITIMER_REAL, 0.05)
+print(umbel.receive(near, 100, {deadline}))
+for handle in (near, far, quiet, _quiet, end, _end, sleeping):
+    umbel.hclose(handle)
+"""
+    assert run_python(code) == "b'hello'\n"
+
+
+def test_a_handler_can_not_wait_for_a_channel_while_another_call_waits() -> None:
+    code = """
+import signal
+import umbel
+near, far = umbel.chmake()
+other, _other = umbel.chmake()
+def wait(number, frame):
+    try:
+        other.receive(umbel.within(5))
+    except RuntimeError as error:
+        print("handler" in str(error))
+        sending.append(umbel.go(far.send, 42))
+sending = []
+signal.signal(signal.SIGALRM, wait)
+signal.setitimer(signal.ITIMER_REAL, 0.05)
+print(near.receive(umbel.within(20)))
+sending[0].close()
+for handle in (near, far, other, _other):
+    umbel.hclose(handle)
+"""
+    assert run_python(code) == "True\n42\n"
+
+
+def test_a_handler_that_waits_and_then_wakes_somebody_is_heard() -> None:
+    code = """
+import signal
+import umbel
+near, far = umbel.chmake()
+def wait_and_end(number, frame):
+    umbel.msleep(umbel.within(0.01))
+    far.done()
+signal.signal(signal.SIGALRM, wait_and_end)
+ended = umbel.go(umbel.msleep, umbel.within(0.01))  # whose carrier polls from then on
+signal.setitimer(signal.ITIMER_REAL, 0.1)
+try:
+    near.receive(umbel.within(20))
+except umbel.EndOfStreamError:
+    print("heard")
+for handle in (near, far, ended):
+    umbel.hclose(handle)
+"""
+    assert run_python(code) == "heard\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("act", ["extra.go(note)", "umbel.yield_()"])
+def test_a_storm_of_handlers_loses_no_coroutine(act: str) -> None:
+    code = f"""
+import signal
+import umbel
+extra = umbel.bundle()
+ran = []
+begun = 0
+is_inside = False
+def note():
+    ran.append(1)
+def handle(number, frame):
+    global begun, is_inside
+    if is_inside:
+        return
+    is_inside = True
+    begun += 1
+    {act}
+    is_inside = False
+def echo(stream):
+    for data in stream:
+        stream.send(data)
+    stream.close()
+def ask(stream):
+    for _ in range(200):
+        stream.send(b"ping")
+        assert umbel.brecv(stream, 4, umbel.within(20)) == b"ping"
+    stream.close(umbel.within(20))
+signal.signal(signal.SIGALRM, handle)
+signal.setitimer(signal.ITIMER_REAL, 0.0007, 0.0007)
+until = umbel.within(2)
+while umbel.now() < until:
+    with umbel.bundle() as talk:
+        for _ in range(3):
+            left, right = umbel.pair("ipc")
+            talk.go(echo, right)
+            talk.go(ask, left)
+            talk.go(umbel.yield_)
+signal.setitimer(signal.ITIMER_REAL, 0)
+extra.wait(umbel.within(20))
+extra.close()
+assert begun
+assert len(ran) == (begun if "go" in {act!r} else 0), (len(ran), begun)
+"""
+    run_python(code)

@@ -524,3 +524,15 @@ def test_who_only_sends_lets_others_run(ends: Ends) -> None:
         both.go(send)
 
     assert sent < 1_000
+
+
+@pytest.mark.parametrize("nothing", [0, bytearray(), Skip(0)], ids=str)
+def test_who_asks_for_nothing_gets_it_whatever_the_state(
+    ends: Ends, nothing: int | bytearray | Skip
+) -> None:
+    left, right = ends
+    umbel.done(right)
+    assert umbel.receive(left) == b""
+
+    assert not umbel.brecv(left, nothing)
+    umbel.brecvl(left, [bytearray(), Skip(0)])

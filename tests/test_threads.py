@@ -6,12 +6,18 @@ import contextvars
 import errno
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 import umbel
-from tests.support import lateness, run_python, wait_until
+from tests.support import PATIENCE, lateness, run_python, wait_until
+from umbel.handle import lookup
+from umbel.listener import Listening
+from umbel.loaded import is_open
+from umbel.spi import ListenerAttempts, Stream
 
 
 def test_another_thread_starts_a_coroutine_here() -> None:
@@ -206,3 +212,76 @@ except umbel.DeadlineError:
     run_python(code)
 
     assert time.monotonic() - start < 20
+
+
+class Slowly:
+    """Accepts, but is inside the system call until it may go on."""
+
+    def __init__(self, accept: Callable[[], Stream | None]) -> None:
+        self._accept = accept
+        self.is_inside = threading.Event()
+        self.may_go_on = threading.Event()
+
+    def __call__(self) -> Stream | None:
+        self.is_inside.set()
+        self.may_go_on.wait(PATIENCE)
+        return self._accept()
+
+
+@pytest.mark.parametrize("close", [umbel.hclose, umbel.close], ids=["hard", "orderly"])
+def test_a_listeners_descriptor_is_freed_once_another_thread_has_left_accept(
+    tmp_path: Path, close: Callable[[int], object]
+) -> None:
+    listener = umbel.ipc_listen(tmp_path / "x.sock")
+    found = lookup(listener, Listening)
+    assert found.attempts is not None
+    fd = found.attempts.readiness.fd
+    accepting = Slowly(found.attempts.accept)
+    found.attempts = ListenerAttempts(accepting, found.attempts.readiness)
+
+    def work() -> None:
+        with pytest.raises(umbel.BadHandleError):
+            umbel.accept(listener)
+
+    with ThreadPoolExecutor(2) as pool:
+        working = pool.submit(work)
+        assert accepting.is_inside.wait(PATIENCE)
+        closing = pool.submit(close, listener)
+        wait_until(lambda: found.is_closed)
+        was_open = is_open(fd)
+        accepting.may_go_on.set()
+        working.result(PATIENCE)
+        closing.result(PATIENCE)
+
+    assert was_open
+    assert not is_open(fd)
+
+
+def test_what_another_thread_starts_is_complete_before_it_is_found() -> None:
+    def look() -> None:
+        while not stop.is_set():
+            umbel.census()
+
+    stop = threading.Event()
+    with umbel.bundle() as b, ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(look)
+        for _ in range(500):
+            umbel.bundle_go_threadsafe(b, umbel.yield_)
+            umbel.yield_()
+        stop.set()
+        looking.result(PATIENCE)
+
+
+def test_what_is_run_may_have_arguments_of_any_name() -> None:
+    given: list[int] = []
+
+    def run(*, handle: int, function: int) -> None:
+        given.extend((handle, function))
+
+    with umbel.bundle() as b, umbel.go(run, handle=1, function=2):
+        umbel.bundle_go(b, run, handle=3, function=4)
+        b.go(run, handle=5, function=6)
+        umbel.bundle_go_threadsafe(b, run, handle=7, function=8)
+        umbel.yield_()
+
+    assert sorted(given) == list(range(1, 9))

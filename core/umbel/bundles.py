@@ -19,7 +19,7 @@ from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.current import checkpoint, current_hub
 from umbel._kernel.hub import Hub
 from umbel.deadline import FOREVER
-from umbel.errors import Canceled, system_error, unawaited
+from umbel.errors import BadHandleError, Canceled, system_error, unawaited
 from umbel.fd import unpark
 from umbel.handle import (
     Handle,
@@ -40,6 +40,9 @@ PROGRAM_ENDS: Final = (KeyboardInterrupt, SystemExit)
 #: What to do with an async function, which umbel's coroutines and threads can't run.
 ASYNC_ADVICE: Final = "use a plain one, or have asyncio or trio run it (umbel.aio)"
 
+#: Bundles in which something runs, though they have no handle any more.
+UNLISTED: Final[set[Bundle]] = set()
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -49,7 +52,7 @@ class BundleHandle(Handle):
     """Names a bundle."""
 
     def go(
-        self, function: Callable[P, object], *args: P.args, **kwargs: P.kwargs
+        self, function: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs
     ) -> None:
         """Start a coroutine in it, as `bundle_go`."""
         hub = checkpoint().hub
@@ -137,6 +140,8 @@ class Bundle(Resource):
 
     def tell(self) -> None:
         """Wake the waiters, if there is news."""
+        if not self.running and self.is_forgotten:
+            UNLISTED.discard(self)
         if not self.running or self.failures:
             for waiter in tuple(self.waiting):  # one of another thread leaves at once
                 unpark(waiter)
@@ -160,6 +165,11 @@ class Bundle(Resource):
     def join(self, deadline: int) -> None:
         """Return when nothing runs in it; raise what escaped meanwhile."""
         self.wait(deadline)
+        if self.is_closed:
+            message = (
+                "the bundle was closed meanwhile; who closes it is told what failed"
+            )
+            raise BadHandleError(message)
         self.raise_failures()
 
     def _is_running(self) -> bool:
@@ -198,12 +208,16 @@ class Bundle(Resource):
 
     def _stop(self, me: Coroutine) -> None:
         self.is_closed = True
+        if not self.running:
+            return
         for coroutine in tuple(self.running):
             coroutine.hub.reach(partial(coroutine.hub.interrupt, coroutine, Canceled()))
         was_shielded, me.is_shielded = me.is_shielded, True
+        UNLISTED.add(self)
         try:
             self.wait(FOREVER)
         finally:
+            UNLISTED.discard(self)
             me.is_shielded = was_shielded
 
     def raise_failures(self) -> None:
@@ -245,6 +259,8 @@ class Bundle(Resource):
         finally:  # the warning may be an error
             open_handles.pop(int(handle), None)
             self.is_forgotten = True
+            if self.running:
+                UNLISTED.add(self)
             self.report_failures()
 
     def disown(self) -> None:
@@ -307,7 +323,7 @@ class Task(Coroutine):
             bundle.running.pop(self, None)  # a forked child has none
             # The hub may keep an ended coroutine for as long as nobody else runs.
             del self.function, self.args, self.kwargs
-            if bundle.waiting:
+            if bundle.waiting or bundle.is_forgotten:
                 bundle.tell()
 
     @property
@@ -318,7 +334,8 @@ class Task(Coroutine):
     @property
     def name(self) -> str:
         """As `Coroutine.name`."""
-        return getattr(self.function, "__qualname__", None) or repr(self.function)
+        function = getattr(self, "function", None)  # None: it has just ended
+        return getattr(function, "__qualname__", None) or repr(function)
 
 
 class _NobodyToBeTold:

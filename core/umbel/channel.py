@@ -32,7 +32,7 @@ from typing import (
 from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.current import checkpoint, current_hub
 from umbel._kernel.hub import Hub
-from umbel.deadline import FOREVER
+from umbel.deadline import FOREVER, now
 from umbel.errors import (
     BadHandleError,
     Canceled,
@@ -196,7 +196,7 @@ class _Lane:
 class ChannelEnd(Resource):
     """One end: the lane that it sends on, and the one that it receives from."""
 
-    __slots__ = ("hub", "inbound", "outbound")
+    __slots__ = ("hub", "inbound", "is_done", "outbound")
 
     handle_class = ChannelHandle
     noun: ClassVar[str] = "channel"
@@ -204,6 +204,7 @@ class ChannelEnd(Resource):
 
     def __init__(self, hub: Hub, outbound: _Lane, inbound: _Lane) -> None:
         self.hub = hub
+        self.is_done = False
         self.outbound = outbound
         self.inbound = inbound
 
@@ -304,6 +305,8 @@ def chsend(handle: ChannelHandle[T], value: T, deadline: int = FOREVER) -> None:
             other.parcel = value
             hub.unpark(other)
             return
+    if me.is_parked:
+        _refuse_wait(deadline)
     ticket = me.ticket
     lane.senders.append((me, ticket, 0, value))
     try:
@@ -351,6 +354,8 @@ def chrecv(handle: ChannelHandle[T], deadline: int = FOREVER) -> T:
     if lane.has_ended:
         message = "the other end has ended its direction: nothing more will come"
         raise EndOfStreamError(message)
+    if me.is_parked:
+        _refuse_wait(deadline)
     ticket = me.ticket
     lane.receivers.append((me, ticket, 0, None))
     try:
@@ -361,6 +366,17 @@ def chrecv(handle: ChannelHandle[T], deadline: int = FOREVER) -> T:
             raise
     value, me.parcel = me.parcel, None
     return cast("T", value)
+
+
+def _refuse_wait(deadline: int) -> None:
+    """Refuse a signal's handler: the wait that it holds up may have the ticket."""
+    if 0 <= deadline <= now():
+        raise DeadlineError
+    message = (
+        "a signal's handler can't wait for a channel while the call that it has "
+        "interrupted waits: give a deadline of 0, or start a coroutine that waits"
+    )
+    raise RuntimeError(message)
 
 
 def give_back(end: Resource | None, value: object) -> None:
@@ -414,11 +430,12 @@ def chdone(handle: ChannelHandle[T]) -> None:
     Source:
         libdill chdone(3).
     """
-    lane = _find_end(handle, current_hub()).outbound
-    if lane.has_ended:
+    end = _find_end(handle, current_hub())
+    if end.is_done:
         message = "that direction of the channel has ended before"
         raise EndOfStreamError(message)
-    lane.end()
+    end.is_done = True
+    end.outbound.end()  # again, if the other end was closed: no effect
 
 
 def choose(
@@ -454,8 +471,11 @@ def choose(
         if other is not None:
             return index, cast("T | None", _settle(other, _offer(clause)))
         if lane.has_ended:
-            raise _named(EndOfStreamError(), index)
+            message = "that direction of the channel has ended: close the handle"
+            raise _named(EndOfStreamError(message), index)
         sides.append(mine)
+    if me.is_parked:
+        _refuse_wait(deadline)
     ticket = me.ticket
     for index, (queue, clause) in enumerate(zip(sides, steps, strict=True)):
         queue.append((me, ticket, index, _offer(clause)))

@@ -20,7 +20,8 @@ def bundle() -> BundleHandle:
 
     Returns:
         its handle; `with bundle() as b:` waits at the end for what runs in it, and
-        cancels it when one coroutine, or the block, fails.
+        cancels the rest when one of them fails, then or before, or if the block fails.
+        The block itself is not interrupted.
 
     Raises:
         Canceled: ECANCELED, the calling coroutine is being canceled.
@@ -32,7 +33,7 @@ def bundle() -> BundleHandle:
 
 
 def go(
-    function: Callable[P, object], *args: P.args, **kwargs: P.kwargs
+    function: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs
 ) -> BundleHandle:
     """Start a coroutine, in a bundle of its own.
 
@@ -65,6 +66,7 @@ def go(
 def bundle_go(
     handle: BundleHandle,
     function: Callable[P, object],
+    /,
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> None:

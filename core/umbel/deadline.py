@@ -15,6 +15,8 @@ from umbel.errors import DeadlineError
 
 #: The deadline that never comes.
 FOREVER: Final = -1
+#: Seconds that nobody waits for.
+LONGEST: Final = 1e12
 #: Pieces that a call may move without a wait before it lets others run.
 FAIR: Final = 256
 
@@ -36,7 +38,8 @@ def within(seconds: float) -> int:
 
     Args:
         seconds: 0 or more; fractions are rounded up to the next millisecond, so
-            that the deadline never comes early. `math.inf` gives `FOREVER`.
+            that the deadline never comes early. `math.inf`, or more than anybody
+            waits, gives `FOREVER`.
 
     Returns:
         a deadline.
@@ -47,7 +50,7 @@ def within(seconds: float) -> int:
     Source:
         own; libdill writes now() + 1000.
     """
-    if seconds == math.inf:
+    if seconds >= LONGEST:
         return FOREVER
     if not seconds >= 0:
         message = f"within({seconds!r}): give 0 or more seconds, or math.inf"

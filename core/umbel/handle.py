@@ -22,6 +22,7 @@ from typing import ClassVar, Final, TypeVar, cast, overload
 from umbel._kernel.current import current_hub
 from umbel.deadline import FOREVER, within
 from umbel.errors import BadHandleError, NotSupportedError
+from umbel.iolist import check_count
 from umbel.report import CloseReport
 
 T = TypeVar("T")
@@ -352,7 +353,8 @@ def close(
     handle gets EBADF.
 
     Args:
-        handle: any handle. Closed on return, whatever is raised, except after EBADF.
+        handle: any handle. Closed on return, whatever is raised, except after EBADF and
+            EINVAL.
         deadline: see `umbel.deadline`.
         drain_limit: bytes that may be discarded; None: any number.
 
@@ -366,11 +368,13 @@ def close(
         DeadlineError: ETIMEDOUT, the peer did not end in time.
         Canceled: ECANCELED, the calling coroutine is being canceled.
         OSError: EMSGSIZE, more than *drain_limit* bytes came. All of these but EBADF
-            carry the CloseReport as `report`.
+            carry the CloseReport as `report`. EINVAL, *drain_limit* is negative.
 
     Source:
         libdill ipc_close(3), made generic. Differs: see `ipc_close`.
     """
+    if drain_limit is not None:
+        check_count(drain_limit, "drain_limit")
     resource = open_handles.pop(handle, None)  # as `claim` does, without a call
     if resource is None:
         raise bad_handle(handle)

@@ -14,7 +14,7 @@ from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.current import all_hubs
 from umbel._kernel.hub import Hub
 from umbel._kernel.switch import frame_of
-from umbel.bundles import Bundle, Task
+from umbel.bundles import UNLISTED, Bundle, Task
 from umbel.channel import ChannelEnd
 from umbel.connection import Connection
 from umbel.errors import BrokenStreamError, EndOfStreamError
@@ -174,10 +174,10 @@ def _all_coroutines() -> Iterator[LiveCoroutine]:
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     tops = sys._current_frames()
     by_hub: dict[Hub, list[Coroutine]] = {hub: [hub.main] for hub in all_hubs()}
-    for resource in list(open_handles.values()):
-        if isinstance(resource, Bundle):
-            for task in list(resource.running):
-                by_hub.setdefault(task.hub, []).append(task)
+    listed = [b for b in list(open_handles.values()) if isinstance(b, Bundle)]
+    for bundle in {*listed, *UNLISTED}:
+        for task in list(bundle.running):
+            by_hub.setdefault(task.hub, []).append(task)
     for hub, coroutines in by_hub.items():
         ready = set(hub.ready)
         for coroutine in coroutines:
@@ -217,7 +217,7 @@ def _find_call(frame: FrameType | None) -> tuple[str, str]:
     while frame is not None and frame.f_code is not Task.run.__code__:
         package = frame.f_globals.get("__name__", "").partition(".")[0]
         if package in ("umbel", "umbel_transports", "umbel_plugins"):
-            handle = frame.f_locals.get("handle")
+            handle = frame.f_locals.get("handle", frame.f_locals.get("self"))
             shown = str(int(handle)) if isinstance(handle, int) else ""
             call = f"{frame.f_code.co_name}({shown})"
         elif call or not place:

@@ -10,7 +10,8 @@ from umbel._kernel.current import checkpoint, current_hub
 from umbel.address import Address
 from umbel.connection import Connection, explain, is_plain, query_endpoint
 from umbel.deadline import FOREVER
-from umbel.errors import BadHandleError, BusyError
+from umbel.errors import BadHandleError, BusyError, DeadlineError
+from umbel.fd import unpark
 from umbel.handle import (
     AnyHandle,
     Handle,
@@ -65,7 +66,15 @@ class ListenerHandle(Handle):
 class Listening(Resource):
     """An open listener, and who accepts from it."""
 
-    __slots__ = ("accepter", "attempts", "is_closed", "kept", "listener", "transport")
+    __slots__ = (
+        "accepter",
+        "attempts",
+        "closer",
+        "is_closed",
+        "kept",
+        "listener",
+        "transport",
+    )
 
     handle_class = ListenerHandle
     noun: ClassVar[str] = "listener"
@@ -75,6 +84,8 @@ class Listening(Resource):
         self.listener = listener
         self.transport = transport
         self.accepter: Coroutine | None = None
+        #: Waits until another thread's accepter has left.
+        self.closer: Coroutine | None = None
         #: None: it can only wait for who comes.
         self.attempts = listener.query(ListenerAttempts)
         self.is_closed = False
@@ -116,6 +127,9 @@ class Listening(Resource):
         me.hub.note_left(me)
         self.accepter = None
         self._free()
+        closer = self.closer
+        if closer is not None:
+            unpark(closer)
 
     def _free(self) -> None:
         self.listener.abort()
@@ -154,9 +168,25 @@ class Listening(Resource):
             self.is_closed = True
             if self.accepter is not None:
                 self.abort()
+                self._wait_for_accepter(deadline)
             return self.transport.close(context)
         finally:
             self.abort()
+
+    def _wait_for_accepter(self, deadline: int) -> None:
+        """Let another thread leave its system call, before the descriptor is freed."""
+        hub = current_hub()
+        user = self.accepter
+        if user is None or user.hub is hub or not self._has_descriptor():
+            return
+        self.closer = hub.current
+        try:
+            while self.accepter is not None:
+                hub.park(deadline)
+        except DeadlineError:
+            pass  # it will find what it accepts from closed
+        finally:
+            self.closer = None
 
 
 class AcceptUse:

@@ -276,19 +276,21 @@ def receive_handle(
     """
     me = checkpoint()
     connection, passing = begin_passing(handle)
-    with InboundUse(me, connection) as inbound:
-        data, descriptors = passing.receive(HEADER_SIZE, 1, deadline)
-        try:
+    descriptors: Sequence[int] = ()
+    try:
+        with InboundUse(me, connection) as inbound:
+            data, descriptors = passing.receive(HEADER_SIZE, 1, deadline)
             inbound.require(len(data), deadline)
             data = _fill_up(inbound, data, HEADER_SIZE, deadline)
             size = int.from_bytes(data, "big")
             if len(descriptors) != 1 or not 0 < size <= LARGEST_HEADER:
                 raise _unexpected(f"{data!r} with {len(descriptors)} descriptors")
             header = _read_header(_fill_up(inbound, b"", size, deadline))
-            return _adopt(header, descriptors)
-        finally:
-            for descriptor in descriptors:
-                close_if_open(descriptor)
+        # It has come as a whole: what is wrong with it is not the stream's fault.
+        return _adopt(header, descriptors)
+    finally:
+        for descriptor in descriptors:
+            close_if_open(descriptor)
 
 
 def _fill_up(inbound: InboundUse, data: bytes, count: int, deadline: int) -> bytes:

@@ -35,9 +35,11 @@ def flaw_of(found: object, kind: Kind) -> str:
         return _flaw_of_pair(found)
     methods = _METHODS[kind]
     lacking = [name for name in methods if not callable(getattr(found, name, None))]
-    address = getattr(found, "address", None)
-    if kind == "a listener" and not isinstance(address, Address):
-        lacking.append("address" if address is None else "address of class Address")
+    if kind == "a listener":
+        address = getattr(found, "address", None)
+        if not isinstance(address, Address):
+            what = "address" if address is None else "address of class Address"
+            lacking.append(what)
     if lacking or isinstance(found, type):
         return tell(found, lacking)
     for name in methods:

@@ -406,6 +406,8 @@ def _fill_all(
     targets: Sequence[memoryview | Skip],
     deadline: int,
 ) -> None:
+    if not any(t.count if isinstance(t, Skip) else t.nbytes for t in targets):
+        return  # as for a count of 0
     with InboundUse(me, connection) as inbound:
         for target in targets:
             if isinstance(target, Skip):

@@ -26,6 +26,7 @@ R = TypeVar("R")
 def bundle_go_threadsafe(
     handle: BundleHandle,
     function: Callable[P, object],
+    /,
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> None:
@@ -61,8 +62,10 @@ def bundle_go_threadsafe(
         is_open = open_handles.get(bundle.number) is bundle
         if is_open and not hub.is_abandoned:
             task = Task(bundle, function, args, kwargs, None)
+            # Complete, before another thread can find it in the bundle.
+            hub.prepare(task, context)
             bundle.running[task] = None
-            hub.start_soon(task, context)
+            hub.ready.append(task)
 
     hub.post(start)
 

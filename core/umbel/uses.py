@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from umbel._kernel.coroutine import Coroutine
-from umbel.connection import Connection, explain, is_plain
+from umbel.connection import Connection, explain, is_harmless, is_plain
 from umbel.deadline import FAIR, let_others_run
 from umbel.errors import BadHandleError, BusyError, EndOfStreamError
 
@@ -86,7 +86,7 @@ class InboundUse:
         connection = self.connection
         connection.bytes_in += self.moved
         if error is not None:
-            if self.moved or not isinstance(error, BusyError):
+            if self.moved or not is_harmless(error):
                 connection.break_inbound()
             # A loop's own cancellation carries it too.
             is_ours = hasattr(error, "bytes_done") or not isinstance(error, Exception)

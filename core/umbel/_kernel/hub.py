@@ -116,6 +116,7 @@ class Hub:
         #: In a poll that waits, or has a host: who has news must ring. Without a host,
         #: whoever calls in this thread then is a signal's handler.
         self._is_asleep = False
+        self._is_polling = False
         #: The loop that runs in main and calls `turn`; see `umbel.aio.hosting`.
         self.host: Host | None = None
         #: For `umbel.aio`: there is none yet, or it must be asked before each call.
@@ -169,9 +170,10 @@ class Hub:
             me.raise_pending()
 
     def _go_back_to_wait(self, me: Coroutine) -> None:
-        # What was to end that wait may have come meanwhile: let it look.
-        me.is_parked = False
-        self.ready.append(me)
+        # What was to end that wait may have ended this one: let it look, later on. Not
+        # at once, as the handler may wait again.
+        me.is_parked = True
+        self.post(partial(self.unpark, me))
         self.inbox.ring()
 
     def _end_wait(self, me: Coroutine) -> None:
@@ -182,6 +184,7 @@ class Hub:
             self.ready.remove(me)
 
     def _try_once(self, me: Coroutine) -> None:
+        is_within = me.is_parked  # as in park
         me.is_parked = True
         try:
             self.collect(0)
@@ -189,9 +192,11 @@ class Hub:
             self._end_wait(me)
             raise
         if me.is_parked:
-            me.is_parked = False
+            me.is_parked = is_within
             raise DeadlineError
         self.ready.remove(me)
+        if is_within:
+            self._go_back_to_wait(me)
         if me.outcome is not None:
             me.raise_outcome()
 
@@ -281,8 +286,9 @@ class Hub:
                 self.collect((timers.soonest() or 1) if timers.heap else -1)
                 self.budget = BUDGET  # all waited: nobody was kept from anything
             else:
-                frame = frame_of(self.main.carrier) or sys._getframe()
-                self.interrupt(self.main, loop_error(loop, frame))
+                error = loop_error(loop, frame_of(self.main.carrier) or sys._getframe())
+                self.interrupt(self.main, error)
+                del error
         return self.ready.popleft()
 
     # Coroutines.
@@ -370,8 +376,11 @@ class Hub:
                 break
             # As inherit_context: or it would keep alive what the variables hold.
             self.current.carrier.gr_context = None
-            self._idle.append(self.current.carrier)
-            self.current = self.ready.popleft() if self.ready else self.next_ready()
+            target = self.ready.popleft() if self.ready else self.next_ready()
+            # From here on no call, after which a signal's handler could run.
+            self._idle += (self.current.carrier,)
+            self.current = target
+            del target
             self.current.carrier.switch()
         carrier = self.current.carrier
         self.current = self.next_ready()
@@ -402,10 +411,11 @@ class Hub:
             if not self.is_abandoned:
                 self.poller.remove(watch.fd)
 
-    def collect(self, until: int) -> None:  # noqa: C901, PLR0912 - each poll pays for calls
+    def collect(self, until: int) -> None:  # noqa: C901, PLR0912, PLR0915 - each poll pays for calls
         """Take in events and timers; wait until *until* (0: don't, -1: for ever)."""
         timeout = 0.0
         inbox = self.inbox
+        is_within = self._is_polling  # we are a signal's handler, amid a poll
         if self.host is not None and not self.is_turning:
             self._free_host()
         if until:
@@ -415,10 +425,12 @@ class Hub:
                 if until > 0:
                     left = max(0, until - self.clock())
                     timeout = min(left, LONGEST_POLL) / 1000
+        self._is_polling = self.host is None
         try:
             events = self.poller.poll(timeout, BATCH)
         except BaseException as error:
-            self._is_asleep = self.host is not None
+            self._is_polling = is_within
+            self._is_asleep = is_within or self.host is not None
             if isinstance(error, RecursionError):
                 raise
             # Ctrl-C, or what else a signal handler raised. It belongs to main.
@@ -426,7 +438,8 @@ class Hub:
                 raise
             self.interrupt(self.main, error)
             return
-        self._is_asleep = self.host is not None
+        self._is_polling = is_within
+        self._is_asleep = is_within or self.host is not None
         if self._undone:
             events = [*self._undone, *events]
             self._undone = ()
@@ -447,15 +460,22 @@ class Hub:
         self.polled_at = monotonic_ns()
         if self.timers.heap:
             self._wake_due()
+        if is_within:
+            inbox.ring()  # that poll must look at who is ready now
 
     def _wake_due(self) -> None:
         now = self.clock()
         while (sleeper := self.timers.pop_due(now)) is not None:
             # As `unpark`, without its call, which could fail at the limit of recursion.
             if sleeper.is_parked:
-                self.ready.append(sleeper)
                 sleeper.is_parked = False
                 sleeper.outcome = DeadlineError
+                try:
+                    self.ready.append(sleeper)
+                except RecursionError:
+                    sleeper.is_parked = True
+                    sleeper.outcome = None
+                    raise
 
     def _free_host(self) -> None:
         """Let main, in a verb that others keep from waiting, go back to its loop."""
@@ -465,7 +485,7 @@ class Hub:
             if loop:
                 self.interrupt(main, loop_error(loop, frame_of(main.carrier)))
 
-    def _dispatch(  # noqa: C901, PLR0912 - the data path, in few calls
+    def _dispatch(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
         self, events: list[tuple[int, int]]
     ) -> None:
         if self.host is not None and not self.is_turning:
@@ -493,17 +513,28 @@ class Hub:
                             pass
                         except BaseException as error:  # noqa: BLE001 - as in collect
                             self.interrupt(self.main, error)
-                    ready.append(waiter)
+                    # Queued last: after that call a signal's handler may let it run.
                     waiter.is_parked = False
                     watch.reader = None
+                    try:
+                        ready.append(waiter)
+                    except RecursionError:
+                        waiter.is_parked = True
+                        watch.reader = waiter
+                        raise
                 else:
                     watch.readable = True
             if mask != IN:
                 waiter = watch.writer
                 if waiter is not None and waiter.is_parked:
-                    ready.append(waiter)
                     waiter.is_parked = False
                     watch.writer = None
+                    try:
+                        ready.append(waiter)
+                    except RecursionError:
+                        waiter.is_parked = True
+                        watch.writer = waiter
+                        raise
                 else:
                     watch.writable = True
 

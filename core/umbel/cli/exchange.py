@@ -102,6 +102,8 @@ class Exchange:
                 self._sending.wait(umbel.within(LOOK_AGAIN))
             except umbel.DeadlineError:
                 self._require_living_peer()
+            except umbel.BadHandleError:
+                return  # all is sent, and its block has ended
             else:
                 return
 
