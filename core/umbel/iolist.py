@@ -16,6 +16,7 @@ from umbel.errors import system_error
 if TYPE_CHECKING:
     from umbel.protocols import Buffer, WritableBuffer
 
+    #: What `brecvl` takes: a buffer to fill, or bytes to skip.
     Target: TypeAlias = "WritableBuffer | Skip"
 
 

@@ -27,6 +27,7 @@ else:
     if sys.version_info >= (3, 12):
         from collections.abc import Buffer
     else:
+        #: What can be sent: anything with the buffer protocol.
         Buffer = bytes | WritableBuffer
 
 

@@ -20,7 +20,13 @@ MOST_REFUSED: Final = 16
 
 
 class SocketListener:
-    """A `Listener` over a listening stream socket, which it owns."""
+    """A `Listener` over a listening stream socket, which it owns.
+
+    Args:
+        sock: of any family, listening. It becomes non-blocking.
+        address: where others can connect to it.
+        send_buffer: of the streams that it accepts, as of `SocketStream`.
+    """
 
     __slots__ = (
         "__weakref__",

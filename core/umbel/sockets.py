@@ -90,7 +90,15 @@ OTHER_CONTROL: Final = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(
 
 
 class SocketStream:
-    """A `Stream` over a connected stream socket, which it owns."""
+    """A `Stream` over a connected stream socket, which it owns.
+
+    Args:
+        sock: of any family, connected. Its blocking mode stays as it is.
+        send_buffer: bytes that the send buffer grows to once a send did not fit; 0: it
+            stays as it is.
+        takes_descriptors: false if the kernel refuses those that the peer sends; then
+            the stream has no DescriptorPassing, and reads are a little faster.
+    """
 
     __slots__ = (
         "__weakref__",
@@ -111,7 +119,6 @@ class SocketStream:
         *,
         takes_descriptors: bool = True,
     ) -> None:
-        """Own *sock*; *takes_descriptors* is false if its kernel refuses them."""
         self._socket = sock
         if socket.getdefaulttimeout() is not None:
             # Or Python itself would wait before each call; the mode stays as it is.

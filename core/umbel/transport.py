@@ -71,6 +71,7 @@ class Listener(Protocol):
         """Give the capability *kind* (a concrete class), None if there is none."""
 
 
+#: Of `umbel.listen`, `connect` and `pair`, by their names: see `take_options`.
 Options = Mapping[str, object]
 
 

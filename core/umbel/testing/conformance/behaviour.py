@@ -49,7 +49,7 @@ class Behaviour(NamedTuple):
 CANCELING: Final = ("coroutines", "asyncio", "trio")
 HOSTED: Final = ("asyncio", "trio")
 
-#: By number.
+#: All that are tried here, by number.
 BEHAVIOURS: Final[dict[int, Behaviour]] = {}
 
 #: Behaviours that no single transport can show, and where they are shown.

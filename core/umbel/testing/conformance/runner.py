@@ -34,6 +34,7 @@ GLANCE: Final = 0.1
 #: Seconds that a behaviour has to clean up, when the program ends in the middle of it.
 LAST_MOMENT: Final = 0.5
 
+#: What runs behaviours, by name: the trial that each gives them.
 DRIVERS: Final[dict[str, type[Trial]]] = {
     "threads": Trial,
     "coroutines": CoroutineTrial,

@@ -26,6 +26,15 @@ _FILLED_IN: Final = {"{folder}", "{name}"}
 class Subject:
     """A transport under test: what it declares, and new addresses to try it at.
 
+    Args:
+        scheme_or_template: "tcp", whose traits then say where to listen; or an address
+            with `{folder}` and `{name}`, such as "ipc:{folder}/x.sock".
+
+    Raises:
+        PluginError: ELIBACC, the transport is broken, or declares nonsense.
+        OSError: as `umbel.listen` does for an unknown transport; EINVAL, neither the
+            traits nor you say where to listen, or it can make no two ends.
+
     Attributes:
         transport: loaded.
         traits: what it declares; if nothing, the least that a transport can have.
@@ -33,17 +42,6 @@ class Subject:
     """
 
     def __init__(self, scheme_or_template: str) -> None:
-        """Load the transport.
-
-        Args:
-            scheme_or_template: "tcp", whose traits then say where to listen; or an
-                address with `{folder}` and `{name}`, such as "ipc:{folder}/x.sock".
-
-        Raises:
-            PluginError: ELIBACC, the transport is broken, or declares nonsense.
-            OSError: as `umbel.listen` does for an unknown transport; EINVAL, neither
-                the traits nor you say where to listen, or it can make no two ends.
-        """
         scheme, colon, _ = scheme_or_template.partition(":")
         self.transport: Transport = find_transport(scheme)
         declared = self.transport.traits()
