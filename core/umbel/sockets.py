@@ -96,8 +96,8 @@ class SocketStream:
         sock: of any family, connected. Its blocking mode stays as it is.
         send_buffer: bytes that the send buffer grows to once a send did not fit; 0: it
             stays as it is.
-        takes_descriptors: false if the kernel refuses those that the peer sends; then
-            the stream has no DescriptorPassing, and reads are a little faster.
+        takes_descriptors: false if the kernel refuses those that the peer sends: reads
+            need not look for them then.
     """
 
     __slots__ = (

@@ -31,7 +31,8 @@ def listen(
     Args:
         address: such as "ipc:x.sock" or "mem://name".
         backlog: how many connections may wait to be accepted.
-        options: the transport's own; an unknown one is a TypeError.
+        options: the transport's own; an unknown one is a TypeError. Those of ipc, mem
+            and tcp are in docs/howto/local.md and tcp.md.
 
     Returns:
         the listener.
@@ -63,7 +64,8 @@ def connect(
     Args:
         address: such as "ipc:x.sock" or "mem://name".
         deadline: see `umbel.deadline`.
-        options: the transport's own; an unknown one is a TypeError.
+        options: the transport's own; an unknown one is a TypeError. Those of ipc, mem
+            and tcp are in docs/howto/local.md and tcp.md.
 
     Returns:
         the stream.
@@ -92,7 +94,8 @@ def pair(scheme: str = "mem", **options: object) -> tuple[StreamHandle, StreamHa
 
     Args:
         scheme: of a transport that can do it.
-        options: the transport's own; an unknown one is a TypeError.
+        options: the transport's own; an unknown one is a TypeError. Those of ipc, mem
+            and tcp are in docs/howto/local.md and tcp.md.
 
     Returns:
         both streams.
