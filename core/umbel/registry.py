@@ -93,12 +93,12 @@ def add_transport(plugin: object, scheme: str, source: str = "this program") -> 
 
     Args:
         plugin: a module or object with hooks (`hookimpl.connect` and others).
-        scheme: must be new in this process.
+        scheme: not loaded yet in this process, though it may be installed.
         source: what it is called in messages.
 
     Raises:
         PluginError: ELIBACC, it breaks the contract.
-        OSError: EEXIST, the scheme is in use.
+        OSError: EEXIST, a transport for the scheme is loaded.
     """
     require_scheme(scheme, source)
     with lock:

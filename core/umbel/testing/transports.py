@@ -14,11 +14,12 @@ def transport_at_hand(plugin: object, scheme: str) -> Iterator[None]:
 
     Args:
         plugin: a transport: an object or module with hooks.
-        scheme: must be new in this process.
+        scheme: not loaded yet in this process. One that is installed is loaded when it
+            is first used: until then *plugin* may stand in for it.
 
     Raises:
         PluginError: ELIBACC, the plugin breaks the contract.
-        OSError: EEXIST, the scheme is in use.
+        OSError: EEXIST, a transport for the scheme is loaded.
     """
     add_transport(plugin, scheme)
     try:
