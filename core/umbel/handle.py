@@ -282,11 +282,11 @@ def hown(handle: H | int) -> H | Handle:
     """Move an object to a new handle; the old one is EBADF from now on.
 
     Args:
-        handle: any handle.
+        handle: any handle, or its number as a plain int.
 
     Returns:
-        a new handle of the same class; for a plain int, of the class for that kind of
-        object.
+        a new handle of the same class. For a plain int it is of the class for that kind
+        of object, which type checkers know as a `Handle` only.
 
     Raises:
         BadHandleError: EBADF, *handle* is not open.
