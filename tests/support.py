@@ -14,7 +14,7 @@ from pathlib import Path
 import umbel
 from umbel._kernel.current import current_hub
 from umbel.aio.hosting import Host
-from umbel.connection import Connection
+from umbel.connection import Connection, find_connection
 from umbel.handle import open_handles
 from umbel.listener import Listening
 
@@ -92,6 +92,13 @@ def turn() -> None:
     host = current_hub().host
     assert isinstance(host, Host)
     host.turn()
+
+
+def have_the_next_wait(left: umbel.StreamHandle, right: umbel.StreamHandle) -> None:
+    """Leave nothing to be received on *left*, and no reason to look first."""
+    umbel.bsend(right, b"-")
+    assert umbel.receive(left) == b"-"
+    find_connection(left).waits_left = 255
 
 
 def lateness(call: Callable[[int], object], milliseconds: int = 60) -> int:

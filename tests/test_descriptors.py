@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import umbel
-from tests.support import Ends, open_descriptors
+from tests.support import Ends, have_the_next_wait, open_descriptors, soon
+from umbel.connection import find_connection
 
 
 @pytest.fixture
@@ -89,18 +90,27 @@ def test_a_descriptor_that_nobody_asked_for_is_not_leaked(
     os.close(file)
 
 
-def test_data_behind_a_descriptor_is_found_by_receive(ends: Ends, file: int) -> None:
-    umbel.bsend(ends[0], b"ABC")
-    umbel.ipc_sendfd(ends[0], file)
-    umbel.bsend(ends[0], b"DEF")
-    buffer = bytearray(3)
+@pytest.mark.parametrize("way", ["receive", "brecv"])
+def test_data_behind_a_descriptor_is_found_by_receive(
+    ends: Ends, file: int, way: str
+) -> None:
+    left, right = ends
+    have_the_next_wait(left, right)
+    got = bytearray()
 
-    received = b""
-    while len(received) < 4:
-        received += umbel.receive(ends[1], 100, umbel.within(5))
-    umbel.brecv(ends[1], buffer, umbel.within(5))
+    def receive() -> None:
+        if way == "brecv":
+            got.extend(bytes(4))
+            umbel.brecv(left, got, soon())
+        while len(got) < 4:
+            find_connection(left).waits_left = 255
+            got.extend(umbel.receive(left, 100, soon()))
 
-    assert received + buffer == b"ABC\xccDEF"
+    with umbel.go(receive):  # it waits, and one edge tells of all
+        umbel.ipc_sendfd(right, file)
+        umbel.bsend(right, b"DEF")
+
+    assert got == b"\xccDEF"
     os.close(file)
 
 
@@ -303,3 +313,15 @@ def test_a_number_beyond_the_kernels_is_ebadf() -> None:
         with pytest.raises(OSError, match="is no descriptor") as caught:
             call(1 << 40)
         assert caught.value.errno == errno.EBADF
+
+
+def test_a_reset_that_flush_was_told_is_no_end_for_who_receives_descriptors() -> None:
+    left, right = umbel.ipc_pair()
+    umbel.bsend(left, b"never read")
+    umbel.hclose(right)
+    with pytest.raises(umbel.BrokenStreamError):
+        umbel.flush(left)  # the kernel tells it once
+
+    with pytest.raises(umbel.BrokenStreamError):
+        umbel.receive_with_fds(left)
+    umbel.hclose(left)

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import signal
 
 import pytest
 
 import umbel
-from tests.support import Ends, calls, drain, fill, lateness, pattern
+from tests.support import (
+    Ends,
+    calls,
+    drain,
+    fill,
+    have_the_next_wait,
+    is_blocked,
+    lateness,
+    pattern,
+    soon,
+)
+from umbel import aio
+from umbel.connection import find_connection
 
 
 def test_the_peer_receives_what_was_sent_and_then_the_end(ends: Ends) -> None:
@@ -277,3 +290,57 @@ def test_the_death_of_the_peer_behind_a_short_read_is_found(ends: Ends) -> None:
 
     with pytest.raises(umbel.BrokenStreamError):
         umbel.receive(right, 1000, umbel.within(5))
+
+
+@pytest.mark.parametrize("way", ["brecv", "receive"])
+def test_an_end_that_came_with_the_data_is_found_without_another_edge(
+    ends: Ends, way: str
+) -> None:
+    left, right = ends
+    have_the_next_wait(left, right)
+    got: list[bytes] = []
+
+    def receive() -> None:
+        if way == "brecv":
+            with pytest.raises(umbel.EndOfStreamError):
+                umbel.brecv(left, 10, soon())
+            return
+        for _ in range(2):
+            find_connection(left).waits_left = 255
+            got.append(umbel.receive(left, 10, soon()))
+
+    with umbel.go(receive):
+        umbel.bsend(right, b"ab")
+        umbel.hclose(right)
+
+    assert got == ([b"ab", b""] if way == "receive" else [])
+
+
+@pytest.mark.parametrize("way", ["brecv", "receive"])
+def test_a_task_finds_it_too(ends: Ends, way: str) -> None:
+    left, right = ends
+    have_the_next_wait(left, right)
+    got: list[bytes] = []
+
+    async def receive() -> None:
+        if way == "brecv":
+            with pytest.raises(umbel.EndOfStreamError):
+                await aio.brecv(left, 10, soon())
+            return
+        for _ in range(2):
+            find_connection(left).waits_left = 255
+            got.append(await aio.receive(left, 10, soon()))
+
+    async def main() -> None:
+        with pytest.raises(umbel.DeadlineError):  # from now on it is watched
+            await aio.receive(left, deadline=umbel.within(0.01))
+        receiving = asyncio.create_task(receive())
+        while not is_blocked(left):
+            await asyncio.sleep(0)
+        umbel.bsend(right, b"ab")
+        umbel.hclose(right)
+        await receiving
+
+    asyncio.run(main())
+
+    assert got == ([b"ab", b""] if way == "receive" else [])

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 
 import pytest
 
 import umbel
-from tests.support import Ends, pattern, turn
+from tests.support import Ends, have_the_next_wait, is_blocked, pattern, soon, turn
 from umbel import aio
 from umbel._kernel.current import current_hub
 from umbel._kernel.watch import MOST_CAUGHT
 from umbel.bridges import as_socket
 from umbel.connection import find_connection
-
-
-def have_the_next_wait(left: umbel.StreamHandle, right: umbel.StreamHandle) -> None:
-    """Leave nothing to be received on *left*, and no reason to look first."""
-    umbel.bsend(right, b"-")
-    assert umbel.receive(left) == b"-"
-    find_connection(left).waits_left = 255
 
 
 def cancel_in_the_moment(left: umbel.StreamHandle, right: umbel.StreamHandle) -> None:
@@ -36,6 +30,20 @@ def cancel_in_the_moment(left: umbel.StreamHandle, right: umbel.StreamHandle) ->
     current_hub().collect(0)
     umbel.hclose(receiving)
     assert find_connection(left).kept == b"kept"
+
+
+def tell_once(
+    monkeypatch: pytest.MonkeyPatch, stream: umbel.StreamHandle, error: OSError
+) -> None:
+    """Have the next attempt to receive raise *error*, and later ones find the end."""
+    errors = [error]
+
+    def receive(_: int) -> bytes:
+        if errors:
+            raise errors.pop()
+        return b""
+
+    monkeypatch.setattr(find_connection(stream), "try_receive", receive)
 
 
 def test_the_next_receive_gives_it(ends: Ends) -> None:
@@ -140,6 +148,23 @@ def test_where_descriptors_are_passed_nothing_is_received_ahead(
         os.close(descriptor)
 
 
+def test_nor_by_the_first_receive_after_a_descriptor_has_passed(ends: Ends) -> None:
+    left, right = ends
+    have_the_next_wait(left, right)
+    mine, sent = os.pipe()
+    umbel.send_with_fds(left, b"we do", [sent])
+
+    receiving = umbel.go(umbel.receive, left)
+    umbel.send_with_fds(right, b"f", [sent])
+    current_hub().collect(0)
+    umbel.hclose(receiving)
+    data, received = umbel.receive_with_fds(left, deadline=soon())
+
+    assert (data, len(received)) == (b"f", 1)
+    for descriptor in (mine, sent, *received):
+        os.close(descriptor)
+
+
 def test_an_orderly_close_counts_it_as_discarded(ends: Ends) -> None:
     left, right = ends
 
@@ -217,6 +242,44 @@ def test_a_reset_that_a_canceled_task_was_to_be_told_is_told_to_the_next(
             await aio.receive(left)
 
     asyncio.run(main())
+
+
+def test_so_is_one_that_only_the_hubs_attempt_was_told(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, right = ends
+    have_the_next_wait(left, right)
+    tell_once(monkeypatch, left, umbel.BrokenStreamError())
+
+    async def main() -> None:
+        receiving = asyncio.create_task(aio.receive(left))
+        while not is_blocked(left):
+            await asyncio.sleep(0)
+        umbel.bsend(right, b"x")
+        turn()
+        receiving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await receiving
+        with pytest.raises(umbel.BrokenStreamError):
+            await aio.receive(left)
+
+    asyncio.run(main())
+
+
+def test_a_task_whose_receive_timed_out_leaves_nothing_to_be_caught(ends: Ends) -> None:
+    left, right = ends
+    have_the_next_wait(left, right)
+
+    async def main() -> bytes:
+        with pytest.raises(umbel.DeadlineError):
+            await aio.receive(left, deadline=umbel.within(0.01))
+        receiving = asyncio.create_task(aio.brecv(left, 1, soon()))
+        while not is_blocked(left):
+            await asyncio.sleep(0)
+        umbel.bsend(right, b"x")
+        return await receiving
+
+    assert asyncio.run(main()) == b"x"
 
 
 @pytest.mark.parametrize("size", [1, 447, 448, 449, 4095, 4096, 4097, 20_000])
@@ -300,6 +363,27 @@ def test_what_an_attempt_raises_in_the_hub_is_its_receivers(
         receiving.go(receive)
         umbel.bsend(right, b"x")
         umbel.yield_()
+
+
+def test_a_reset_that_the_hub_was_told_is_its_receivers(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, right = ends
+    have_the_next_wait(left, right)
+    tell_once(monkeypatch, left, OSError(errno.ECONNRESET, "once"))
+    caught: list[int | None] = []
+
+    def receive() -> None:
+        with pytest.raises(umbel.BrokenStreamError) as error:
+            umbel.receive(left)
+        caught.append(error.value.errno)
+
+    receiving = umbel.go(receive)
+    umbel.bsend(right, b"x")
+    umbel.bundle_wait(receiving, soon())
+    umbel.hclose(receiving)
+
+    assert caught == [errno.ECONNRESET]
 
 
 def test_a_signal_that_strikes_while_the_hub_receives_is_mains(

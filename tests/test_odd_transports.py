@@ -6,14 +6,15 @@ import asyncio
 import errno
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TypeVar
 
 import pytest
 
 import umbel
-from tests.support import wait_until_blocked
+from tests.support import PATIENCE, wait_until, wait_until_blocked
 from umbel import aio
+from umbel._kernel.current import current_hub
 from umbel.bridges import as_asyncio_transport
 from umbel.connection import find_connection
 from umbel.handle import AnyHandle, open_handles
@@ -160,6 +161,37 @@ def test_a_close_that_overtakes_done_does_not_do_it_again() -> None:
     assert stream.dones == 1
 
 
+def test_a_done_that_ends_well_as_it_is_closed_keeps_no_closer_waiting() -> None:
+    closer = current_hub().main
+
+    class Slow(Odd):
+        queue = WaitQueue()
+
+        def done(self, deadline: int) -> None:
+            with suppress(umbel.BadHandleError):
+                self.queue.wait(self.queue.ticket(), deadline)
+            wait_until(lambda: closer.is_parked, "the closer")
+
+    with opened(Slow()) as handle:
+        may_end = threading.Event()
+
+        def end() -> None:
+            umbel.done(handle)
+            may_end.wait(PATIENCE)  # a thread that ends leaves all that it uses
+
+        ending = threading.Thread(target=end)
+        ending.start()
+        wait_until_blocked(handle)
+        start = umbel.now()
+        with pytest.raises(umbel.BrokenStreamError):
+            umbel.close(handle, umbel.within(10))
+        took = umbel.now() - start
+        may_end.set()
+        ending.join()
+
+    assert took < 5000
+
+
 # Streams that never have to wait.
 
 
@@ -273,6 +305,21 @@ def test_the_bytes_that_a_plain_error_has_moved_are_told() -> None:
         umbel.bsend(handle, bytes(9))
 
     assert caught.value.bytes_done == 5
+
+
+@pytest.mark.parametrize("error", [umbel.NotSupportedError, umbel.BusyError])
+def test_a_send_that_is_refused_halfway_breaks(error: type[umbel.UmbelError]) -> None:
+    class Halfway(Odd):
+        def send(self, buffers: Sequence[memoryview], deadline: int) -> None:
+            failure = error()
+            add_bytes_done(failure, 3)
+            raise failure
+
+    with opened(Halfway()) as handle:
+        with pytest.raises(error):
+            umbel.bsend(handle, b"123456")
+        with pytest.raises(umbel.BrokenStreamError):
+            umbel.bsend(handle, b"123456")
 
 
 def test_an_end_inside_a_layer_is_no_end_of_the_stream() -> None:

@@ -18,11 +18,14 @@ from tests.support import (
     calls,
     drain,
     fill,
+    have_the_next_wait,
     pattern,
     run_python,
+    soon,
     wait_until_blocked,
 )
 from umbel import Skip
+from umbel.connection import find_connection
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -420,6 +423,38 @@ def test_a_second_sender_is_ebusy_and_the_first_undisturbed(ends: Ends) -> None:
     umbel.bsend(left, b"still good")
 
 
+def test_a_brecv_that_finds_its_descriptor_busy_breaks_nothing(ends: Ends) -> None:
+    left, right = ends
+    waiting = umbel.go(umbel.fdin, left.fileno())
+
+    with pytest.raises(umbel.BusyError):
+        umbel.brecv(left, 2)
+
+    umbel.bsend(right, b"yz")
+    umbel.bundle_wait(waiting, soon())
+    umbel.hclose(waiting)
+    assert umbel.brecv(left, 2, soon()) == b"yz"
+
+
+def test_but_one_that_has_some_of_its_bytes_breaks(ends: Ends) -> None:
+    left, right = ends
+    have_the_next_wait(left, right)
+    with pytest.raises(umbel.DeadlineError):
+        umbel.receive(left, 1, umbel.within(0.001))  # all events have been seen
+    waiting = umbel.go(umbel.fdin, left.fileno())
+
+    umbel.bsend(right, b"x")
+    find_connection(left).readiness.is_drained = False
+    with pytest.raises(umbel.BusyError):
+        umbel.brecv(left, 2)
+
+    umbel.bsend(right, b"y")
+    umbel.bundle_wait(waiting, soon())
+    umbel.hclose(waiting)
+    with pytest.raises(umbel.BrokenStreamError):
+        umbel.brecv(left, 2)
+
+
 def test_flush_returns_once_the_peer_has_read_everything(ends: Ends) -> None:
     left, right = ends
     order: list[int] = []
@@ -462,6 +497,18 @@ def test_flush_fails_when_the_peer_goes_without_reading(ends: Ends) -> None:
 
     with pytest.raises(umbel.BrokenStreamError):
         umbel.flush(left)
+
+
+def test_flush_waits_for_the_peer_also_after_done(ends: Ends) -> None:
+    left, right = ends
+    umbel.bsend(left, b"x")
+
+    umbel.done(left)
+
+    with pytest.raises(umbel.DeadlineError):
+        umbel.flush(left, umbel.within(0.01))
+    assert umbel.receive(right) == b"x"
+    umbel.flush(left, soon())
 
 
 def test_methods_do_what_the_functions_do(ends: Ends, scheme: str) -> None:
