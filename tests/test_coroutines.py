@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import pytest
 
 import umbel
-from tests.support import Ends, calls, lateness, python, wait_until
+from tests.support import Ends, calls, lateness, python, soon, wait_until
 from umbel._kernel.current import current_hub
+from umbel._kernel.hub import Hub
 from umbel.bundles import Bundle, Task
 from umbel.handle import lookup
 
@@ -237,7 +238,7 @@ def test_in_a_with_block_a_failure_cancels_the_siblings() -> None:
 
     def wait() -> None:
         try:
-            umbel.msleep(-1)
+            umbel.msleep(soon())  # or the test's own timeout would cancel it
         except umbel.Canceled:
             canceled.append("yes")
             raise
@@ -256,6 +257,18 @@ def test_in_a_with_block_a_failure_cancels_the_siblings() -> None:
 
     assert canceled == ["yes"]
     assert [type(e) for e in caught.value.exceptions] == [ValueError]
+
+
+def test_a_with_block_whose_bundle_is_closed_while_it_waits_just_ends() -> None:
+    def close() -> None:
+        umbel.yield_()
+        umbel.hclose(b)
+
+    with umbel.bundle() as b:
+        b.go(umbel.msleep, -1)
+        closing = umbel.go(close)
+
+    umbel.hclose(closing)
 
 
 def test_a_with_block_that_fails_cancels_what_runs() -> None:
@@ -760,6 +773,13 @@ def test_several_coroutines_can_wait_for_one_bundle() -> None:
     umbel.hclose(b)
 
     assert finished == ["waited", "waited"]
+
+
+def test_who_has_waited_for_a_bundle_is_not_kept() -> None:
+    with umbel.bundle() as b:
+        b.go(umbel.yield_)
+
+    assert current_hub().main not in Hub.onlookers
 
 
 def test_nested_bundles_are_canceled_inwards() -> None:

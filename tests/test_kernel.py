@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import select
 import signal
 import socket
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 import umbel
-from tests.support import Ends, python, run_python, wait_until
+from tests.support import PATIENCE, Ends, python, run_python, wait_until
 from umbel._kernel.current import current_hub
 from umbel._kernel.hub import Hub
 from umbel._kernel.poller import (
@@ -121,9 +122,9 @@ def test_poll_waits_in_milliseconds_rounded_up() -> None:
     poller = PollPoller()
     start = time.monotonic()
 
-    poller.poll(0.0101, BATCH)
+    poller.poll(0.0009, BATCH)  # rounded down it would not wait at all
 
-    assert time.monotonic() - start >= 0.0101
+    assert time.monotonic() - start >= 0.0009
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.booleans()), max_size=300))
@@ -155,6 +156,34 @@ def test_a_timer_is_not_due_before_its_time() -> None:
 
     assert timers.pop_due(9) is None
     assert timers.pop_due(10) == "x"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_timers_stay_in_order_when_canceled_ones_are_thrown_away(seed: int) -> None:
+    draw = random.Random(seed)
+    timers: Timers[int] = Timers()
+    made = [(when, timers.add(when, when)) for when in draw.sample(range(1000), 300)]
+    draw.shuffle(made)
+
+    for _, timer in made[:200]:
+        timers.cancel(timer)
+    came = []
+    while (item := timers.pop_due(1000)) is not None:
+        came.append(item)
+
+    assert came == sorted(when for when, _ in made[200:])
+
+
+def test_timers_that_are_taken_over_are_counted_without_the_canceled() -> None:
+    old: Timers[str] = Timers()
+    new: Timers[str] = Timers()
+    old.add(10, "stays")
+    old.cancel(old.add(20, "canceled"))
+
+    new.take_over(old)
+    old.add(30, "later")
+
+    assert (len(new), len(old)) == (1, 1)
 
 
 def test_canceled_timers_take_no_memory() -> None:
@@ -243,6 +272,24 @@ def test_another_thread_wakes_a_hub_in_a_host_loop() -> None:
 
     assert select.select([hub.fileno()], [], [], 20)[0]
     hub.turn()
+    assert came == ["yes"]
+
+
+def test_a_turn_in_which_something_is_posted_asks_for_another() -> None:
+    hub = current_hub()
+    came: list[str] = []
+
+    def work() -> None:
+        umbel.yield_()
+        hub.post(lambda: came.append("yes"))
+        umbel.msleep(-1)
+
+    working = umbel.go(work)
+    until = hub.turn()
+    hub.turn()
+    umbel.hclose(working)
+
+    assert until == 0
     assert came == ["yes"]
 
 
@@ -421,6 +468,25 @@ with umbel.go(work):
 print("parent", os.waitpid(child, 0)[1], flush=True)
 """
     assert run_python(code) == "parent 0\n"
+
+
+def test_a_forked_child_that_exits_says_nothing_of_what_is_its_parents() -> None:
+    code = """
+import os, sys, umbel
+ends = umbel.pair("mem")
+umbel.now()
+pid = os.fork()
+if not pid:
+    umbel.now()
+    sys.exit()
+os.waitpid(pid, 0)
+for end in ends:
+    umbel.hclose(end)
+"""
+    with python(code, PYTHONWARNINGS="default") as process:
+        _, err = process.communicate(timeout=PATIENCE)
+
+    assert (process.returncode, err) == (0, "")
 
 
 def test_a_forked_child_does_not_do_what_was_posted_to_the_parent() -> None:

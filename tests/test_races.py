@@ -7,16 +7,21 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 
 import pytest
 
 import umbel
-from tests.support import Ends, python, run_python, wait_until
+from tests.support import Ends, python, run_python, soon, wait_until
 from umbel import aio
 from umbel._kernel.current import current_hub
+from umbel._kernel.doorbell import Doorbell
 from umbel._kernel.poller import EpollPoller
 from umbel.bundles import Bundle
+from umbel.connection import find_connection
+from umbel.errors import Canceled
 from umbel.handle import lookup
 
 USES_POLL = os.environ.get("UMBEL_POLLER") == "poll"
@@ -124,6 +129,7 @@ def test_who_waits_elsewhere_takes_no_edge_of_what_it_waited_for_before(
     def read() -> None:
         got.append(umbel.receive(right))
         umbel.msleep(umbel.within(0.05))
+        find_connection(right).waits_left = 255  # without a look it needs its edge
         got.append(umbel.receive(right, 10, umbel.within(20)))
 
     b = umbel.go(read)
@@ -136,6 +142,22 @@ def test_who_waits_elsewhere_takes_no_edge_of_what_it_waited_for_before(
     umbel.hclose(b)
 
     assert got == [b"1", b"2"]
+
+
+def test_a_cancellation_that_comes_while_a_call_is_fair_ends_its_wait(
+    ends: Ends,
+) -> None:
+    hub = current_hub()
+
+    def work() -> None:
+        hub.budget = 0  # so that the receive looks at events first
+        hub.post(partial(hub.interrupt, hub.current, Canceled()))
+        umbel.receive(ends[0])
+
+    working = umbel.go(work)
+
+    umbel.bundle_wait(working, soon())
+    umbel.hclose(working)
 
 
 def test_who_waits_for_a_bundle_is_told_of_an_end_that_came_while_it_looked(
@@ -401,6 +423,31 @@ assert signal.set_wakeup_fd(-1) == button
     run_python(code)
 
 
+def test_a_doorbell_that_is_closed_leaves_signals_to_who_took_them_over() -> None:
+    bell = Doorbell(hears_signals=True)
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing)  # as a loop that starts
+
+    bell.close()
+    hearing = signal.set_wakeup_fd(-1)
+
+    assert hearing == writing
+    os.close(reading)
+    os.close(writing)
+
+
+def test_a_doorbell_that_hears_signals_can_be_closed_in_another_thread(
+    threads: ThreadPoolExecutor,
+) -> None:
+    bell = Doorbell(hears_signals=True)
+
+    threads.submit(bell.close).result()
+    signal.set_wakeup_fd(-1)
+
+    assert bell.fd == -1
+
+
 # Forks.
 
 
@@ -437,5 +484,40 @@ while os.waitpid(pid, os.WNOHANG) == (0, 0):
         raise SystemExit("the child hangs")
     time.sleep(0.001)
 over.set()
+"""
+    run_python(code, PYTHONWARNINGS="ignore::DeprecationWarning")
+
+
+def test_a_fork_disturbs_no_loop_of_another_thread() -> None:
+    code = """
+import asyncio, os, threading, umbel
+from tests.support import is_blocked, soon
+from umbel import aio
+left, right = umbel.pair("mem")
+ready = threading.Event()
+got = []
+async def main():
+    try:
+        await aio.receive(left, deadline=umbel.within(0.001))
+    except umbel.DeadlineError:
+        pass
+    receiving = asyncio.create_task(aio.receive(left, deadline=soon()))
+    while not is_blocked(left):
+        await asyncio.sleep(0)
+    ready.set()
+    got.append(await receiving)
+thread = threading.Thread(target=asyncio.run, args=(main(),))
+thread.start()
+ready.wait()
+pid = os.fork()
+if not pid:
+    os._exit(0)
+os.waitpid(pid, 0)
+start = umbel.now()
+umbel.bsend(right, b"x")
+thread.join()
+assert got == [b"x"] and umbel.now() - start < 10_000, umbel.now() - start
+umbel.hclose(left)
+umbel.hclose(right)
 """
     run_python(code, PYTHONWARNINGS="ignore::DeprecationWarning")

@@ -5,8 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+import pytest
+
 import umbel
 from tests.support import Ends
+from umbel._kernel.current import current_hub
 
 LIMIT = sys.getrecursionlimit()
 
@@ -126,3 +129,23 @@ def test_who_hits_the_limit_in_a_verb_loses_no_timer_of_others(ends: Ends) -> No
         umbel.bundle_wait(sleepers, umbel.within(20))
 
     assert sorted(woken) == list(range(count))
+
+
+def test_who_hits_the_limit_in_a_verb_loses_nothing_that_was_posted() -> None:
+    hub = current_hub()
+    ran: list[int] = []
+
+    def deep() -> None:
+        if not ran and hub.current is not hub.main:
+            raise RecursionError  # as it would at the limit
+        ran.append(1)
+
+    def look() -> None:
+        hub.post(deep)
+        with pytest.raises(RecursionError):
+            hub.collect(0)
+
+    umbel.hclose(umbel.go(look))
+    umbel.msleep(0)
+
+    assert ran == [1]
