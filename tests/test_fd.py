@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 import umbel
-from tests.support import Ends, calls, lateness, wait_until
+from tests.support import Ends, calls, fill, lateness, soon, wait_until
+from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.current import current_hub
 from umbel._kernel.hub import Hub
+from umbel.errors import Canceled
+from umbel.fd import _lent
+from umbel.spi import Readiness, WaitQueue
 
 Pipe = tuple[int, int]
+Sockets = tuple[socket.socket, socket.socket]
 
 
 @pytest.fixture
@@ -27,6 +34,20 @@ def pipe() -> Iterator[Pipe]:
             os.close(fd)
         except OSError:
             pass  # the test did
+
+
+@pytest.fixture
+def sockets() -> Iterator[Sockets]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        yield ours, theirs
+
+
+def leave_no_room(sock: socket.socket) -> None:
+    with suppress(BlockingIOError):
+        while True:
+            sock.send(bytes(65536))
 
 
 def test_fdin_returns_when_there_is_something_to_read(pipe: Pipe) -> None:
@@ -110,8 +131,6 @@ def test_a_second_waiter_is_ebusy_and_the_first_undisturbed(pipe: Pipe) -> None:
 
 
 def test_both_directions_can_be_waited_for_at_once() -> None:
-    import socket
-
     a, b = socket.socketpair()
     order: list[str] = []
 
@@ -127,6 +146,23 @@ def test_both_directions_can_be_waited_for_at_once() -> None:
     assert order == ["out", "in"]
 
 
+def test_who_has_waited_in_one_direction_leaves_the_other_to_wait(
+    sockets: Sockets,
+) -> None:
+    ours, theirs = sockets
+    leave_no_room(ours)
+    writing = umbel.go(umbel.fdout, ours.fileno())
+    reading = umbel.go(umbel.fdin, ours.fileno())
+
+    theirs.send(b"x")
+    umbel.bundle_wait(reading, soon())
+    theirs.recv(1 << 20)
+
+    umbel.bundle_wait(writing, soon())
+    umbel.hclose(reading)
+    umbel.hclose(writing)
+
+
 def test_a_wait_leaves_no_registration_behind(pipe: Pipe) -> None:
     for call in calls(
         lambda: umbel.fdin(pipe[0], umbel.within(0.005)),
@@ -140,6 +176,14 @@ def test_a_wait_leaves_no_registration_behind(pipe: Pipe) -> None:
 
         assert current_hub().watching(pipe[0]) is None
         assert current_hub().watching(pipe[1]) is None
+
+
+def test_a_wait_leaves_nothing_lent(pipe: Pipe) -> None:
+    with pytest.raises(umbel.DeadlineError):
+        umbel.fdin(pipe[0], umbel.within(0.01))
+    os.close(pipe[0])
+
+    assert not _lent.get(pipe[0])
 
 
 def test_a_descriptor_that_was_closed_and_came_back_is_a_new_one(pipe: Pipe) -> None:
@@ -192,6 +236,24 @@ def test_a_canceled_wait_is_ecanceled_again(pipe: Pipe) -> None:
     assert caught == [errno.ECANCELED] * 2
 
 
+def test_who_was_canceled_and_has_yet_to_leave_keeps_nobody_from_waiting(
+    pipe: Pipe,
+) -> None:
+    hub = current_hub()
+    waiter: list[Coroutine] = []
+
+    def wait() -> None:
+        waiter.append(hub.current)
+        umbel.fdin(pipe[0])
+
+    waiting = umbel.go(wait)
+    hub.interrupt(waiter[0], Canceled())
+
+    with pytest.raises(umbel.DeadlineError):
+        umbel.fdin(pipe[0], umbel.within(0.01))
+    umbel.hclose(waiting)
+
+
 @pytest.mark.skipif(
     os.environ.get("UMBEL_POLLER") == "poll", reason="it reports in another order"
 )
@@ -214,6 +276,43 @@ def test_an_edge_that_comes_with_a_cancellation_is_left_to_the_next_receiver(
     assert umbel.receive(left, 1, umbel.within(20)) == b"y"
     umbel.hclose(left)
     umbel.hclose(right)
+
+
+@pytest.mark.parametrize("direction", ["in", "out"])
+def test_an_edge_that_comes_with_a_cancellation_is_left_to_the_next_wait(
+    sockets: Sockets, direction: str
+) -> None:
+    ours, theirs = sockets
+    readiness = Readiness(ours.fileno())
+    wait = readiness.wait_in if direction == "in" else readiness.wait_out
+    leave_no_room(ours)
+
+    def use_up() -> None:
+        while True:
+            wait(umbel.within(0.01))
+
+    with pytest.raises(umbel.DeadlineError):
+        use_up()
+
+    waiting = umbel.go(wait, -1)
+    if direction == "in":
+        theirs.send(b"x")
+    else:
+        theirs.recv(1 << 20)
+    current_hub().collect(0)
+    umbel.hclose(waiting)
+
+    wait(soon())
+    readiness.forget()
+
+
+def test_a_wake_up_since_the_ticket_ends_a_wait_at_once() -> None:
+    queue = WaitQueue()
+    ticket = queue.ticket()
+
+    queue.wake_all()
+
+    queue.wait(ticket, soon())
 
 
 # On a stream's own descriptor.
@@ -309,6 +408,38 @@ def test_closing_a_stream_wakes_who_waits_for_its_descriptor_in_another_thread(
 
     assert not waiter.is_alive()
     assert told == [umbel.BadHandleError]
+
+
+def test_closing_a_stream_wakes_who_waits_for_room_in_its_descriptor(
+    ends: Ends,
+) -> None:
+    fill(ends[0])
+
+    waiting = umbel.go(umbel.fdout, ends[0].fileno())
+    umbel.hclose(ends[0])
+
+    with pytest.raises(ExceptionGroup) as caught:
+        umbel.bundle_wait(waiting, soon())
+    assert isinstance(caught.value.exceptions[0], umbel.BadHandleError)
+    umbel.hclose(waiting)
+
+
+def test_who_waited_for_a_closed_stream_leaves_a_new_one_its_watch(
+    ends: Ends, sockets: Sockets
+) -> None:
+    number = ends[0].fileno()
+    waiting = umbel.go(umbel.fdin, number)
+    umbel.hclose(ends[0])  # it is told, and has yet to leave
+    new = umbel.ipc_fromfd(os.dup2(sockets[0].fileno(), number))
+    receiving = umbel.go(umbel.brecv, new, 1)  # watches that number
+
+    with pytest.raises(ExceptionGroup):
+        umbel.bundle_wait(waiting)
+    sockets[1].send(b"x")
+
+    umbel.bundle_wait(receiving, soon())
+    for handle in (waiting, receiving, new):
+        umbel.hclose(handle)
 
 
 @pytest.mark.parametrize("fd", [-1, 1 << 40])

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import umbel
-from tests.support import python, run_python
+from tests.support import Ends, python, run_python
+from umbel.connection import find_connection
 
 SERVING = """
 import sys
@@ -255,6 +256,87 @@ except KeyboardInterrupt:
 start = umbel.now()
 umbel.msleep(start + 50)
 assert umbel.now() >= start + 50
+"""
+    run_python(code)
+
+
+def test_a_handler_that_closes_and_raises_fails_no_later_call() -> None:
+    code = """
+import signal, umbel
+left, _right = umbel.ipc_pair()
+other, peer = umbel.ipc_pair()
+def interrupt(*_):
+    umbel.hclose(left)
+    raise KeyboardInterrupt
+signal.signal(signal.SIGALRM, interrupt)
+signal.setitimer(signal.ITIMER_REAL, 0.05)
+try:
+    umbel.receive(left)
+except KeyboardInterrupt:
+    pass
+answering = umbel.go(lambda: (umbel.yield_(), umbel.bsend(peer, b"x")))
+assert umbel.brecv(other, 1) == b"x"
+for handle in (answering, other, peer, _right):
+    umbel.hclose(handle)
+"""
+    run_python(code)
+
+
+def test_a_handler_that_closes_as_a_receive_ends_fails_no_other_call(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, right = ends
+    connection = find_connection(left)
+    receive = connection.try_receive
+    assert receive is not None
+
+    def receive_and_close(max_bytes: int) -> bytes | None:
+        data = receive(max_bytes)
+        umbel.hclose(left)  # as a handler would, just then
+        return data
+
+    monkeypatch.setattr(connection, "try_receive", receive_and_close)
+    umbel.bsend(right, b"x")
+
+    assert umbel.receive(left) == b"x"
+    umbel.msleep(0)
+
+
+def test_after_a_handler_has_raised_in_a_wait_coroutines_start_at_once() -> None:
+    code = """
+import signal, umbel
+def interrupt(*_):
+    raise KeyboardInterrupt
+signal.signal(signal.SIGALRM, interrupt)
+signal.setitimer(signal.ITIMER_REAL, 0.05)
+try:
+    umbel.msleep(-1)
+except KeyboardInterrupt:
+    pass
+ran = []
+started = umbel.go(ran.append, 1)
+assert ran == [1]
+umbel.hclose(started)
+"""
+    run_python(code)
+
+
+def test_what_a_handler_starts_goes_on() -> None:
+    code = """
+import signal, umbel
+left, right = umbel.ipc_pair()
+def work():
+    umbel.yield_()
+    umbel.yield_()
+    umbel.bsend(right, b"x")
+started = umbel.bundle()
+signal.signal(signal.SIGALRM, lambda *_: started.go(work))
+signal.setitimer(signal.ITIMER_REAL, 0.05)
+start = umbel.now()
+assert umbel.brecv(left, 1, umbel.within(20)) == b"x"
+assert umbel.now() - start < 10_000
+for handle in (started, left, right):
+    umbel.hclose(handle)
 """
     run_python(code)
 
