@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from tests.support import (
     calls,
     drain,
     fill,
+    is_blocked,
     lateness,
     open_descriptors,
     pattern,
@@ -24,7 +27,10 @@ from tests.support import (
     run_python,
     wait_until_blocked,
 )
-from umbel import CloseReport, spi
+from umbel import CloseReport, aio, spi
+from umbel._kernel.current import current_hub
+from umbel.handle import lookup
+from umbel.listener import AcceptUse, Listening
 
 
 def close_both(ends: Ends) -> tuple[CloseReport, CloseReport]:
@@ -298,6 +304,26 @@ def test_a_close_in_a_canceled_coroutine_is_ecanceled_and_closes(ends: Ends) -> 
         umbel.hclose(left)
 
 
+def test_so_is_one_that_need_not_wait(ends: Ends) -> None:
+    left, right = ends
+    umbel.done(right)
+    caught: list[object] = []
+
+    def work() -> None:
+        try:
+            umbel.msleep(-1)
+        finally:
+            with pytest.raises(umbel.Canceled) as error:
+                umbel.close(left)
+            caught.append(error.value.report)
+
+    umbel.hclose(umbel.go(work))
+
+    assert caught == [CloseReport()]
+    with pytest.raises(umbel.BadHandleError):
+        umbel.hclose(left)
+
+
 def test_deadline_0_succeeds_if_the_peers_end_is_there(ends: Ends) -> None:
     left, right = ends
     umbel.done(right)
@@ -335,6 +361,18 @@ def test_a_receiver_in_a_coroutine_is_taken_over_with_ebadf(
     assert caught == [errno.EBADF]
 
 
+def test_also_by_a_close_that_tries_once(ends: Ends) -> None:
+    left, right = ends
+    receiving = umbel.go(umbel.receive, left)
+    umbel.done(right)
+
+    umbel.close(left, 0)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        umbel.hclose(receiving)
+    assert isinstance(caught.value.exceptions[0], umbel.BadHandleError)
+
+
 @pytest.mark.parametrize("how", [umbel.close, umbel.hclose], ids=["close", "hclose"])
 def test_a_receiver_in_another_thread_is_taken_over_with_ebadf(
     ends: Ends,
@@ -367,6 +405,27 @@ def test_a_sender_is_taken_over_and_told_how_much_went(ends: Ends) -> None:
         umbel.hclose(left)
 
     assert len(drain(right)) == caught[0] > 0
+
+
+def test_a_task_that_sends_is_taken_over_and_the_close_goes_on(ends: Ends) -> None:
+    left, right = ends
+
+    async def main() -> int:
+        sending = asyncio.create_task(aio.bsend(left, bytes(64 << 20)))
+        while not is_blocked(left):
+            await asyncio.sleep(0)
+        closing = asyncio.create_task(aio.close(left, umbel.within(10)))
+        with pytest.raises(umbel.BadHandleError):
+            await sending
+        start = umbel.now()
+        umbel.done(right)
+        while await aio.receive(right, 1 << 20):
+            pass
+        with suppress(OSError):  # the send was cut
+            await closing
+        return umbel.now() - start
+
+    assert asyncio.run(main()) < 5000
 
 
 def test_an_orderly_close_does_not_pretend_that_a_cut_send_was_whole(
@@ -511,6 +570,22 @@ def test_a_coroutine_that_waits_in_accept_gets_ebadf_from_a_close(
         umbel.hclose(listener)
 
     assert accepted == []
+
+
+def test_who_accepts_as_the_listener_closes_does_not_begin(
+    listener: umbel.ListenerHandle,
+) -> None:
+    found = lookup(listener, Listening)
+    me = current_hub().current
+
+    with AcceptUse(me, found) as use:
+        umbel.hclose(listener)
+        with pytest.raises(umbel.BadHandleError):
+            use.go_on_as(me)
+    with pytest.raises(umbel.BadHandleError), AcceptUse(me, found):
+        pass
+
+    assert found.accepter is None
 
 
 @pytest.mark.slow

@@ -8,16 +8,20 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import umbel
-from tests.support import PATIENCE, lateness, run_python, wait_until
+from tests.support import PATIENCE, Ends, lateness, run_python, soon, wait_until
+from umbel.bundles import Bundle
+from umbel.connection import find_connection
 from umbel.handle import lookup
 from umbel.listener import Listening
 from umbel.loaded import is_open
-from umbel.spi import ListenerAttempts, Stream
+from umbel.spi import ListenerAttempts
 
 
 def test_another_thread_starts_a_coroutine_here() -> None:
@@ -102,6 +106,35 @@ def test_closing_does_not_wait_for_coroutines_whose_thread_has_ended() -> None:
     wait_until(lambda: _is_refused(made[0]))
 
     umbel.hclose(made[0])  # or it would wait for ever
+
+
+def test_a_coroutine_that_never_waits_is_canceled_from_another_thread(
+    ends: Ends, threads: ThreadPoolExecutor
+) -> None:
+    left, right = ends
+    bundles: list[umbel.BundleHandle] = []
+    is_over = threading.Event()
+
+    def spin() -> None:
+        while not is_over.is_set():
+            umbel.bsend(left, b"x")
+            umbel.brecv(right, 1)
+
+    def work() -> None:
+        bundles.append(umbel.bundle())
+        bundles[0].go(spin)
+        umbel.bundle_wait(bundles[0])  # nobody is ready, no timer, nothing is watched
+
+    working = threads.submit(work)
+    wait_until(lambda: bundles and lookup(bundles[0], Bundle).waiting)
+    closing = threads.submit(umbel.hclose, bundles[0])
+    try:
+        closing.result(PATIENCE)
+    finally:
+        is_over.set()
+
+    with suppress(umbel.BadHandleError):
+        working.result()
 
 
 def _is_refused(b: umbel.BundleHandle) -> bool:
@@ -214,49 +247,6 @@ except umbel.DeadlineError:
     assert time.monotonic() - start < 20
 
 
-class Slowly:
-    """Accepts, but is inside the system call until it may go on."""
-
-    def __init__(self, accept: Callable[[], Stream | None]) -> None:
-        self._accept = accept
-        self.is_inside = threading.Event()
-        self.may_go_on = threading.Event()
-
-    def __call__(self) -> Stream | None:
-        self.is_inside.set()
-        self.may_go_on.wait(PATIENCE)
-        return self._accept()
-
-
-@pytest.mark.parametrize("close", [umbel.hclose, umbel.close], ids=["hard", "orderly"])
-def test_a_listeners_descriptor_is_freed_once_another_thread_has_left_accept(
-    tmp_path: Path, close: Callable[[int], object]
-) -> None:
-    listener = umbel.ipc_listen(tmp_path / "x.sock")
-    found = lookup(listener, Listening)
-    assert found.attempts is not None
-    fd = found.attempts.readiness.fd
-    accepting = Slowly(found.attempts.accept)
-    found.attempts = ListenerAttempts(accepting, found.attempts.readiness)
-
-    def work() -> None:
-        with pytest.raises(umbel.BadHandleError):
-            umbel.accept(listener)
-
-    with ThreadPoolExecutor(2) as pool:
-        working = pool.submit(work)
-        assert accepting.is_inside.wait(PATIENCE)
-        closing = pool.submit(close, listener)
-        wait_until(lambda: found.is_closed)
-        was_open = is_open(fd)
-        accepting.may_go_on.set()
-        working.result(PATIENCE)
-        closing.result(PATIENCE)
-
-    assert was_open
-    assert not is_open(fd)
-
-
 def test_what_another_thread_starts_is_complete_before_it_is_found() -> None:
     def look() -> None:
         while not stop.is_set():
@@ -285,3 +275,134 @@ def test_what_is_run_may_have_arguments_of_any_name() -> None:
         umbel.yield_()
 
     assert sorted(given) == list(range(1, 9))
+
+
+# Closed while another thread is in a call.
+
+
+class Held:
+    """A call that stands still, as if within the system, until it `may_go_on`."""
+
+    def __init__(self, call: Callable[..., object]) -> None:
+        self.call = call
+        self.has_begun = threading.Event()
+        self.may_go_on = threading.Event()
+
+    def __call__(self, *arguments: object) -> object:
+        self.has_begun.set()
+        assert self.may_go_on.wait(PATIENCE)
+        return self.call(*arguments)
+
+
+def hold(monkeypatch: pytest.MonkeyPatch, target: object, name: str) -> Held:
+    held = Held(getattr(target, name))
+    monkeypatch.setattr(target, name, held)
+    return held
+
+
+def call_and_go_on(call: Callable[[], object]) -> None:
+    """Make a call that may be told of a close, and others that must not be."""
+    with suppress(umbel.BadHandleError):
+        call()
+    umbel.msleep(0)
+    umbel.yield_()
+
+
+def test_a_hard_close_frees_the_descriptor_once_the_last_call_has_ended(
+    ends: Ends, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, right = ends
+    fd = left.fileno()
+    umbel.bsend(right, b"x")
+    receive = hold(monkeypatch, find_connection(left), "try_receive")
+    send = hold(monkeypatch, find_connection(left), "try_send")
+    receiving = threads.submit(call_and_go_on, partial(umbel.receive, left))
+    sending = threads.submit(call_and_go_on, partial(umbel.bsend, left, b"y"))
+    assert receive.has_begun.wait(PATIENCE)
+    assert send.has_begun.wait(PATIENCE)
+
+    umbel.hclose(left)
+    states = [is_open(fd)]
+    for held, call in ((receive, receiving), (send, sending)):
+        held.may_go_on.set()
+        call.result()
+        states.append(is_open(fd))
+
+    assert states == [True, True, False]
+
+
+def test_an_orderly_close_begins_once_the_call_has_ended(
+    ends: Ends, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, right = ends
+    umbel.bsend(right, b"x")
+    umbel.done(right)
+    held = hold(monkeypatch, find_connection(left), "try_receive")
+    receiving = threads.submit(call_and_go_on, partial(umbel.receive, left))
+    assert held.has_begun.wait(PATIENCE)
+
+    closing = umbel.go(umbel.close, left, soon())
+    with pytest.raises(umbel.DeadlineError):
+        umbel.receive(right, 1, umbel.within(0.02))  # no end has come
+    held.may_go_on.set()
+    receiving.result()
+
+    umbel.bundle_wait(closing, soon())
+    umbel.hclose(closing)
+
+
+def test_who_has_accepted_as_the_listener_closed_fails_in_no_other_call(
+    tmp_path: Path, threads: ThreadPoolExecutor
+) -> None:
+    listener = umbel.ipc_listen(tmp_path / "x.sock")
+    client = umbel.ipc_connect(tmp_path / "x.sock")
+    found = lookup(listener, Listening)
+    assert found.attempts is not None
+    held = Held(found.attempts.accept)
+    found.attempts = ListenerAttempts(
+        held,  # type: ignore[arg-type]  # it gives what accept does
+        found.attempts.readiness,
+    )
+
+    def accept() -> None:
+        umbel.hclose(umbel.accept(listener))
+
+    accepting = threads.submit(call_and_go_on, accept)
+    assert held.has_begun.wait(PATIENCE)
+    umbel.hclose(listener)
+    held.may_go_on.set()
+
+    accepting.result()
+    umbel.hclose(client)
+
+
+@pytest.mark.parametrize("close", [umbel.hclose, umbel.close], ids=["hard", "orderly"])
+def test_a_listeners_descriptor_is_freed_once_another_thread_has_left_accept(
+    tmp_path: Path, close: Callable[[int], object]
+) -> None:
+    listener = umbel.ipc_listen(tmp_path / "x.sock")
+    found = lookup(listener, Listening)
+    assert found.attempts is not None
+    fd = found.attempts.readiness.fd
+    held = Held(found.attempts.accept)
+    found.attempts = ListenerAttempts(
+        held,  # type: ignore[arg-type]  # it gives what accept does
+        found.attempts.readiness,
+    )
+
+    def work() -> None:
+        with pytest.raises(umbel.BadHandleError):
+            umbel.accept(listener)
+
+    with ThreadPoolExecutor(2) as pool:
+        working = pool.submit(work)
+        assert held.has_begun.wait(PATIENCE)
+        closing = pool.submit(close, listener)
+        wait_until(lambda: found.is_closed)
+        was_open = is_open(fd)
+        held.may_go_on.set()
+        working.result(PATIENCE)
+        closing.result(PATIENCE)
+
+    assert was_open
+    assert not is_open(fd)
