@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
@@ -123,6 +124,23 @@ def test_accept_and_connect_time_out_to_the_millisecond() -> None:
     assert testing.run(main) == [0, 0]
 
 
+def test_connecting_to_a_full_backlog_of_ipc_does_too(tmp_path: Path) -> None:
+    listener = umbel.ipc_listen(tmp_path / "x.sock", 1)
+    clients: list[umbel.StreamHandle] = []
+
+    def connect() -> int:
+        while True:
+            deadline = umbel.now() + 5  # within the pause between two attempts
+            try:
+                clients.append(umbel.ipc_connect(tmp_path / "x.sock", deadline))
+            except umbel.DeadlineError:
+                return umbel.now() - deadline
+
+    assert testing.run(connect) == 0
+    for handle in (*clients, listener):
+        umbel.hclose(handle)
+
+
 def test_a_bundle_wait_times_out_to_the_millisecond() -> None:
     def main() -> int:
         b = umbel.go(umbel.msleep, -1)
@@ -137,3 +155,19 @@ def test_a_bundle_wait_times_out_to_the_millisecond() -> None:
 
 def test_more_than_anybody_waits_is_for_ever() -> None:
     assert umbel.within(1e308) == umbel.FOREVER
+
+
+def test_the_end_of_a_block_waits_for_the_peer_but_not_for_ever() -> None:
+    left, right = umbel.pair("mem")
+
+    def main() -> int:
+        sleeping = umbel.go(umbel.msleep, umbel.within(HOUR))  # or no time would pass
+        start = umbel.now()
+        with pytest.raises(umbel.DeadlineError), left:
+            pass
+        took = umbel.now() - start
+        umbel.hclose(sleeping)
+        return took
+
+    assert testing.run(main) < 60_000
+    umbel.hclose(right)

@@ -10,7 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import umbel
-from tests.support import calls, drain, wait_until_blocked
+from tests.support import calls, drain, soon, wait_until_blocked
+from umbel.handle import lookup
+from umbel.listener import Listening
 
 
 def test_every_mem_call_does_what_its_ipc_twin_does() -> None:
@@ -145,3 +147,23 @@ def test_a_canceled_connect_leaves_its_place_to_others() -> None:
             umbel.accept(listener, 0)
         umbel.hclose(first)
         umbel.hclose(second)
+
+
+def test_a_backlog_of_0_has_room_for_one() -> None:
+    with umbel.listen("mem://x", 0) as listener:
+        client = umbel.connect("mem://x", soon())
+        server = umbel.accept(listener, soon())
+
+        umbel.hclose(client)
+        umbel.hclose(server)
+
+
+def test_a_second_abort_leaves_the_name_to_who_has_it_now() -> None:
+    first = umbel.listen("mem://x")
+    endpoint = lookup(first, Listening).listener
+    umbel.hclose(first)
+
+    with umbel.listen("mem://x"):
+        endpoint.abort()
+
+        umbel.hclose(umbel.connect("mem://x", soon()))

@@ -22,8 +22,13 @@ from tests.support import (
     lateness,
     open_descriptors,
     pattern,
+    soon,
     wait_until,
 )
+from umbel import testing
+from umbel.handle import lookup
+from umbel.listener import Listening
+from umbel.socket_listener import SocketListener
 from umbel_transports import tcp
 
 Ends = tuple[umbel.StreamHandle, umbel.StreamHandle]
@@ -525,3 +530,49 @@ def test_a_reset_tells_nothing_of_what_the_peer_has_read(
         umbel.close(server, umbel.within(20))
 
     assert caught.value.report == umbel.CloseReport(None, 0)
+
+
+def test_of_two_that_connect_in_the_same_moment_one_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[tuple[socket.socket, socket.socket]] = []
+
+    def main() -> socket.socket:
+        at = umbel.now() + 2 * tcp.HEAD_START
+
+        def reach(_: object, __: int) -> socket.socket:
+            umbel.msleep(at)
+            made.append(socket.socketpair())
+            return made[-1][0]
+
+        monkeypatch.setattr(tcp, "_reach", reach)
+        targets = [(socket.AF_INET, ("x", 1)), (socket.AF_INET, ("y", 1))]
+        return tcp._reach_first(targets, umbel.within(20))
+
+    first = testing.run(main)
+    (second,) = [near for near, _ in made if near is not first]
+
+    assert second.fileno() == -1
+    for sock in (first, *(far for _, far in made)):
+        sock.close()
+
+
+def test_a_connection_that_was_aborted_in_the_queue_is_passed_over(
+    listener: umbel.ListenerHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = lookup(listener, Listening).listener
+    assert isinstance(endpoint, SocketListener)
+    accept = endpoint._accept
+    failures = [OSError(errno.ECONNABORTED, "gone")]
+
+    def abort_the_first() -> tuple[int, object]:
+        if failures:
+            raise failures.pop()
+        return accept()
+
+    monkeypatch.setattr(endpoint, "_accept", abort_the_first)
+    client = umbel.connect(listener.address, soon())
+    server = umbel.accept(listener, soon())
+
+    umbel.hclose(client)
+    umbel.hclose(server)

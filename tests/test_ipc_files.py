@@ -1,0 +1,107 @@
+"""The file of a listening socket, looked at while it is made, replaced and removed."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import umbel
+from tests.support import run_python
+
+
+def just_before(
+    monkeypatch: pytest.MonkeyPatch, name: str, look: Callable[[], object]
+) -> None:
+    """Have *look* called before each call of the function *name* of `os`."""
+    call = getattr(os, name)
+
+    def look_and_call(*arguments: object) -> None:
+        look()
+        call(*arguments)
+
+    monkeypatch.setattr(os, name, look_and_call)
+
+
+@pytest.mark.parametrize("takeover", [False, True])
+@pytest.mark.parametrize("name", ["chmod", "chown"])
+def test_nobody_can_connect_before_mode_and_group_are_in_force(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, takeover: bool
+) -> None:
+    told: list[int] = []
+
+    def connect() -> None:
+        (path,) = tmp_path.iterdir()
+        with socket.socket(socket.AF_UNIX) as early:
+            told.append(early.connect_ex(str(path)))
+
+    just_before(monkeypatch, name, connect)
+    listener = umbel.listen(
+        f"ipc:{tmp_path}/x.sock", takeover=takeover, mode=0o600, group=os.getgid()
+    )
+    umbel.hclose(listener)
+
+    assert told == [errno.ECONNREFUSED]
+
+
+def test_a_stale_file_is_replaced_under_the_folders_lock(
+    tmp_path: Path, threads: ThreadPoolExecutor
+) -> None:
+    path = tmp_path / "x.sock"
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    before = path.lstat()
+    folder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+
+    listening = threads.submit(umbel.ipc_listen, path)
+    with pytest.raises(TimeoutError):
+        listening.result(0.1)
+    now = path.lstat()
+    os.close(folder)
+    umbel.hclose(listening.result())
+
+    assert os.path.samestat(before, now)
+
+
+def test_a_takeover_replaces_no_file_that_came_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.sock"
+    old = umbel.ipc_listen(path)
+
+    def replace() -> None:
+        path.unlink()
+        path.write_text("precious")
+
+    just_before(monkeypatch, "chmod", replace)
+    with pytest.raises(OSError, match="no socket"):
+        umbel.listen(f"ipc:{path}", takeover=True, mode=0o600)
+    umbel.hclose(old)
+
+    assert path.read_text() == "precious"
+    assert os.listdir(tmp_path) == ["x.sock"]  # nothing is left beside it
+
+
+def test_a_forked_child_that_closes_its_listener_leaves_the_file(
+    tmp_path: Path,
+) -> None:
+    code = """
+import os, sys
+import umbel
+listener = umbel.ipc_listen(sys.argv[1])
+child = os.fork()
+if not child:
+    umbel.hclose(listener)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+print(os.path.exists(sys.argv[1]))
+umbel.hclose(listener)
+"""
+    assert run_python(code, str(tmp_path / "x.sock")) == "True\n"
