@@ -506,6 +506,24 @@ def test_choosing_for_long_beside_a_quiet_channel_takes_no_memory() -> None:
         umbel.hclose(handle)
 
 
+def test_nor_does_a_choice_that_fails() -> None:
+    quiet = umbel.chmake(int)
+
+    for _ in range(500):
+        near, far = umbel.chmake(int)
+        choosing = umbel.go(umbel.choose, [Recv(quiet[1]), Recv(near)])
+        umbel.hclose(far)
+        with pytest.raises(ExceptionGroup):
+            umbel.hclose(choosing)
+        umbel.hclose(near)
+
+    end = open_handles[quiet[1]]
+    assert isinstance(end, ChannelEnd)
+    assert len(end.inbound.receivers) < 200
+    for handle in quiet:
+        umbel.hclose(handle)
+
+
 def test_a_forgotten_channel_is_told_of_and_closed() -> None:
     def forget() -> None:
         umbel.chmake()

@@ -124,6 +124,15 @@ def test_hown_moves_the_object_to_a_new_number(ends: Ends) -> None:
     umbel.hclose(moved)
 
 
+def test_a_moved_handle_still_tells_where_it_was_opened(ends: Ends) -> None:
+    before = sorted(found.opened for found in umbel.census().handles)
+
+    moved = umbel.hown(ends[0])
+
+    assert sorted(found.opened for found in umbel.census().handles) == before
+    umbel.hclose(moved)
+
+
 def test_forgetting_the_old_handle_of_a_moved_object_closes_nothing(
     ends: Ends,
 ) -> None:
