@@ -20,11 +20,12 @@ import uvloop
 
 import umbel
 from tests.mutants import opaque
-from tests.support import Ends, open_descriptors, soon
+from tests.support import PATIENCE, Ends, have_the_next_wait, open_descriptors, soon
 from umbel import aio
 from umbel._kernel.current import current_hub
 from umbel.aio.aio_host import AioHost
 from umbel.aio.guest import Sleep
+from umbel.connection import find_connection
 from umbel.handle import open_handles, where_opened
 from umbel.testing.transports import transport_at_hand
 
@@ -91,6 +92,24 @@ def test_what_must_wait_creates_one_future(
     asyncio.run(main())
 
     assert len(made) == 1
+
+
+@pytest.mark.parametrize("way", ["receive", "brecv"])
+def test_who_tries_once_finds_what_has_just_come(ends: Ends, way: str) -> None:
+    left, right = ends
+    have_the_next_wait(left, right)
+
+    async def main() -> bytes:
+        with pytest.raises(umbel.DeadlineError):
+            await aio.receive(left, deadline=0)
+        find_connection(left).waits_left = 255
+        find_connection(left).readiness.is_drained = True  # as after a short read
+        umbel.bsend(right, b"x")
+        if way == "receive":
+            return await aio.receive(left, deadline=0)
+        return await aio.brecv(left, 1, 0)
+
+    assert asyncio.run(main()) == b"x"
 
 
 def test_a_task_that_is_always_ready_lets_others_run(ends: Ends, run: Run) -> None:
@@ -375,3 +394,18 @@ def test_an_accepted_stream_and_its_peer_talk_and_part(run: Run) -> None:
                 assert [chunk async for chunk in server] == []
 
     run(main)
+
+
+def test_the_end_of_a_block_waits_for_the_peer_but_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    monkeypatch.setattr("umbel.aio.handle.CLOSE_GRACE", 0.02)
+    left, right = aio.pair("mem")
+
+    async def main() -> None:
+        with anyio.fail_after(PATIENCE), pytest.raises(umbel.DeadlineError):
+            async with left:
+                pass
+
+    run(main)
+    right.abort()

@@ -771,3 +771,15 @@ def test_a_close_that_is_canceled_before_it_began_closes_all_the_same(
         right.abort()
 
     trio.run(main)
+
+
+def test_a_crew_of_trio_forgets_the_scopes_of_those_that_have_ended() -> None:
+    from umbel.aio.trio_crew import TrioCrew
+
+    async def main() -> int:
+        async with TrioCrew() as crew:
+            with crew.scope():
+                pass
+            return len(crew._scopes)
+
+    assert trio.run(main) == 0

@@ -10,13 +10,15 @@ import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 import umbel
-from tests.support import Ends, is_blocked, turn
+from tests.support import Ends, is_blocked, soon, turn
 from umbel import aio
-from umbel.handle import open_handles
+from umbel.handle import lookup, open_handles
+from umbel.listener import Listening
 
 
 async def canceled(
@@ -229,6 +231,54 @@ def test_a_stream_that_a_canceled_task_has_accepted_is_accepted_next(
     assert asyncio.run(main()) == b"here"
     umbel.hclose(client)
     umbel.hclose(listener)
+
+
+class Kept(NamedTuple):
+    """A connection whose server a canceled task has accepted, and left."""
+
+    client: umbel.StreamHandle
+    server: umbel.StreamHandle
+    listener: umbel.ListenerHandle
+    listening: Listening
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Kept:
+    listener = umbel.ipc_listen(tmp_path / "x.sock")
+    client = umbel.ipc_connect(tmp_path / "x.sock")
+    server = umbel.ipc_accept(listener)
+    return Kept(client, server, listener, lookup(listener, Listening))
+
+
+def test_also_by_accept(kept: Kept) -> None:
+    kept.listening.keep(kept.server)
+
+    async def main() -> None:
+        again = await aio.accept(kept.listener, soon())
+        assert int(again) == int(kept.server)
+        again.abort()
+
+    asyncio.run(main())
+    umbel.hclose(kept.client)
+    umbel.hclose(kept.listener)
+
+
+def test_it_is_closed_with_the_listener(kept: Kept) -> None:
+    kept.listening.keep(kept.server)
+
+    umbel.hclose(kept.listener)
+
+    assert umbel.receive(kept.client, 1, soon()) == b""
+    umbel.hclose(kept.client)
+
+
+def test_or_at_once_if_the_listener_is_closed_already(kept: Kept) -> None:
+    umbel.hclose(kept.listener)
+
+    kept.listening.keep(kept.server)
+
+    assert umbel.receive(kept.client, 1, soon()) == b""
+    umbel.hclose(kept.client)
 
 
 def test_it_is_received_next_though_the_handle_was_handed_on() -> None:

@@ -7,11 +7,12 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import pytest
 
 import umbel
-from tests.support import Ends, soon, turn, wait_until
+from tests.support import PATIENCE, Ends, soon, turn, wait_until
 from umbel import aio
 from umbel._kernel.current import current_hub
 from umbel.handle import open_handles
@@ -174,6 +175,38 @@ def test_a_task_may_close_a_bundle_of_which_one_awaits_something(kind: str) -> N
         trio.run(main, trio.sleep)
     else:
         asyncio.run(main(asyncio.sleep))
+
+
+def test_a_task_that_closes_a_bundle_which_takes_its_time_goes_on_unharmed(
+    ends: Ends,
+) -> None:
+    hub = current_hub()
+    has_begun = threading.Event()
+
+    def end_slowly() -> None:
+        has_begun.set()
+        try:
+            umbel.msleep(-1)
+        finally:
+            wait_until(lambda: hub.main.is_parked, "the task's wait")
+
+    def work(inner: umbel.BundleHandle) -> None:
+        inner.go(end_slowly)
+        with suppress(umbel.BadHandleError):  # it is closed meanwhile
+            umbel.bundle_wait(inner)
+
+    def have_it_done_elsewhere() -> None:
+        with umbel.bundle() as inner:
+            threading.Thread(target=work, args=(inner,)).start()
+            has_begun.wait(PATIENCE)
+            umbel.msleep(-1)
+
+    async def main() -> None:
+        umbel.hclose(umbel.go(have_it_done_elsewhere))
+        umbel.bsend(ends[0], b"x")  # it would raise what is pending
+        assert await aio.receive(ends[1]) == b"x"
+
+    asyncio.run(main())
 
 
 def test_a_blocking_verb_in_a_task_is_refused_though_a_coroutine_is_busy(
@@ -588,3 +621,45 @@ def test_two_threads_can_not_both_become_the_receiver() -> None:
             thread.join()
     finally:
         sys.setswitchinterval(interval)
+
+
+# Interrupted.
+
+
+@pytest.mark.parametrize("way", ["sleeps", "is ready"])
+def test_a_loop_that_a_coroutine_has_interrupted_may_go_on(way: str) -> None:
+    ran: list[int] = []
+
+    def pause(count: int) -> None:
+        if way == "sleeps":
+            umbel.msleep(umbel.within(count / 100))
+        else:
+            for _ in range(count):
+                umbel.yield_()
+
+    def interrupt() -> None:
+        pause(1)
+        raise KeyboardInterrupt
+
+    def work() -> None:
+        pause(5)
+        ran.append(1)
+
+    async def main() -> None:
+        bundle.go(interrupt)
+        bundle.go(work)
+        await asyncio.sleep(PATIENCE * 2)
+
+    async def go_on() -> None:
+        async with asyncio.timeout(PATIENCE):
+            while not ran:
+                await asyncio.sleep(0.001)
+
+    bundle = umbel.bundle()
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        task = loop.create_task(main())
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(task)
+        runner.run(go_on())
+    umbel.hclose(bundle)

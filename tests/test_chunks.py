@@ -208,6 +208,41 @@ def test_a_reset_is_raised_now_and_later(ends: Ends, run: Run) -> None:
     run(main)
 
 
+def test_a_direction_that_broke_between_two_chunks_is_told(
+    ends: Ends, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, right = ends
+    see_others(monkeypatch)
+    got: list[bytes] = []
+
+    async def send() -> None:
+        await right.send(b"1")
+        while not got:
+            await anyio.sleep(0)
+        await someone_receives(left)
+        await right.send(b"2")
+
+    async def iterate() -> None:
+        async for chunk in left:
+            got.append(chunk)
+            if chunk == b"2":
+                with pytest.raises(umbel.DeadlineError):
+                    await left.receive_exactly(100, umbel.within(0.001))
+                find_connection(left).readiness.is_drained = True
+                await right.send(b"3")
+                await right.done()
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(send)
+            with pytest.raises(umbel.BrokenStreamError):
+                await iterate()
+
+    run(main)
+
+    assert got == [b"1", b"2"]
+
+
 def test_who_else_receives_meanwhile_is_told_that_it_is_busy(
     ends: Ends, run: Run
 ) -> None:

@@ -62,6 +62,17 @@ def test_a_call_that_would_stop_trio_is_refused(ends: Ends) -> None:
     trio.run(main)
 
 
+def test_one_that_only_tries_is_not(ends: Ends) -> None:
+    async def main() -> None:
+        await aio.bsend(ends[0], b"x")
+
+        assert umbel.receive(ends[1], 1, 0) == b"x"
+        with pytest.raises(umbel.DeadlineError):
+            umbel.receive(ends[1], 1, 0)
+
+    asyncio.run(main())
+
+
 def test_the_end_of_a_block_that_would_wait_is_refused_and_stops_what_runs() -> None:
     bundle = umbel.bundle()
 
