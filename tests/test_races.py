@@ -16,8 +16,10 @@ import pytest
 import umbel
 from tests.support import Ends, python, run_python, soon, wait_until
 from umbel import aio
+from umbel._kernel import hub as hub_module
 from umbel._kernel.current import current_hub
 from umbel._kernel.doorbell import Doorbell
+from umbel._kernel.loops import running_loop
 from umbel._kernel.poller import EpollPoller
 from umbel.bundles import Bundle
 from umbel.connection import find_connection
@@ -366,6 +368,25 @@ assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 128 + signal.SIGTERM
 assert [fd for fd, _ in current_hub().poller.poll(0, 9)].count(parent.fd) == 0
 """
     run_python(code)
+
+
+def test_what_a_handler_brings_just_before_the_sleep_is_not_slept_over(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(umbel.DeadlineError):
+        umbel.receive(ends[0], 1, umbel.within(0.001))  # there is nothing new in it now
+
+    def strike() -> str:
+        monkeypatch.undo()
+        umbel.hclose(ends[0])  # as a handler would, just then
+        return running_loop()
+
+    monkeypatch.setattr(hub_module, "running_loop", strike)
+    start = umbel.now()
+    with pytest.raises(umbel.BadHandleError):
+        umbel.receive(ends[0], 1, umbel.within(20))
+
+    assert umbel.now() - start < 10_000
 
 
 @pytest.mark.skipif(USES_POLL, reason="poll(2) has no descriptor to watch")
