@@ -14,7 +14,7 @@ from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 import umbel
-from tests.support import calls, lateness
+from tests.support import calls, lateness, run_python
 from umbel import Recv, Send
 from umbel._kernel.current import current_hub
 from umbel.channel import ChannelEnd
@@ -688,3 +688,20 @@ def test_done_is_done_once_though_the_other_end_was_closed(channel: Channel) -> 
     umbel.chdone(channel[0])
     with pytest.raises(umbel.EndOfStreamError):
         umbel.chdone(channel[0])
+
+
+def test_a_channel_of_the_parents_says_so_in_a_forked_child() -> None:
+    code = """
+import os, umbel
+end, other = umbel.chmake()
+if os.fork() == 0:
+    try:
+        umbel.chrecv(end, 0)
+    except umbel.NotSupportedError as error:
+        print("before the fork" in str(error), flush=True)
+    os._exit(0)
+os.wait()
+umbel.hclose(end)
+umbel.hclose(other)
+"""
+    assert run_python(code) == "True\n"

@@ -796,6 +796,13 @@ def test_a_takeover_of_nothing_just_listens(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+def test_what_is_for_a_file_is_refused_for_an_abstract_name() -> None:
+    with pytest.raises(umbel.NotSupportedError, match="mode= is for a file"):
+        umbel.listen("ipc:@umbel-no-file", mode=0)
+    with pytest.raises(umbel.NotSupportedError, match="group= is for a file"):
+        umbel.listen("ipc:@umbel-no-file", group=0)
+
+
 def test_a_takeover_never_replaces_a_file_or_an_abstract_name(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("precious")
 

@@ -226,10 +226,13 @@ def _find_end(handle: int, hub: Hub) -> ChannelEnd:
     if type(end) is not ChannelEnd:
         raise refusal(handle, ChannelEnd)
     if end.hub is not hub:
-        message = (
-            f"channel {int(handle)} belongs to another thread: start a coroutine there "
-            "with bundle_go_threadsafe and let it send or receive"
+        where = (
+            "was made before the fork, and is the parent's: make another here"
+            if end.hub.is_abandoned
+            else "belongs to another thread: start a coroutine there with "
+            "bundle_go_threadsafe and let it send or receive"
         )
+        message = f"channel {int(handle)} {where}"
         raise NotSupportedError(message)
     return end
 

@@ -13,6 +13,8 @@ Options of `listen`:
                         refused sees the end of the stream, or ECONNRESET if it has sent
                         something
 
+The first, second and fourth are for a file: ENOTSUP for an abstract name.
+
 Options of `listen`, `connect` and `pair`:
 
     buffer_size=1 << 20  what a send buffer grows to when it is first full; 0: never
@@ -295,9 +297,7 @@ def _listen(address: Address, backlog: int, options: Options) -> SocketListener:
     sock = _open_socket(options)
     try:
         if location.startswith("@"):
-            if options.get("takeover"):
-                message = "an abstract name can't be taken over: use a path"
-                raise NotSupportedError(message)
+            _require_no_file(options)
             with reachable(address) as name:
                 bind(sock, name, address)
             file = None
@@ -313,6 +313,15 @@ def _listen(address: Address, backlog: int, options: Options) -> SocketListener:
     if not options.get("unlink", True):
         file = None
     return IpcListener(sock, address, options, file)
+
+
+def _require_no_file(options: Options) -> None:
+    for name in ("takeover", "mode", "group"):
+        if options.get(name) not in (None, False):
+            message = (
+                f"{name}= is for a file, and an abstract name has none: use a path"
+            )
+            raise NotSupportedError(message)
 
 
 # Connecting.

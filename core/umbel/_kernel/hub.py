@@ -116,6 +116,8 @@ class Hub:
         #: In a poll that waits, or has a host: who has news must ring. Without a host,
         #: whoever calls in this thread then is a signal's handler.
         self._is_asleep = False
+        #: In a poll, without a host: who polls once more is a signal's handler, or runs
+        #: while one waits.
         self._is_polling = False
         #: The loop that runs in main and calls `turn`; see `umbel.aio.hosting`.
         self.host: Host | None = None
@@ -415,7 +417,7 @@ class Hub:
         """Take in events and timers; wait until *until* (0: don't, -1: for ever)."""
         timeout = 0.0
         inbox = self.inbox
-        is_within = self._is_polling  # we are a signal's handler, amid a poll
+        is_within = self._is_polling
         if self.host is not None and not self.is_turning:
             self._free_host()
         if until:
@@ -460,8 +462,8 @@ class Hub:
         self.polled_at = monotonic_ns()
         if self.timers.heap:
             self._wake_due()
-        if is_within:
-            inbox.ring()  # that poll must look at who is ready now
+        if is_within and self.ready:
+            inbox.ring()  # that poll goes on, and must look at who is ready
 
     def _wake_due(self) -> None:
         now = self.clock()
