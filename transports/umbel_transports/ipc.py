@@ -317,7 +317,8 @@ def _listen(address: Address, backlog: int, options: Options) -> SocketListener:
 
 def _require_no_file(options: Options) -> None:
     for name in ("takeover", "mode", "group"):
-        if options.get(name) not in (None, False):
+        value = options.get(name)
+        if value is not None and value is not False:
             message = (
                 f"{name}= is for a file, and an abstract name has none: use a path"
             )

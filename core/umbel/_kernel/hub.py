@@ -462,8 +462,8 @@ class Hub:
         self.polled_at = monotonic_ns()
         if self.timers.heap:
             self._wake_due()
-        if is_within and self.ready:
-            inbox.ring()  # that poll goes on, and must look at who is ready
+        if is_within and (self.ready or self.needs_arming):
+            inbox.ring()  # that poll goes on, and must look at who is ready, or armed
 
     def _wake_due(self) -> None:
         now = self.clock()

@@ -104,6 +104,7 @@ class PollPoller:
         self._poll = select.poll()
         self._armed: dict[int, int] = {}
         self._owed: list[tuple[int, int]] = []
+        self._is_asking = False
 
     def add(self, fd: int) -> None:
         os.fstat(fd)  # EBADF here, as epoll has it, not in a later poll
@@ -119,7 +120,7 @@ class PollPoller:
     def poll(self, timeout: float, most: int) -> list[tuple[int, int]]:
         found = self._owed
         if not found:
-            found = self._poll.poll(None if timeout < 0 else -int(-timeout * 1000 // 1))
+            found = self._ask(None if timeout < 0 else -int(-timeout * 1000 // 1))
         self._owed = found  # until all are disarmed, should a call fail
         for fd, events in found:
             reported = (IN if events & READABLE else 0) | (
@@ -128,6 +129,19 @@ class PollPoller:
             self._set(fd, self._armed.get(fd, 0) & ~reported)
         self._owed = []
         return found
+
+    def _ask(self, timeout: int | None) -> list[tuple[int, int]]:
+        poll = self._poll
+        if self._is_asking:
+            # We are a signal's handler, and Python's object can't be asked twice.
+            poll = select.poll()
+            for fd, armed in self._armed.items():
+                poll.register(fd, armed)
+        was_asking, self._is_asking = self._is_asking, True
+        try:
+            return poll.poll(timeout)
+        finally:
+            self._is_asking = was_asking
 
     def _set(self, fd: int, armed: int) -> None:
         # A descriptor with nothing armed must go: poll reports its hang-up always.
