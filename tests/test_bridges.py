@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -1274,3 +1275,25 @@ def test_importing_the_bridges_imports_neither_asyncio_nor_anyio() -> None:
 
     code = "import sys, umbel.bridges; print({'asyncio', 'anyio'} & set(sys.modules))"
     assert run_python(code) == "set()\n"
+
+
+def test_a_transport_that_comes_after_the_loop_has_shut_down_can_be_ended(
+    ends: Ends,
+) -> None:
+    left, right = ends
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        early, _ = umbel.pair("mem")
+        as_asyncio_transport(early, Recorder())
+        await loop.shutdown_asyncgens()
+        kept.append(as_asyncio_transport(left, Recorder()))
+        # Here asyncio.run cancels all tasks.
+
+    kept: list[StreamTransport] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # of `_`, which is forgotten
+        asyncio.run(main())
+
+    assert kept[0].is_closing()
+    assert umbel.receive(right, 1, soon()) == b""

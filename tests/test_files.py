@@ -245,3 +245,38 @@ def test_a_call_that_never_began_breaks_no_file(ends: Ends) -> None:
         await aio.run_blocking(file.close)
 
     asyncio.run(main())
+
+
+def test_what_was_written_is_sent_though_another_coroutine_reads(ends: Ends) -> None:
+    left, right = ends
+    file = as_file(left, "rwb")
+
+    def read() -> None:
+        with pytest.raises(umbel.BadHandleError):
+            file.read(5)
+
+    def close_too(sent: list[bytes]) -> None:
+        sent.append(drain(right))
+        umbel.close(right, soon())
+
+    sent: list[bytes] = []
+    with umbel.go(read), umbel.go(close_too, sent):
+        file.write(b"not flushed yet")
+        file.close()
+
+    assert sent == [b"not flushed yet"]
+
+
+@pytest.mark.parametrize("mode", ["rb", "wb"])
+def test_a_file_that_was_detached_is_closed_as_python_has_it(
+    ends: Ends, mode: str
+) -> None:
+    left, right = ends
+    file = as_file(left, mode)  # type: ignore[call-overload]  # each in its turn
+    raw = file.detach()
+
+    with pytest.raises(ValueError, match="detached"):
+        file.close()
+
+    umbel.hclose(right)
+    raw.close()

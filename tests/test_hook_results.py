@@ -6,6 +6,7 @@ import socket
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar, cast
+from unittest.mock import create_autospec
 
 import pytest
 
@@ -15,6 +16,7 @@ from umbel import aio
 from umbel.adoption import adopt_listener, adopt_stream
 from umbel.plugins import add_plugin, remove_plugin
 from umbel.registry import add_transport, remove_transport
+from umbel.results import flaw_of
 from umbel.spi import (
     Address,
     AdoptContext,
@@ -383,3 +385,7 @@ def test_streams_with_methods_of_their_own_are_streams(giving: Giving) -> None:
 
     giving.given = Loose
     umbel.hclose(umbel.connect("giving:x"))
+
+
+def test_a_mock_of_a_stream_passes_for_one() -> None:
+    assert flaw_of(create_autospec(End, instance=True), "a stream") == ""

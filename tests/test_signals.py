@@ -557,3 +557,22 @@ assert begun
 assert len(ran) == (begun if "go" in {act!r} else 0), (len(ran), begun)
 """
     run_python(code)
+
+
+def test_a_handler_that_waits_leaves_the_news_to_the_wait_it_interrupted() -> None:
+    code = """
+import signal
+import umbel
+near, far = umbel.chmake()
+def send():
+    umbel.msleep(umbel.within(0.1))
+    far.send(11)
+sending = umbel.go(send)
+handler = lambda number, frame: umbel.msleep(umbel.within(0.2))
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 0.05)
+print(near.receive(umbel.within(20)))
+for handle in (near, far, sending):
+    umbel.hclose(handle)
+"""
+    assert run_python(code) == "11\n"

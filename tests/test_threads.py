@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import errno
 import threading
@@ -15,7 +16,15 @@ from pathlib import Path
 import pytest
 
 import umbel
-from tests.support import PATIENCE, Ends, lateness, run_python, soon, wait_until
+from tests.support import (
+    PATIENCE,
+    Ends,
+    lateness,
+    run_python,
+    soon,
+    wait_until,
+    wait_until_blocked,
+)
 from umbel.bundles import Bundle
 from umbel.connection import find_connection
 from umbel.handle import lookup
@@ -406,3 +415,72 @@ def test_a_listeners_descriptor_is_freed_once_another_thread_has_left_accept(
 
     assert was_open
     assert not is_open(fd)
+
+
+def test_a_listener_is_closed_at_once_though_its_accepter_is_kept_from_going_on(
+    tmp_path: Path, threads: ThreadPoolExecutor
+) -> None:
+    listener = umbel.ipc_listen(tmp_path / "x.sock")
+    lock = threading.Lock()
+
+    def accept() -> None:
+        with pytest.raises(umbel.BadHandleError):
+            umbel.accept(listener)
+
+    def accept_and_lock() -> None:
+        with umbel.go(accept):
+            is_waiting.set()
+            with lock:
+                pass
+
+    is_waiting = threading.Event()
+    with lock:
+        accepting = threads.submit(accept_and_lock)
+        assert is_waiting.wait(PATIENCE)
+        umbel.close(listener)
+        assert not (tmp_path / "x.sock").exists()
+
+    accepting.result(PATIENCE)
+
+
+def test_a_canceled_coroutine_closes_a_listener_that_another_thread_accepts_from(
+    tmp_path: Path, threads: ThreadPoolExecutor
+) -> None:
+    listener = umbel.ipc_listen(tmp_path / "x.sock")
+    reports: list[umbel.CloseReport] = []
+
+    def accept() -> None:
+        with pytest.raises(umbel.BadHandleError):
+            umbel.accept(listener)
+
+    def hold() -> None:
+        try:
+            umbel.msleep(-1)
+        finally:
+            reports.append(umbel.close(listener))
+
+    accepting = threads.submit(accept)
+    wait_until_blocked(listener)
+    umbel.hclose(umbel.go(hold))
+
+    assert len(reports) == 1
+    accepting.result(PATIENCE)
+
+
+def test_a_task_closes_a_listener_that_another_thread_accepts_from(
+    tmp_path: Path, threads: ThreadPoolExecutor
+) -> None:
+    listener = umbel.ipc_listen(tmp_path / "x.sock")
+
+    def accept() -> None:
+        with pytest.raises(umbel.BadHandleError):
+            umbel.accept(listener)
+
+    async def main() -> None:
+        umbel.close(listener)  # it need not wait
+
+    accepting = threads.submit(accept)
+    wait_until_blocked(listener)
+    asyncio.run(main())
+
+    accepting.result(PATIENCE)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, TypeVar, final
+from typing import ClassVar, Final, TypeVar, final
 
 from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.current import checkpoint, current_hub
 from umbel.address import Address
 from umbel.connection import Connection, explain, is_plain, query_endpoint
-from umbel.deadline import FOREVER
+from umbel.deadline import FOREVER, within
 from umbel.errors import BadHandleError, BusyError, DeadlineError
 from umbel.fd import unpark
 from umbel.handle import (
@@ -37,6 +37,11 @@ from umbel.transport import (
 
 H = TypeVar("H", bound=AnyHandle)
 T = TypeVar("T")
+
+
+#: Seconds that a close waits at most for another thread's call of accept(2), which
+#: itself never waits.
+LEAVE_TIME: Final = 1.0
 
 
 @final
@@ -176,16 +181,24 @@ class Listening(Resource):
     def _wait_for_accepter(self, deadline: int) -> None:
         """Let another thread leave its system call, before the descriptor is freed."""
         hub = current_hub()
-        user = self.accepter
+        me, user = hub.current, self.accepter
         if user is None or user.hub is hub or not self._has_descriptor():
             return
-        self.closer = hub.current
+        if hub.host is not None and me is hub.main:
+            return  # it must not wait; as good as always, the other is out by now
+        until = within(LEAVE_TIME)
+        if deadline >= 0:
+            until = min(until, deadline)
+        self.closer = me
+        was_shielded, me.is_shielded = me.is_shielded, True
         try:
-            while self.accepter is not None:
-                hub.park(deadline)
+            # One that waits is in no system call, and makes none any more.
+            while self.accepter is not None and not self.accepter.is_parked:
+                hub.park(until)
         except DeadlineError:
-            pass  # it will find what it accepts from closed
+            pass  # it does something else for long, and will find all closed
         finally:
+            me.is_shielded = was_shielded
             self.closer = None
 
 

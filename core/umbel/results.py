@@ -7,7 +7,7 @@ PluginError (`loaded`), a wrapper that does in the log (`observe`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import CoroutineType, GeneratorType
+from types import CodeType, CoroutineType, GeneratorType
 from typing import Final, Literal, TypeAlias
 
 from umbel.address import Address
@@ -44,7 +44,7 @@ def flaw_of(found: object, kind: Kind) -> str:
         return tell(found, lacking)
     for name in methods:
         code = getattr(getattr(found, name), "__code__", None)
-        if getattr(code, "co_flags", 0) & _NEVER_RUN:
+        if type(code) is CodeType and code.co_flags & _NEVER_RUN:  # a mock's is none
             return f"{tell(found)}, whose {name} only gives a coroutine or generator"
     return ""
 

@@ -119,6 +119,8 @@ class Hub:
         #: In a poll, without a host: who polls once more is a signal's handler, or runs
         #: while one waits.
         self._is_polling = False
+        #: Whose wait a handler has waited in: they look, once the handler has left.
+        self._to_look: list[Coroutine] = []
         #: The loop that runs in main and calls `turn`; see `umbel.aio.hosting`.
         self.host: Host | None = None
         #: For `umbel.aio`: there is none yet, or it must be asked before each call.
@@ -175,8 +177,13 @@ class Hub:
         # What was to end that wait may have ended this one: let it look, later on. Not
         # at once, as the handler may wait again.
         me.is_parked = True
-        self.post(partial(self.unpark, me))
+        self._to_look.append(me)
         self.inbox.ring()
+
+    def _let_look(self) -> None:
+        to_look, self._to_look = self._to_look, []
+        for coroutine in to_look:
+            self.unpark(coroutine)
 
     def _end_wait(self, me: Coroutine) -> None:
         # A signal's handler has raised, and may have woken us before.
@@ -187,18 +194,26 @@ class Hub:
 
     def _try_once(self, me: Coroutine) -> None:
         is_within = me.is_parked  # as in park
+        to_look: Sequence[Coroutine] = ()
+        if is_within:  # what it still owes that wait does not end this one
+            to_look, self._to_look = self._to_look, []
         me.is_parked = True
         try:
             self.collect(0)
         except BaseException:
             self._end_wait(me)
             raise
-        if me.is_parked:
+        has_come = not me.is_parked
+        if has_come:
+            self.ready.remove(me)
+        if is_within:
+            me.is_parked = True
+            self._to_look += to_look
+            if has_come or to_look:
+                self._go_back_to_wait(me)
+        if not has_come:
             me.is_parked = is_within
             raise DeadlineError
-        self.ready.remove(me)
-        if is_within:
-            self._go_back_to_wait(me)
         if me.outcome is not None:
             me.raise_outcome()
 
@@ -462,6 +477,8 @@ class Hub:
         self.polled_at = monotonic_ns()
         if self.timers.heap:
             self._wake_due()
+        if self._to_look and not is_within:
+            self._let_look()
         if is_within and (self.ready or self.needs_arming):
             inbox.ring()  # that poll goes on, and must look at who is ready, or armed
 

@@ -10,6 +10,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine
+from typing import TYPE_CHECKING, Final, cast
+
+if TYPE_CHECKING:
+    from types import AsyncGeneratorType
+
+#: Rounds in which who reads from a transport can see its end, and end too.
+ROUNDS: Final = 3
 
 
 class Backstage:
@@ -18,7 +25,9 @@ class Backstage:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._tasks: set[asyncio.Task[None]] = set()
-        self._sentinel = _cancel_at_the_end(self._tasks)
+        self._sentinel = cast(
+            "AsyncGeneratorType[None, None]", _cancel_at_the_end(self._tasks)
+        )
         try:
             self._sentinel.asend(None).send(None)  # or the loop does not know of it
         except StopIteration:
@@ -27,6 +36,8 @@ class Backstage:
     def start(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         """Start a task that nobody else finds, canceled when the loop shuts down."""
         task = self._loop.create_task(work)
+        if self._sentinel.ag_frame is None:
+            return task  # the loop has shut down, and goes on: others must cancel it
         # For tasks of other makes; asyncio's own may be taken out as well.
         asyncio.tasks._unregister_task(task)
         self._tasks.add(task)
@@ -42,3 +53,5 @@ async def _cancel_at_the_end(tasks: set[asyncio.Task[None]]) -> AsyncGenerator[N
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+            for _ in range(ROUNDS):
+                await asyncio.sleep(0)

@@ -6,7 +6,6 @@ import io
 import math
 import sys
 import warnings
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, Never, cast, final, overload
 
 from umbel.connection import find_connection
@@ -182,12 +181,18 @@ class StreamFile(io.RawIOBase):
         return True
 
     @property
-    def is_in_use(self) -> bool:
-        """Whether another coroutine or thread is sending or receiving."""
-        if self._handle not in open_handles:
-            return False
-        connection = find_connection(self._handle)
-        return connection.sender is not None or connection.receiver is not None
+    def is_sending(self) -> bool:
+        """Whether another coroutine or thread is in the midst of a send."""
+        return self._is_open and find_connection(self._handle).sender is not None
+
+    @property
+    def is_receiving(self) -> bool:
+        """Whether another coroutine or thread is in the midst of a receive."""
+        return self._is_open and find_connection(self._handle).receiver is not None
+
+    @property
+    def _is_open(self) -> bool:
+        return self._handle in open_handles
 
     def fileno(self) -> int:
         """Give the descriptor; OSError (ENOTSUP) if there is none."""
@@ -222,7 +227,10 @@ class _Reader(io.BufferedReader):
 
     def close(self) -> None:
         """As `BufferedReader.close`, also while another coroutine is in a call."""
-        _close_all(super().close, cast("StreamFile", self.raw))
+        raw = cast("StreamFile | None", self.raw)  # None: it was detached
+        if raw is not None and raw.is_receiving:
+            raw.close()  # who is in a call has the buffer locked, and leaves it now
+        super().close()
 
 
 @final
@@ -231,7 +239,10 @@ class _Writer(io.BufferedWriter):
 
     def close(self) -> None:
         """As `BufferedWriter.close`, also while another coroutine is in a call."""
-        _close_all(super().close, cast("StreamFile", self.raw))
+        raw = cast("StreamFile | None", self.raw)
+        if raw is not None and raw.is_sending:
+            raw.close()
+        super().close()
 
 
 @final
@@ -244,7 +255,14 @@ class _Both(io.BufferedRWPair):
 
     def close(self) -> None:
         """As `BufferedRWPair.close`, also while another coroutine is in a call."""
-        _close_all(super().close, self._raw)
+        if self._raw.is_sending:
+            self._raw.close()
+        elif self._raw.is_receiving:
+            try:
+                self.flush()
+            finally:
+                self._raw.close()
+        super().close()
 
     def _dealloc_warn(self, source: object) -> None:
         self._raw._dealloc_warn(source)  # of an io.TextIOWrapper
@@ -253,13 +271,6 @@ class _Both(io.BufferedRWPair):
         raw = getattr(self, "_raw", None)
         if raw is not None and not raw.closed:
             raw._dealloc_warn(self)
-
-
-def _close_all(close_buffer: Callable[[], None], raw: StreamFile) -> None:
-    # A buffer is locked by who is in a call: the stream's close lets it leave.
-    if raw.is_in_use:
-        raw.close()
-    close_buffer()
 
 
 def _warn(source: object) -> None:
