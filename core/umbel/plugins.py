@@ -231,8 +231,11 @@ def _flaw_of(own: Mapping[str, object], wrappers: Mapping[str, object]) -> str:
     """Say what keeps a plugin with these functions from being an observer."""
     greedy = sorted(own.keys() - _BARE)
     if greedy:
-        use = ", ".join(f"@hookimpl.{h.removeprefix('umbel_')}.wrapper" for h in greedy)
-        return f"implements {', '.join(greedy)} itself: an observer wraps, by {use}"
+        hook = greedy[0].removeprefix("umbel_")
+        advice = f"an observer wraps, by @hookimpl.{hook}.wrapper"
+        if hook == "traits":
+            advice = "that is for transports"
+        return f"implements {', '.join(greedy)} itself: {advice}"
     bare = sorted(wrappers.keys() & {*_BARE, "umbel_traits"})
     if bare:
         return f"wraps {', '.join(bare)}, which nothing can wrap"

@@ -22,7 +22,6 @@ What is not here: bundles, channels, handles. They are built on `park`,
 
 from __future__ import annotations
 
-import os
 import sys
 from _thread import get_ident
 from collections import deque
@@ -33,6 +32,7 @@ from importlib import import_module
 from time import monotonic_ns
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
+from umbel._kernel.carriers import Carriers
 from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.inbox import Inbox
 from umbel._kernel.loops import loop_error, running_loop
@@ -42,7 +42,6 @@ from umbel._kernel.switch import (
     current_carrier,
     frame_of,
     inherit_context,
-    make_carrier,
 )
 from umbel._kernel.timers import Timers
 from umbel._kernel.watch import MOST_CAUGHT, Watch
@@ -67,8 +66,6 @@ if TYPE_CHECKING:
 #: Calls of a thread's coroutines between two looks at descriptors and timers; one
 #: that never has to wait lets others run after twice as many.
 BUDGET: Final = 128
-#: Idle carriers kept for reuse; more are left to the garbage collector.
-IDLE_CARRIERS: Final = 1024
 #: Ms of one poll at most: pollers take no more than some 24 days.
 LONGEST_POLL: Final = 3_600_000
 
@@ -86,9 +83,8 @@ class Hub:
     onlookers: ClassVar[set[Coroutine]] = set()
 
     def __init__(self) -> None:
-        self._parent = current_carrier()
         self.main = Coroutine()
-        self._equip(self.main, self._parent)
+        self._equip(self.main, current_carrier())
         self.current = self.main
         self.ready: deque[Coroutine] = deque()
         self.clock: Callable[[], int] = _read_clock
@@ -108,11 +104,8 @@ class Hub:
         self._watches: dict[int, Watch] = {}
         #: Events whose dispatching was broken off.
         self._undone: Sequence[tuple[int, int]] = ()
-        self._idle: list[Carrier] = []
-        #: Where carriers begin, and what `_new_carrier` and it hand each other.
-        self._cradle = make_carrier(self._begin_carriers, self._parent)
-        self._newborn = self._maker = self._parent
-        self._cradle.switch()
+        self._carriers = Carriers(self, self.main.carrier)
+        self._idle = self._carriers.idle
         #: In a poll that waits, or has a host: who has news must ring. Without a host,
         #: whoever calls in this thread then is a signal's handler.
         self._is_asleep = False
@@ -321,7 +314,7 @@ class Hub:
             self.start_soon(coroutine)  # we are a signal's handler, and poll goes on
             self.inbox.ring()
             return
-        carrier = self._idle.pop() if self._idle else self._new_carrier()
+        carrier = self._idle.pop() if self._idle else self._carriers.make()
         inherit_context(carrier)
         # As _equip, whose call would be a part of what starting costs.
         coroutine.carrier = carrier
@@ -358,7 +351,7 @@ class Hub:
 
     def prepare(self, coroutine: Coroutine, context: Context | None) -> None:
         """Give a new *coroutine* a carrier, for who switches to it; as `start_soon`."""
-        carrier = self._idle.pop() if self._idle else self._new_carrier()
+        carrier = self._idle.pop() if self._idle else self._carriers.make()
         inherit_context(carrier, context)
         self._equip(coroutine, carrier)
 
@@ -368,41 +361,6 @@ class Hub:
         coroutine.is_parked = coroutine.is_shielded = False
         coroutine.outcome = coroutine.pending = coroutine.parcel = None
         coroutine.ticket = 0
-
-    def _begin_carriers(self) -> None:
-        # A carrier's depth of recursion begins where it was first switched to: here,
-        # however deep they are who start coroutines.
-        self._maker.switch()
-        while True:
-            self._newborn.switch()
-
-    def _new_carrier(self) -> Carrier:
-        self._newborn = carrier = make_carrier(self._carry, self._parent)
-        self._maker = current_carrier()
-        self._cradle.switch()
-        return carrier
-
-    def _carry(self) -> None:
-        self._maker.switch()
-        # No locals: they would keep a finished coroutine's objects alive.
-        while True:
-            self.current.run()
-            if self.is_abandoned:
-                os._exit(0)  # a forked child ran off the end of its coroutine
-            if len(self._idle) >= IDLE_CARRIERS:
-                break
-            # As inherit_context: or it would keep alive what the variables hold.
-            self.current.carrier.gr_context = None
-            target = self.ready.popleft() if self.ready else self.next_ready()
-            # From here on no call, after which a signal's handler could run.
-            self._idle += (self.current.carrier,)
-            self.current = target
-            del target
-            self.current.carrier.switch()
-        carrier = self.current.carrier
-        self.current = self.next_ready()
-        # An ending carrier returns to its parent: let that be whose turn it is.
-        carrier.parent = self.current.carrier
 
     # Descriptors.
 
@@ -626,9 +584,7 @@ class Hub:
         self.close()
         if self.inbox.is_inherited:
             return  # forked away, with its thread: what it had to do is the parent's
-        # Here, since in another thread they could not be unwound, and never be freed.
-        self._idle.clear()
-        self._cradle = self._newborn = self._maker = self._parent
+        self._carriers.drop()
         Hub.ended += 1
         self.inbox.run_all()
         for leave in tuple(self.leaving.values()):

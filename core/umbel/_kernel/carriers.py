@@ -1,0 +1,76 @@
+"""The carriers of a hub: each runs one coroutine after another."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+from umbel._kernel.switch import Carrier, current_carrier, make_carrier
+
+if TYPE_CHECKING:
+    from umbel._kernel.hub import Hub
+
+#: Idle carriers kept for reuse; more are left to the garbage collector.
+IDLE_CARRIERS: Final = 1024
+
+
+class Carriers:
+    """Makes them, and keeps those that have nothing to run.
+
+    A carrier's depth of recursion begins where it was first switched to. So all begin
+    in one of their own, the cradle, however deep they are who start coroutines.
+
+    Attributes:
+        idle: those that wait for a coroutine.
+    """
+
+    __slots__ = ("_cradle", "_hub", "_maker", "_newborn", "_parent", "idle")
+
+    def __init__(self, hub: Hub, parent: Carrier) -> None:
+        self._hub = hub
+        self._parent = parent
+        self.idle: list[Carrier] = []
+        #: What `make` and the cradle hand each other.
+        self._newborn = self._maker = parent
+        self._cradle = make_carrier(self._begin_all, parent)
+        self._cradle.switch()
+
+    def _begin_all(self) -> None:
+        self._maker.switch()
+        while True:
+            self._newborn.switch()
+
+    def make(self) -> Carrier:
+        """Make one, which runs the hub's current coroutine when it is switched to."""
+        self._newborn = carrier = make_carrier(self._carry, self._parent)
+        self._maker = current_carrier()
+        self._cradle.switch()
+        return carrier
+
+    def _carry(self) -> None:
+        self._maker.switch()
+        # No other locals: they would keep a finished coroutine's objects alive.
+        hub, idle = self._hub, self.idle
+        while True:
+            hub.current.run()
+            if hub.is_abandoned:
+                os._exit(0)  # a forked child ran off the end of its coroutine
+            if len(idle) >= IDLE_CARRIERS:
+                break
+            # As inherit_context: or it would keep alive what the variables hold.
+            hub.current.carrier.gr_context = None
+            target = hub.ready.popleft() if hub.ready else hub.next_ready()
+            # From here on no call, after which a signal's handler could run.
+            idle += (hub.current.carrier,)
+            hub.current = target
+            del target
+            hub.current.carrier.switch()
+        carrier = hub.current.carrier
+        hub.current = hub.next_ready()
+        # An ending carrier returns to its parent: let that be whose turn it is.
+        carrier.parent = hub.current.carrier
+
+    def drop(self) -> None:
+        """Unwind them all. In their thread: elsewhere they could never be freed."""
+        self.idle.clear()
+        self._cradle = self._newborn = self._maker = self._parent
