@@ -766,9 +766,12 @@ def test_a_handler_can_say_goodbye_when_all_tasks_are_canceled(
 
 def test_so_can_the_handlers_of_a_server(run: Run) -> None:
     came: list[aio.AsyncStreamHandle] = []
+    has_begun = asyncio.Event()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
+            await reader.readexactly(5)
+            has_begun.set()
             await reader.read()
         finally:
             await asyncio.sleep(0)
@@ -779,7 +782,7 @@ def test_so_can_the_handlers_of_a_server(run: Run) -> None:
         await start_server(aio.listen("mem://goodbye"), talk)
         came.append(umbel.hown(await aio.connect("mem://goodbye")))
         await came[0].send(b"hello")
-        await aio.msleep(umbel.within(0.01))
+        await asyncio.wait_for(has_begun.wait(), PATIENCE)
         # Here asyncio.run cancels all tasks.
 
     run(main)
