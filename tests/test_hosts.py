@@ -106,3 +106,30 @@ def test_the_first_deadline_after_a_loop_has_ended_is_kept(ends: Ends) -> None:
 
     with pytest.raises(umbel.DeadlineError):
         umbel.receive(ends[0], 1, umbel.within(0.001))
+
+
+@pytest.mark.parametrize("name", ["asyncio", "trio"])
+def test_a_host_is_complete_as_soon_as_the_hub_has_it(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    trio = pytest.importorskip("trio")
+    from umbel.aio.asyncio_host import AsyncioHost
+    from umbel.aio.trio_host import TrioHost
+
+    host = AsyncioHost if name == "asyncio" else TrioHost
+    looks: list[bool] = []
+
+    # Asked for once the hub has its host, as a signal's handler may look at it then.
+    def look(self: AsyncioHost | TrioHost) -> bool:
+        looks.append(self.is_running() and not self.is_over())
+        return name == "trio"
+
+    monkeypatch.setattr(host, "checks_each_call", property(look))
+
+    async def main() -> None:
+        await aio.msleep(0)
+
+    asyncio.run(main()) if name == "asyncio" else trio.run(main)
+
+    assert looks
+    assert looks[0]

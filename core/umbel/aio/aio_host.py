@@ -27,9 +27,9 @@ class AioHost(Host):
     """Make what the calling task can await until its guest is woken."""
 
     def __init__(self, hub: Hub, enter: Callable[[], AioHost]) -> None:
-        super().__init__(hub)
         #: Makes the hub the guest of the loop that runs in this thread.
         self.enter = enter
+        super().__init__(hub)
 
     @abstractmethod
     async def shield(self, sleep: Sleep) -> None:

@@ -27,7 +27,6 @@ class AsyncioHost(AioHost):
     """The asyncio loop that runs in this thread."""
 
     def __init__(self, hub: Hub, enter: Callable[[], AioHost]) -> None:
-        super().__init__(hub, enter)
         self.loop: Final = asyncio.get_running_loop()
         self._hook: object = None
         #: Of the loop's calls here: an empty one, not that of the task which began.
@@ -36,6 +35,8 @@ class AsyncioHost(AioHost):
         self.make_sleep = cast("Callable[[], Sleep]", partial(_Future, loop=self.loop))
         self._alarm: asyncio.TimerHandle | None = None
         self._backstage: Backstage | None = None
+        # Last: from then on a signal's handler may find us by the hub.
+        super().__init__(hub, enter)
         if self.descriptor >= 0:
             self._context.run(self.loop.add_reader, self.descriptor, self.turn)
 

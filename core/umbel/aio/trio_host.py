@@ -65,7 +65,6 @@ class TrioHost(AioHost):
     make_sleep = _Sleep
 
     def __init__(self, hub: Hub, enter: Callable[[], AioHost]) -> None:
-        super().__init__(hub, enter)
         self._token: Final = trio.lowlevel.current_trio_token()
         self._sleeper: trio.lowlevel.Task | None = None
         self._must_turn = False
@@ -75,6 +74,8 @@ class TrioHost(AioHost):
         #: Round all that watches in the hub's name.
         self._watching = trio.CancelScope()
         self._is_ending = False
+        # Last: from then on a signal's handler may find us by the hub.
+        super().__init__(hub, enter)
         if self.descriptor >= 0:
             trio.lowlevel.spawn_system_task(self._turn_when_readable)
         trio.lowlevel.spawn_system_task(self._turn_when_poked)
