@@ -9,14 +9,14 @@ import atexit
 import errno
 import os
 from _thread import RLock
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from umbel.discovery import PLUGINS, import_entry, listed_in, source_of
 from umbel.errors import PluginError, system_error
 
 if TYPE_CHECKING:
-    from pluggy import HookImpl, PluginManager
+    from pluggy import HookCaller, HookImpl, PluginManager
 
     from umbel.observe import Wrapper, WrapperFunction
 
@@ -80,9 +80,8 @@ def _check_functions(plugin: object) -> None:
     # pluggy lets a function take less than its hook gives, and a plugin have several.
     from inspect import signature
 
-    for caller in plugin_manager().get_hookcallers(plugin) or []:
+    for caller, ours in _functions_by_hook(plugin):
         given = () if caller.spec is None else caller.spec.argnames
-        ours = [found for found in caller.get_hookimpls() if found.plugin is plugin]
         own = sorted(found.function.__name__ for found in ours if not found.wrapper)
         if len(own) > 1:
             message = f"{' and '.join(own)} are both for {caller.name}: leave one"
@@ -96,6 +95,11 @@ def _check_functions(plugin: object) -> None:
                 raise ValueError(message) from None
 
 
+def _functions_by_hook(plugin: object) -> Iterator[tuple[HookCaller, list[HookImpl]]]:
+    for caller in plugin_manager().get_hookcallers(plugin) or []:
+        yield caller, [f for f in caller.get_hookimpls() if f.plugin is plugin]
+
+
 def functions_of(
     plugin: object,
 ) -> tuple[dict[str, object], dict[str, list[WrapperFunction]]]:
@@ -105,10 +109,8 @@ def functions_of(
     """
     own: dict[str, object] = {}
     wrappers: dict[str, list[WrapperFunction]] = {}
-    for caller in plugin_manager().get_hookcallers(plugin) or []:
-        for found in sorted(caller.get_hookimpls(), key=_line_of):
-            if found.plugin is not plugin:
-                continue
+    for caller, ours in _functions_by_hook(plugin):
+        for found in sorted(ours, key=_line_of):
             if found.wrapper:
                 function = cast("WrapperFunction", found.function)
                 wrappers.setdefault(caller.name, []).append(function)

@@ -200,7 +200,6 @@ class Hub:
         if has_come:
             self.ready.remove(me)
         if is_within:
-            me.is_parked = True
             self._to_look += to_look
             if has_come or to_look:
                 self._go_back_to_wait(me)
