@@ -558,6 +558,28 @@ assert len(ran) == begun, (len(ran), begun)
     run_python(code)
 
 
+def test_a_handler_may_start_a_coroutine_just_as_another_gets_its_carrier() -> None:
+    code = """
+import signal
+import umbel
+from umbel._kernel import carriers
+ran = []
+extra = umbel.bundle()
+signal.signal(signal.SIGUSR1, lambda *_: extra.go(ran.append, "of the handler"))
+current_carrier = carriers.current_carrier
+def interrupted():
+    carriers.current_carrier = current_carrier
+    signal.raise_signal(signal.SIGUSR1)
+    return current_carrier()
+carriers.current_carrier = interrupted
+with umbel.go(ran.append, "of main"):
+    umbel.yield_()
+extra.close()
+print(len(ran))
+"""
+    assert run_python(code) == "2\n"
+
+
 def test_a_handler_that_waits_leaves_the_news_to_the_wait_it_interrupted() -> None:
     code = """
 import signal

@@ -22,14 +22,25 @@ class Carriers:
 
     Attributes:
         idle: those that wait for a coroutine.
+        is_making: one is on its way. Whoever calls in this thread then is a signal's
+            handler, which must not switch to any, nor make one.
     """
 
-    __slots__ = ("_cradle", "_hub", "_maker", "_newborn", "_parent", "idle")
+    __slots__ = (
+        "_cradle",
+        "_hub",
+        "_maker",
+        "_newborn",
+        "_parent",
+        "idle",
+        "is_making",
+    )
 
     def __init__(self, hub: Hub, parent: Carrier) -> None:
         self._hub = hub
         self._parent = parent
         self.idle: list[Carrier] = []
+        self.is_making = False
         #: What `make` and the cradle hand each other.
         self._newborn = self._maker = parent
         self._cradle = make_carrier(self._begin_all, parent)
@@ -42,9 +53,13 @@ class Carriers:
 
     def make(self) -> Carrier:
         """Make one, which runs the hub's current coroutine when it is switched to."""
-        self._newborn = carrier = make_carrier(self._carry, self._parent)
-        self._maker = current_carrier()
-        self._cradle.switch()
+        self.is_making = True
+        try:
+            self._newborn = carrier = make_carrier(self._carry, self._parent)
+            self._maker = current_carrier()
+            self._cradle.switch()
+        finally:
+            self.is_making = False
         return carrier
 
     def _carry(self) -> None:

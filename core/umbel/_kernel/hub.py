@@ -26,7 +26,7 @@ import sys
 from _thread import get_ident
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextvars import Context
+from contextvars import Context, copy_context
 from functools import partial
 from importlib import import_module
 from time import monotonic_ns
@@ -271,6 +271,8 @@ class Hub:
         """
         if self.host is not None and self.current is self.main:
             return  # a task of the host's, which lets others run when it next awaits
+        if self._carriers.is_making:
+            return
         self.budget = BUDGET
         if not (
             self.ready or self.timers or len(self._watches) > 1 or self.inbox.calls
@@ -309,9 +311,9 @@ class Hub:
             "asyncio" in modules or "trio.lowlevel" in modules
         ):
             self._become_guest()
-        if self._is_asleep and self.host is None:
-            self.start_soon(coroutine)  # we are a signal's handler, and poll goes on
-            self.inbox.ring()
+        if (self._is_asleep and self.host is None) or self._carriers.is_making:
+            # We are a signal's handler, and what it interrupted must go on first.
+            self.post(partial(self.start_soon, coroutine, copy_context()))
             return
         carrier = self._idle.pop() if self._idle else self._carriers.make()
         inherit_context(carrier)
