@@ -207,7 +207,9 @@ INTERNAL = {"Hub", "Watch", "Job", "Ends", "Talk", "Path"}
 def annotations_of(found: object) -> Iterator[str]:
     """Give the annotations of a function, or of a class's methods and fields."""
     if inspect.isclass(found):
-        yield from map(str, inspect.get_annotations(found).values())
+        for name, annotation in inspect.get_annotations(found).items():
+            if not name.startswith("_"):
+                yield str(annotation)
         for name, member in vars(found).items():
             if not name.startswith("_"):
                 yield from annotations_of(getattr(member, "fget", member))

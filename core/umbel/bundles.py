@@ -13,10 +13,10 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from types import CodeType, CoroutineType, TracebackType
-from typing import ClassVar, Final, ParamSpec, TypeVar, final
+from typing import ClassVar, Final, NoReturn, ParamSpec, Self, TypeVar, final
 
 from umbel._kernel.coroutine import Coroutine
-from umbel._kernel.current import checkpoint, current_hub
+from umbel._kernel.current import current_hub
 from umbel._kernel.hub import Hub
 from umbel.deadline import FOREVER
 from umbel.errors import BadHandleError, Canceled, system_error, unawaited
@@ -33,6 +33,7 @@ from umbel.handle import (
     warn_of_leak,
 )
 from umbel.report import CloseReport
+from umbel.with_block import WithBlock, lenient_checkpoint
 
 #: Meant for the program, not for whoever waits for a bundle.
 PROGRAM_ENDS: Final = (KeyboardInterrupt, SystemExit)
@@ -51,11 +52,14 @@ R = TypeVar("R")
 class BundleHandle(Handle):
     """Names a bundle."""
 
+    #: While it is used in a `with` block.
+    _block: WithBlock | None = None
+
     def go(
         self, function: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs
     ) -> None:
         """Start a coroutine in it, as `bundle_go`."""
-        hub = checkpoint().hub
+        hub = lenient_checkpoint()
         found = open_handles.get(self)
         if type(found) is not Bundle:
             raise refusal(self, Bundle)
@@ -65,8 +69,15 @@ class BundleHandle(Handle):
 
     def wait(self, deadline: int = FOREVER) -> None:
         """Wait until nothing runs in it, as `bundle_wait`."""
-        checkpoint()
+        lenient_checkpoint()
         lookup(self, Bundle).join(deadline)
+
+    def __enter__(self) -> Self:
+        bundle = open_handles.get(self)
+        if isinstance(bundle, Bundle):
+            self._block = WithBlock(current_hub().current)
+            bundle.enter(self._block)
+        return self
 
     def __exit__(
         self,
@@ -74,16 +85,35 @@ class BundleHandle(Handle):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        block, self._block = self._block, None
+        failure = None if block is None else block.end()
+        if not isinstance(error, Canceled):
+            failure = None  # it was not interrupted: it has ended by itself
         bundle = open_handles.get(self)
         if not isinstance(bundle, Bundle):
+            if failure is not None:  # others were told, but it was we who were stopped
+                raise_together([failure])
             return  # closed inside the block
+        if failure is not None and not bundle.failures:
+            bundle.failures.append(failure)  # as above
         if kind is None:
             try:
                 bundle.wait(FOREVER, until_failure=True)
-            except BaseException as failure:  # nothing runs on all the same
-                bundle.leave(self, failure)
+            except BaseException as stopped:  # nothing runs on all the same
+                bundle.leave(self, stopped)
                 raise
-        bundle.leave(self, error)
+        try:
+            bundle.leave(self, error)
+        except BaseExceptionGroup as group:
+            if failure is not None:
+                group.__suppress_context__ = True  # how the block was interrupted
+            raise
+
+
+def raise_together(failures: list[BaseException]) -> NoReturn:
+    """Raise what has failed in a bundle."""
+    message = "coroutines of a bundle failed"
+    raise BaseExceptionGroup(message, failures)
 
 
 @final
@@ -91,10 +121,12 @@ class Bundle(Resource):
     """The coroutines that run in it, in order of start, and what went wrong."""
 
     __slots__ = (
+        "block",
         "failures",
         "hub",
         "is_closed",
         "is_forgotten",
+        "is_stopping",
         "running",
         "seen_ended",
         "waiting",
@@ -110,8 +142,10 @@ class Bundle(Resource):
         self.seen_ended = Hub.ended
         self.running: dict[Coroutine, None] = {}
         self.failures: list[BaseException] = []
-        #: What starts from now on, in another thread, is canceled as it starts.
         self.is_closed = False
+        #: What starts from now on is canceled as it starts.
+        self.is_stopping = False
+        self.block: WithBlock | None = None
         #: Nobody is left to be told.
         self.is_forgotten = False
         self.waiting: list[Coroutine] = []
@@ -137,6 +171,29 @@ class Bundle(Resource):
             pass
         if self.is_forgotten:
             self.report_failures()
+        if self.block is not None and self.block.owner not in self.waiting:
+            self._interrupt(self.block, error, coroutine)
+
+    def enter(self, block: WithBlock) -> None:
+        """From now on failures interrupt *block*; so do those that are here already."""
+        self.block = block
+        if self.failures:
+            self._interrupt(block, self.failures[0])
+
+    def _interrupt(
+        self, block: WithBlock, error: BaseException, failed: Coroutine | None = None
+    ) -> None:
+        """End *block*, and what runs, for the first failure that it is not told of."""
+        if not block.has_ended and block.failure is None:
+            self._cancel_running(failed)
+            block.interrupt(error)
+
+    def _cancel_running(self, but: Coroutine | None = None) -> None:
+        self.is_stopping = True
+        for coroutine in tuple(self.running):
+            if coroutine is not but:
+                hub = coroutine.hub
+                hub.reach(partial(hub.interrupt, coroutine, Canceled()))
 
     def tell(self) -> None:
         """Wake the waiters, if there is news."""
@@ -164,13 +221,27 @@ class Bundle(Resource):
 
     def join(self, deadline: int) -> None:
         """Return when nothing runs in it; raise what escaped meanwhile."""
-        self.wait(deadline)
+        block = self.block
+        if block is None or block.owner is not current_hub().current:
+            self.wait(deadline)
+        else:
+            self._wait_in_block(block, deadline)
         if self.is_closed:
             message = (
                 "the bundle was closed meanwhile; who closes it is told what failed"
             )
             raise BadHandleError(message)
         self.raise_failures()
+
+    def _wait_in_block(self, block: WithBlock, deadline: int) -> None:
+        block.take_back()  # who waits is told
+        try:
+            self.wait(deadline)
+        except BaseException:  # but not yet
+            if self.failures:
+                self._interrupt(block, self.failures[0])
+            raise
+        self.is_stopping = self.is_closed
 
     def _is_running(self) -> bool:
         if self.seen_ended != Hub.ended:
@@ -207,11 +278,10 @@ class Bundle(Resource):
         self.raise_failures()
 
     def _stop(self, me: Coroutine) -> None:
-        self.is_closed = True
+        self.is_closed = self.is_stopping = True
         if not self.running:
             return
-        for coroutine in tuple(self.running):
-            coroutine.hub.reach(partial(coroutine.hub.interrupt, coroutine, Canceled()))
+        self._cancel_running()
         was_shielded, me.is_shielded = me.is_shielded, True
         UNLISTED.add(self)
         try:
@@ -224,8 +294,7 @@ class Bundle(Resource):
         """Raise what escaped from the coroutines and nobody has been told yet."""
         if self.failures:
             failures, self.failures = self.failures, []
-            message = "coroutines of a bundle failed"
-            raise BaseExceptionGroup(message, failures)
+            raise_together(failures)
 
     def report_failures(self) -> None:
         """Pass failures that nobody can be told any more to `sys.unraisablehook`."""
@@ -267,6 +336,7 @@ class Bundle(Resource):
         """As `Resource.disown`."""
         self.running.clear()
         self.waiting.clear()
+        self.block = None
 
     def describe(self) -> str:
         """As `Resource.describe`."""
@@ -298,7 +368,7 @@ class Task(Coroutine):
         """As `Coroutine.run`: what escapes is kept by the bundle."""
         bundle = self.bundle
         bundle.running[self] = None
-        if bundle.is_closed:
+        if bundle.is_stopping:
             self.pending = Canceled()
         try:
             # Without a star, where it can be: that takes no C stack, which each switch

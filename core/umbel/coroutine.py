@@ -11,6 +11,7 @@ from umbel.bundles import Bundle, BundleHandle, Task
 from umbel.deadline import FOREVER
 from umbel.errors import DeadlineError
 from umbel.handle import lookup, open_handles, refusal, register
+from umbel.with_block import lenient_checkpoint
 
 P = ParamSpec("P")
 
@@ -19,9 +20,9 @@ def bundle() -> BundleHandle:
     """Make a bundle in which nothing runs yet.
 
     Returns:
-        its handle; `with bundle() as b:` waits at the end for what runs in it, and
-        cancels the rest when one of them fails, then or before, or if the block fails.
-        The block itself is not interrupted.
+        its handle; `with bundle() as b:` waits at the end for what runs in it. When one
+        of them fails, the rest is canceled at once, and so is the block where it waits
+        next; its end raises what has failed. If the block fails, all are canceled.
 
     Raises:
         Canceled: ECANCELED, the calling coroutine is being canceled.
@@ -54,7 +55,7 @@ def go(
     Source:
         libdill go(3).
     """
-    hub = checkpoint().hub
+    hub = lenient_checkpoint()
     found = Bundle(hub)
     handle = register(found, BundleHandle)
     frame = sys._getframe(1)
@@ -86,7 +87,7 @@ def bundle_go(
     Source:
         libdill bundle_go(3).
     """
-    hub = checkpoint().hub
+    hub = lenient_checkpoint()
     found = open_handles.get(handle)
     if type(found) is not Bundle:
         raise refusal(handle, Bundle)
@@ -114,7 +115,7 @@ def bundle_wait(handle: BundleHandle, deadline: int = FOREVER) -> None:
     Source:
         libdill bundle_wait(3).
     """
-    checkpoint()
+    lenient_checkpoint()
     lookup(handle, Bundle).join(deadline)
 
 

@@ -222,11 +222,11 @@ class Hub:
 
     def interrupt(self, coroutine: Coroutine, error: BaseException) -> None:
         """Raise *error* where *coroutine* waits, or at its next blocking call."""
-        if isinstance(error, Canceled):
-            coroutine.pending = error  # for good, so that itself it is never raised
-            error = Canceled()
+        is_canceled = isinstance(error, Canceled)
+        if is_canceled:
+            coroutine.pending = error  # it stays, so that itself it is never raised
         if coroutine.is_parked and not coroutine.is_shielded:
-            self.unpark(coroutine, error)
+            self.unpark(coroutine, Canceled() if is_canceled else error)
         elif coroutine.pending is None or not isinstance(error, Exception):
             coroutine.pending = error  # what ends the program comes first
 

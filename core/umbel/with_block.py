@@ -1,0 +1,105 @@
+"""The `with` block of a bundle, whose code is interrupted once a coroutine has failed.
+
+As in trio, anyio and asyncio's TaskGroup: code that waits for what the failed coroutine
+was to do would wait for ever. Where the block waits next, `Canceled` is raised; the end
+of the block takes that back, and raises what has failed.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Final, final
+
+from umbel._kernel.coroutine import Coroutine
+from umbel._kernel.current import current_hub, local
+from umbel._kernel.hub import Hub
+from umbel.errors import BadHandleError, Canceled
+
+_numbers: Final = itertools.count(1)
+
+
+class Interruption(Canceled):
+    """What is pending in a coroutine whose `with` block is to end."""
+
+    #: Of the block: one within another has the larger number.
+    number: int
+
+
+@final
+class WithBlock:
+    """A `with` block, and the coroutine that is in it.
+
+    Attributes:
+        owner: that coroutine.
+        failure: what it is to be interrupted for.
+        has_ended: it is interrupted no more.
+    """
+
+    __slots__ = ("_interruption", "failure", "has_ended", "owner")
+
+    def __init__(self, owner: Coroutine) -> None:
+        self.owner = owner
+        self.failure: BaseException | None = None
+        self.has_ended = False
+        self._interruption = Interruption()
+        self._interruption.number = next(_numbers)
+
+    def interrupt(self, failure: BaseException) -> None:
+        """Raise `Canceled` where the block waits, now or later. From any thread."""
+        self.failure = failure
+        self.owner.hub.reach(self._interrupt)
+
+    def _interrupt(self) -> None:
+        owner = self.owner
+        hub = owner.hub
+        if owner is hub.main and hub.host is not None:
+            hub.host.leave_if_over()
+        if self.failure is None or (owner is hub.main and hub.host is not None):
+            return  # told meanwhile; or main runs a loop, which can't be canceled
+        pending = owner.pending
+        if isinstance(pending, Interruption):
+            is_first = self._interruption.number < pending.number
+        else:
+            # A cancellation is for good, and what ends the program comes first.
+            is_first = pending is None or isinstance(pending, BadHandleError)
+        if is_first:
+            hub.interrupt(owner, self._interruption)
+
+    def take_back(self) -> BaseException | None:
+        """Interrupt it no more, as it is told now; give what the failure was."""
+        if self.owner.pending is self._interruption:
+            self.owner.pending = None
+        failure, self.failure = self.failure, None
+        return failure
+
+    def end(self) -> BaseException | None:
+        """As `take_back`, for good."""
+        self.has_ended = True
+        return self.take_back()
+
+
+def lenient_checkpoint() -> Hub:
+    """As `checkpoint`, but no interruption of a `with` block is raised.
+
+    For what a block does with its bundle: how far it comes does not depend on how soon
+    a coroutine fails.
+
+    Returns:
+        the calling thread's hub.
+    """
+    # Its code once more: the call would be a part of what starting costs.
+    try:
+        hub = local.hub
+    except AttributeError:
+        hub = current_hub()
+    try:
+        hub.budget -= 1
+        if hub.budget < 0:
+            hub.spend_budget()
+        me = hub.current
+        if me.pending is not None and not me.is_shielded:
+            me.raise_pending()
+    except Canceled:
+        if not isinstance(hub.current.pending, Interruption):
+            raise
+    return hub

@@ -1,0 +1,418 @@
+"""The `with` block of a bundle, which the failure of a coroutine interrupts."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+import umbel
+from tests.support import PATIENCE, Ends, run_python, soon
+from umbel import aio
+
+
+def fail(reason: str = "mine") -> None:
+    raise ValueError(reason)
+
+
+def fail_soon(reason: str = "mine") -> None:
+    umbel.yield_()
+    raise ValueError(reason)
+
+
+def failures_of(block: Callable[[], object]) -> list[str]:
+    """Run *block*, and give what it raises."""
+    with pytest.raises(ExceptionGroup) as caught:
+        block()
+    return reasons(caught.value)
+
+
+def reasons(group: BaseExceptionGroup[BaseException]) -> list[str]:
+    return [str(error) for error in group.exceptions]
+
+
+def test_a_failure_interrupts_the_block_where_it_waits(ends: Ends) -> None:
+    def block() -> None:
+        with umbel.go(fail_soon):
+            umbel.receive(ends[0], 1, soon())
+            pytest.fail("it waited for what never comes")
+
+    assert failures_of(block) == ["mine"]
+
+
+def test_and_the_interruption_does_not_clutter_the_traceback() -> None:
+    def block() -> None:
+        with umbel.go(fail):
+            umbel.msleep(soon())
+
+    with pytest.raises(ExceptionGroup) as caught:
+        block()
+
+    assert caught.value.__suppress_context__
+
+
+def test_a_failure_before_the_block_waits_interrupts_its_next_wait() -> None:
+    reached: list[str] = []
+
+    def block() -> None:
+        with umbel.go(fail):
+            reached.append("here")
+            umbel.msleep(soon())
+            reached.append("there")
+
+    failed = failures_of(block)
+
+    assert reached == ["here"]
+    assert failed == ["mine"]
+
+
+def test_a_block_that_never_waits_is_not_interrupted() -> None:
+    reached: list[str] = []
+
+    def block() -> None:
+        with umbel.go(fail):
+            reached.append("the end")
+
+    assert failures_of(block) == ["mine"]
+    assert reached == ["the end"]
+
+
+def test_siblings_are_canceled_at_once_not_at_the_end_of_the_block() -> None:
+    canceled: list[str] = []
+
+    def wait() -> None:
+        try:
+            umbel.msleep(soon())
+        except umbel.Canceled:
+            canceled.append("yes")
+            raise
+
+    def block() -> None:
+        with umbel.bundle() as b:
+            b.go(wait)
+            b.go(fail_soon)
+            try:
+                umbel.msleep(soon())
+            finally:
+                assert canceled == ["yes"]
+
+    assert failures_of(block) == ["mine"]
+
+
+def test_what_starts_after_a_failure_runs_and_is_canceled_at_its_first_wait() -> None:
+    went: list[str] = []
+
+    def late() -> None:
+        went.append("began")
+        umbel.msleep(soon())
+        went.append("slept")
+
+    def block() -> None:
+        with umbel.bundle() as b:
+            b.go(fail, "first")
+            b.go(late)
+            umbel.bundle_go(b, fail, "second")
+
+    failed = failures_of(block)
+
+    assert went == ["began"]
+    assert failed == ["first", "second"]
+
+
+def test_after_the_block_all_is_as_before() -> None:
+    def block() -> None:
+        with umbel.go(fail):
+            umbel.msleep(soon())
+
+    assert failures_of(block) == ["mine"]
+
+    umbel.yield_()  # which would be Canceled, were something pending
+
+
+def test_a_failure_in_the_inner_of_two_blocks_ends_that_one_only() -> None:
+    reached: list[str] = []
+
+    def block() -> None:
+        with umbel.go(fail_soon):
+            umbel.msleep(soon())
+
+    with umbel.bundle() as outer:
+        outer.go(umbel.yield_)
+        assert failures_of(block) == ["mine"]
+        umbel.yield_()
+        reached.append("the outer one's end")
+
+    assert reached == ["the outer one's end"]
+
+
+def test_a_failure_in_the_outer_of_two_blocks_ends_both() -> None:
+    canceled: list[str] = []
+
+    def wait() -> None:
+        try:
+            umbel.msleep(soon())
+        except umbel.Canceled:
+            canceled.append("of the inner one")
+            raise
+
+    def block() -> None:
+        with umbel.go(fail_soon, "outer"), umbel.go(wait):
+            umbel.msleep(soon())
+
+    failed = failures_of(block)
+
+    assert canceled == ["of the inner one"]
+    assert failed == ["outer"]
+
+
+@pytest.mark.parametrize("first", ["inner", "outer"])
+def test_if_both_have_failed_both_are_ended(first: str) -> None:
+    second = "outer" if first == "inner" else "inner"
+    reached: list[str] = []
+
+    def inner_block(outer: umbel.BundleHandle) -> None:
+        with umbel.bundle() as inner:
+            bundles = {"inner": inner, "outer": outer}
+            bundles[first].go(fail, first)
+            bundles[second].go(fail, second)
+            umbel.msleep(soon())
+
+    def block() -> None:
+        with umbel.bundle() as outer:
+            assert failures_of(partial(inner_block, outer)) == ["inner"]
+            reached.append("between")
+            umbel.msleep(soon())
+            reached.append("after")
+
+    failed = failures_of(block)
+
+    assert reached == ["between"]
+    assert failed == ["outer"]
+
+
+def test_a_block_that_swallows_the_interruption_fails_all_the_same() -> None:
+    def block() -> None:
+        with umbel.go(fail_soon):
+            try:
+                umbel.msleep(soon())
+            except BaseException:  # noqa: S110 - a mistake that is often made
+                pass
+
+    assert failures_of(block) == ["mine"]
+
+
+def test_a_cancellation_outlasts_the_interruption() -> None:
+    seen: list[str] = []
+    resting = umbel.go(umbel.msleep, -1)
+
+    def work() -> None:
+        try:
+            with umbel.go(fail):
+                umbel.hclose(resting)  # which lets main run, who cancels us
+        except ExceptionGroup:
+            seen.append("told")
+        try:
+            umbel.yield_()
+        except umbel.Canceled:
+            seen.append("canceled")
+            raise
+
+    umbel.go(work).close()
+
+    assert seen == ["told", "canceled"]
+
+
+def test_who_waits_for_the_bundle_in_its_block_is_told_there() -> None:
+    ended: list[str] = []
+
+    def end() -> None:
+        umbel.yield_()
+        umbel.yield_()
+        ended.append("by itself")
+
+    with umbel.bundle() as b:
+        b.go(end)
+        b.go(fail_soon)
+        with pytest.raises(ExceptionGroup) as caught:
+            b.wait(soon())
+        umbel.yield_()
+        b.go(end)
+
+    assert reasons(caught.value) == ["mine"]
+    assert ended == ["by itself"] * 2
+
+
+def test_who_waits_for_it_after_a_failure_is_told_too_and_it_can_be_used_on() -> None:
+    ended: list[str] = []
+
+    def end() -> None:
+        umbel.yield_()
+        ended.append("by itself")
+
+    with umbel.bundle() as b:
+        b.go(fail)
+        with pytest.raises(ExceptionGroup):
+            umbel.bundle_wait(b, soon())
+        b.go(end)
+        umbel.yield_()
+
+    assert ended == ["by itself"]
+
+
+def test_who_waits_for_it_too_briefly_is_interrupted_later() -> None:
+    def never_end() -> None:
+        umbel.msleep(-1)
+
+    def block() -> None:
+        with umbel.bundle() as b:
+            b.go(never_end)
+            b.go(fail_soon)
+            with pytest.raises(umbel.DeadlineError):
+                b.wait(umbel.within(0.02))
+            umbel.msleep(soon())
+            pytest.fail("it slept on")
+
+    assert failures_of(block) == ["mine"]
+
+
+def test_a_block_is_told_what_another_waiter_was_told_already() -> None:
+    told: list[str] = []
+
+    def listen(b: umbel.BundleHandle) -> None:
+        try:
+            umbel.bundle_wait(b)
+        except ExceptionGroup as group:
+            told.extend(reasons(group))
+
+    listening, resting = umbel.bundle(), umbel.go(umbel.msleep, -1)
+
+    def block() -> None:
+        with umbel.bundle() as b:
+            b.go(fail_soon)
+            listening.go(listen, b)
+            try:
+                umbel.msleep(soon())
+            finally:
+                umbel.hclose(resting)  # which lets others run
+
+    failed = failures_of(block)
+
+    listening.close()
+    assert told == failed == ["mine"]
+
+
+def test_so_is_a_block_whose_bundle_was_closed_by_another() -> None:
+    told: list[str] = []
+
+    def close(b: umbel.BundleHandle) -> None:
+        umbel.yield_()
+        umbel.yield_()
+        try:
+            umbel.hclose(b)
+        except ExceptionGroup as group:
+            told.extend(reasons(group))
+
+    def fail_later() -> None:
+        umbel.yield_()
+        fail_soon()
+
+    closing = umbel.bundle()
+
+    def block() -> None:
+        with umbel.bundle() as b:
+            b.go(fail_later)
+            closing.go(close, b)
+            umbel.msleep(soon())
+
+    failed = failures_of(block)
+
+    closing.close()
+    assert told == failed == ["mine"]
+
+
+def test_a_bundle_that_is_moved_and_left_interrupts_nobody() -> None:
+    with umbel.bundle() as b:
+        moved = umbel.hown(b)
+    moved.go(fail)
+    umbel.yield_()
+
+    with pytest.raises(ExceptionGroup):
+        moved.close()
+
+
+def test_a_block_in_a_thread_is_interrupted_by_what_runs_in_another() -> None:
+    caught: list[BaseException] = []
+    is_open = threading.Event()
+    bundles: list[umbel.BundleHandle] = []
+
+    def block() -> None:
+        try:
+            with umbel.bundle() as b:
+                bundles.append(b)
+                is_open.set()
+                umbel.msleep(soon())
+        except BaseException as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=block)
+    thread.start()
+    is_open.wait(PATIENCE)
+    bundles[0].go(fail)
+    thread.join(PATIENCE)
+
+    assert isinstance(caught[0], ExceptionGroup)
+    assert reasons(caught[0]) == ["mine"]
+
+
+def test_ctrl_c_in_a_coroutine_stays_ctrl_c() -> None:
+    code = """
+import umbel
+def interrupt():
+    umbel.yield_()
+    raise KeyboardInterrupt
+def fail():
+    umbel.yield_()
+    raise ValueError
+try:
+    with umbel.bundle() as b:
+        b.go(interrupt)
+        b.go(fail)
+        umbel.msleep(-1)
+except KeyboardInterrupt:
+    print("stopped")
+"""
+    assert "stopped\n" in run_python(code)
+
+
+def test_a_block_in_a_task_is_interrupted_and_the_task_is_not_canceled() -> None:
+    def block() -> None:
+        with umbel.go(fail_soon):
+            umbel.msleep(soon())
+
+    async def main() -> None:
+        try:
+            await aio.run_blocking(block)
+        finally:
+            await asyncio.sleep(0)
+
+    assert failures_of(lambda: asyncio.run(main())) == ["mine"]
+
+
+def test_a_loop_that_runs_in_the_block_is_not_interrupted() -> None:
+    async def main() -> str:
+        await aio.msleep(umbel.within(0.02))
+        return "ran to its end"
+
+    ran: list[str] = []
+
+    def block() -> None:
+        with umbel.go(fail_soon):
+            ran.append(asyncio.run(main()))
+
+    failed = failures_of(block)
+
+    assert ran == ["ran to its end"]
+    assert failed == ["mine"]
