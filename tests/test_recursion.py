@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
 import umbel
-from tests.support import Ends
+from tests.support import Ends, pattern
 from umbel._kernel.current import current_hub
 
 LIMIT = sys.getrecursionlimit()
@@ -96,6 +97,39 @@ def test_who_hits_the_limit_in_a_verb_loses_no_event_of_others() -> None:
     for pair in [*pairs, (idle, peer)]:
         for end in pair:
             umbel.hclose(end)
+
+
+@pytest.mark.parametrize("descriptors", [True, False])
+def test_who_hits_the_limit_in_a_verb_loses_no_bytes_of_others(
+    descriptors: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("umbel_transports.ipc._set_descriptors", lambda *_: None)
+    data = pattern(1000)  # more than a first read asks for
+    got: list[bytes] = []
+    idle, peer = umbel.ipc_pair()
+
+    def look() -> None:
+        with suppress(umbel.DeadlineError):
+            umbel.receive(idle, deadline=0)
+
+    def dive(depth: int) -> None:
+        with suppress(RecursionError):
+            at_depth(depth, look)
+
+    for depth in range(LIMIT - 160, LIMIT):
+        near, far = umbel.pair("ipc", descriptors=descriptors)
+        got.clear()
+        with umbel.go(got.extend, near):
+            umbel.bsend(far, data)
+            with umbel.go(dive, depth):
+                pass
+            umbel.done(far)
+        umbel.hclose(near)
+        umbel.hclose(far)
+
+        assert b"".join(got) == data
+    umbel.hclose(idle)
+    umbel.hclose(peer)
 
 
 def test_who_hits_the_limit_in_a_verb_loses_no_timer_of_others(ends: Ends) -> None:

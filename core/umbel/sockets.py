@@ -214,7 +214,10 @@ class SocketStream:
         if count == size:
             if size < max_bytes:
                 self._size = size * GROWTH
-                data += self._receive_more(max_bytes - size)
+                try:
+                    data += self._receive_more(max_bytes - size)
+                except (RecursionError, MemoryError):
+                    pass  # what has come would be lost: the rest is for the next read
         elif not count:
             self._require_no_reset()
         elif not flags:  # not TRUNCATED
@@ -237,7 +240,10 @@ class SocketStream:
         if count == size:
             if size < max_bytes:
                 self._size = size * GROWTH
-                data += self._receive_more(max_bytes - size)
+                try:
+                    data += self._receive_more(max_bytes - size)
+                except (RecursionError, MemoryError):
+                    pass  # what has come would be lost: the rest is for the next read
         elif count:
             self._readiness.is_drained = True
         else:
