@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import select
@@ -16,7 +17,14 @@ import pytest
 from hypothesis import given, strategies as st
 
 import umbel
-from tests.support import PATIENCE, Ends, python, run_python, wait_until
+from tests.support import (
+    PATIENCE,
+    Ends,
+    open_descriptors,
+    python,
+    run_python,
+    wait_until,
+)
 from umbel._kernel.current import current_hub
 from umbel._kernel.hub import Hub
 from umbel._kernel.poller import (
@@ -317,6 +325,53 @@ def test_each_thread_has_a_hub_which_ends_with_it() -> None:
 
     assert len({id(hub) for hub in [*hubs, current_hub()]}) == 6
     wait_until(lambda: len(os.listdir("/dev/fd")) == before)
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "eventfd"), reason="what a hub needs differs by system"
+)
+def test_a_hub_that_finds_too_few_descriptors_leaves_none_open() -> None:
+    code = """
+import resource
+import umbel
+from tests.support import open_descriptors
+before = open_descriptors()
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+for _ in range(2):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(before) + 2, hard))
+    try:
+        umbel.msleep(umbel.within(1))
+    except OSError as error:
+        assert "Too many open files" in str(error)
+    else:
+        raise SystemExit("one descriptor was enough")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert open_descriptors() == before
+umbel.msleep(umbel.now() + 1)
+"""
+    run_python(code)
+
+
+def test_a_doorbell_that_can_not_be_watched_takes_no_ones_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(fd: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # max_user_watches
+
+    hub = current_hub()
+    before = open_descriptors()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hub.poller, "add", refuse)
+        with pytest.raises(OSError, match="No space"):
+            hub.inbox.hear_signals()
+
+    assert open_descriptors() == before
+    rings = threading.Timer(0.05, hub.post, [lambda: None])
+    rings.start()
+    hub.collect(umbel.within(PATIENCE))
+    rings.join()
+    assert not hub.inbox.calls
 
 
 def test_a_handle_can_move_between_threads(ends: Ends) -> None:

@@ -104,8 +104,6 @@ class Hub:
         self._watches: dict[int, Watch] = {}
         #: Events whose dispatching was broken off.
         self._undone: Sequence[tuple[int, int]] = ()
-        self._carriers = Carriers(self, self.main.carrier)
-        self._idle = self._carriers.idle
         #: In a poll that waits, or has a host: who has news must ring. Without a host,
         #: whoever calls in this thread then is a signal's handler.
         self._is_asleep = False
@@ -122,7 +120,14 @@ class Hub:
         self.is_abandoned = False
         #: Who was told to leave what has been closed, and has yet to: see `evict`.
         self.leaving: dict[Coroutine, Callable[[], None]] = {}
-        self.inbox = Inbox(self)
+        try:
+            self.inbox = Inbox(self)
+        except BaseException:
+            self.poller.close()  # as EMFILE: we are referred to by what we refer to
+            raise
+        # Last: what is on a carrier of a thread that has ended could never be freed.
+        self._carriers = Carriers(self, self.main.carrier)
+        self._idle = self._carriers.idle
 
     # Waiting and waking.
 

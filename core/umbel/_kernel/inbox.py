@@ -28,12 +28,16 @@ class Inbox:
         self._hub = hub
         self.calls: deque[Callable[[], None]] = deque()
         self._doorbell = Doorbell()
-        self.ringing = self._watch_doorbell()
+        self.ringing = self._watch(self._doorbell)
 
-    def _watch_doorbell(self) -> Watch:
-        watch = self._hub.watch(self._doorbell.fd)
-        if self._hub.needs_arming:
-            watch.arm_in()
+    def _watch(self, doorbell: Doorbell) -> Watch:
+        try:
+            watch = self._hub.watch(doorbell.fd)
+            if self._hub.needs_arming:
+                watch.arm_in()
+        except BaseException:
+            doorbell.close()  # as ENOSPC: this user watches too many descriptors
+            raise
         return watch
 
     def ring(self) -> None:
@@ -67,8 +71,10 @@ class Inbox:
         old, was_ringing = self._doorbell, self.ringing
         if old.hears_signals:
             return
-        self._doorbell = Doorbell(hears_signals=True)
-        self.ringing = self._watch_doorbell()
+        doorbell = Doorbell(hears_signals=True)
+        # Both, or none: a doorbell that is not watched would wake nobody.
+        self.ringing = self._watch(doorbell)
+        self._doorbell = doorbell
         self._hub.forget(was_ringing)
         old.close()
         self._doorbell.ring()  # for who was about to ring the other one
