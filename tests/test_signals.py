@@ -65,6 +65,25 @@ assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 128 + signal.SIGTERM
     run_python(code)
 
 
+def test_a_child_that_was_forked_without_a_descriptor_is_ended_too() -> None:
+    code = """
+import os, resource, signal
+import umbel
+umbel.exit_on_signal()
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+pid = os.fork()
+if not pid:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    os.kill(os.getpid(), signal.SIGTERM)
+    umbel.msleep(umbel.within(5))
+    os._exit(0)
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 128 + signal.SIGTERM
+"""
+    run_python(code)
+
+
 def test_it_is_for_the_main_thread() -> None:
     caught: list[Exception] = []
 

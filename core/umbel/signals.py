@@ -79,5 +79,7 @@ def _let_come() -> None:
 
 def _begin_anew() -> None:
     signal.set_wakeup_fd(-1)  # the parent's: it must not be told
-    current_hub().inbox.hear_signals()
-    _let_come()
+    try:
+        current_hub().inbox.hear_signals()
+    finally:  # also if no descriptor is left: nobody else would ever let them come
+        _let_come()
