@@ -5,17 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 import umbel
 from tests.support import Ends, pattern
 from umbel._kernel.current import current_hub
+from umbel.handle import hclose_if_open
 
 LIMIT = sys.getrecursionlimit()
 
 
-def at_depth(depth: int, call: Callable[[], None]) -> None:
+def at_depth(depth: int, call: Callable[[], object]) -> None:
     if depth:
         at_depth(depth - 1, call)
     else:
@@ -183,3 +185,67 @@ def test_who_hits_the_limit_in_a_verb_loses_nothing_that_was_posted() -> None:
     umbel.msleep(0)
 
     assert ran == [1]
+
+
+@pytest.mark.parametrize("close", [umbel.hclose, umbel.close])
+def test_a_close_that_hits_the_limit_leaves_no_watch(
+    close: Callable[[umbel.StreamHandle], object],
+) -> None:
+    hub = current_hub()
+
+    def dive(stream: umbel.StreamHandle, depth: int) -> None:
+        with suppress(RecursionError):
+            at_depth(depth, lambda: close(stream))
+
+    for depth in range(LIMIT - 160, LIMIT):
+        near, far = umbel.ipc_pair()
+        with suppress(umbel.DeadlineError):
+            umbel.receive(near, deadline=0)
+        fd = near.fileno()
+        assert hub.watching(fd) is not None
+        umbel.hclose(far)
+        with umbel.go(dive, near, depth):
+            pass
+        hclose_if_open(near)
+
+        assert hub.watching(fd) is None  # or the next stream of that number would hang
+
+
+def test_a_listener_whose_close_hits_the_limit_can_be_closed_again(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "x.sock"
+
+    def dive(listener: umbel.ListenerHandle, depth: int) -> None:
+        with suppress(RecursionError):
+            at_depth(depth, lambda: umbel.close(listener))
+
+    for depth in range(LIMIT - 160, LIMIT):
+        listener = umbel.ipc_listen(path)
+        with umbel.go(dive, listener, depth):
+            pass
+        hclose_if_open(listener)
+
+        assert not path.exists()
+
+
+def test_an_object_of_the_programs_is_closed_once_though_it_hits_the_limit() -> None:
+    calls = 0
+
+    class Deep:
+        def query(self, kind: type[object]) -> None:
+            return None
+
+        def close(self) -> None:
+            nonlocal calls
+            calls += 1
+            raise RecursionError
+
+    for close in (umbel.hclose, umbel.close):
+        handle = umbel.hmake(Deep())
+        with pytest.raises(RecursionError):
+            close(handle)
+        with pytest.raises(umbel.BadHandleError):
+            close(handle)
+
+    assert calls == 2

@@ -83,14 +83,20 @@ class Readiness:
         fd, self.fd = self.fd, -1
         if self.home is None and fd not in _lent:
             return
-        watches = [*(self._elsewhere or ()), *_lent.get(fd, ())]
-        if self.home is not None:
-            watches.append(self.home)
+        home, elsewhere = self.home, self._elsewhere
+        watches = [*(elsewhere or ()), *_lent.get(fd, ())]
+        if home is not None:
+            watches.append(home)
         self.home = self._elsewhere = None
-        for watch in watches:
-            watch.hub.forget(watch)
-            if watch.reader is not None or watch.writer is not None:
-                watch.hub.reach(partial(_disappoint, watch))
+        try:
+            for watch in watches:
+                watch.hub.forget(watch)
+                if watch.reader is not None or watch.writer is not None:
+                    watch.hub.reach(partial(_disappoint, watch))
+        except RecursionError:
+            # Or what comes under this number would have a watch that hears of nothing.
+            self.fd, self.home, self._elsewhere = fd, home, elsewhere
+            raise
 
     def watch_in(self, hub: Hub) -> Watch:
         """Give its watch in *hub*, made on first use; for core, not for transports."""

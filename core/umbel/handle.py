@@ -91,6 +91,8 @@ class Resource:
     noun: ClassVar[str] = "object"
     #: What to do with a handle of this kind, for the errors of a wrong kind.
     verbs: ClassVar[str] = "hquery, hown and hclose"
+    #: An abort that failed halfway can be made again, and one too many is harmless.
+    aborts_again: ClassVar[bool] = True
 
     number: int
     owner: int
@@ -113,8 +115,7 @@ class Resource:
         try:
             warn_of_leak(handle, self)
         finally:  # the warning may be an error
-            if open_handles.pop(int(handle), None) is not None:
-                self.abort()
+            hclose_if_open(handle)
 
     def disown(self) -> None:
         """In a forked child: forget the coroutines that only the parent has."""
@@ -321,8 +322,8 @@ def hclose(handle: int) -> None:
     handle gets EBADF.
 
     Args:
-        handle: any handle. Closed on return, whatever is raised, except after EBADF and
-            EDEADLK.
+        handle: any handle. Closed on return, whatever is raised, except after EBADF,
+            EDEADLK, and a RecursionError that came before it could be freed.
 
     Raises:
         BadHandleError: EBADF, *handle* is not open.
@@ -332,14 +333,27 @@ def hclose(handle: int) -> None:
     Source:
         libdill hclose(3).
     """
-    claim(handle).abort()
+    resource = claim(handle)
+    try:
+        resource.abort()
+    except RecursionError:
+        if resource.aborts_again:
+            open_handles[resource.number] = resource  # as in hclose_if_open
+        raise
 
 
 def hclose_if_open(handle: int) -> None:
     """Close hard, unless that was done before, or is just done by another thread."""
     resource = open_handles.pop(handle, None)
     if resource is not None:
-        resource.abort()
+        try:
+            resource.abort()
+        except RecursionError:
+            # It may have freed nothing: it stays open for who calls again less deep
+            # down, and for the end of its owner.
+            if resource.aborts_again:
+                open_handles[resource.number] = resource
+            raise
 
 
 def close(
@@ -353,8 +367,8 @@ def close(
     handle gets EBADF.
 
     Args:
-        handle: any handle. Closed on return, whatever is raised, except after EBADF and
-            EINVAL.
+        handle: any handle. Closed on return, whatever is raised, except after EBADF,
+            EINVAL, and a RecursionError that came before it could be freed.
         deadline: see `umbel.deadline`.
         drain_limit: bytes that may be discarded; None: any number.
 
@@ -378,4 +392,11 @@ def close(
     resource = open_handles.pop(handle, None)  # as `claim` does, without a call
     if resource is None:
         raise bad_handle(handle)
-    return resource.close(deadline, drain_limit)
+    try:
+        return resource.close(deadline, drain_limit)
+    except RecursionError:
+        if resource.aborts_again:
+            # It may have been too deep down to free anything.
+            open_handles[resource.number] = resource
+            hclose_if_open(handle)
+        raise

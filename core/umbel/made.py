@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeVar, final
+from typing import TYPE_CHECKING, ClassVar, Final, TypeVar, final
 
 from umbel._kernel.current import checkpoint, current_hub
 from umbel.errors import Canceled
@@ -25,6 +25,7 @@ class _Made(Resource):
 
     __slots__ = ("made",)
 
+    aborts_again: ClassVar[bool] = False  # its `close` is called once, whatever it does
     #: Set by `hmake`: a class without __init__ is made in half the time.
     made: HandleObject
 

@@ -280,9 +280,13 @@ class IpcListener(SocketListener):
     def abort(self) -> None:
         """As `Listener.abort`. First removes the file, but only if it is still ours."""
         file, self._file = self._file, None
-        # A forked child closes only its copy of the descriptor.
-        if file is not None and self._owner_pid == os.getpid():
-            remove_file(self.address.location, file)
+        try:
+            # A forked child closes only its copy of the descriptor.
+            if file is not None and self._owner_pid == os.getpid():
+                remove_file(self.address.location, file)
+        except RecursionError:
+            self._file = file  # whoever calls again is less deep down
+            raise
         super().abort()
 
 

@@ -390,7 +390,11 @@ class Hub:
         if self._watches.get(watch.fd) is watch:
             del self._watches[watch.fd]
             if not self.is_abandoned:
-                self.poller.remove(watch.fd)
+                try:
+                    self.poller.remove(watch.fd)
+                except RecursionError:
+                    self._watches[watch.fd] = watch  # to be forgotten less deep down
+                    raise
 
     def collect(self, until: int) -> None:  # noqa: C901, PLR0912, PLR0915 - each poll pays for calls
         """Take in events and timers; wait until *until* (0: don't, -1: for ever)."""
