@@ -12,6 +12,7 @@ import pytest
 import umbel
 from tests.support import Ends, pattern
 from umbel._kernel.current import current_hub
+from umbel.connection import find_connection
 from umbel.handle import hclose_if_open
 
 LIMIT = sys.getrecursionlimit()
@@ -249,3 +250,23 @@ def test_an_object_of_the_programs_is_closed_once_though_it_hits_the_limit() -> 
             close(handle)
 
     assert calls == 2
+
+
+def test_a_call_that_hits_the_limit_leaves_no_direction_busy() -> None:
+    def dive(call: Callable[[], object], depth: int) -> None:
+        with suppress(RecursionError, ConnectionError):
+            at_depth(depth, call)
+
+    for depth in range(LIMIT - 160, LIMIT):
+        near, far = umbel.ipc_pair()
+        umbel.bsend(far, b"x")
+        umbel.done(far)
+        for call in (lambda s=near: umbel.brecv(s, 1), lambda s=near: umbel.done(s)):
+            for _ in range(2):  # the second time it may be broken, or have ended
+                with umbel.go(dive, call, depth):
+                    pass
+        found = find_connection(near)
+
+        assert (found.sender, found.receiver) == (None, None)
+        umbel.hclose(near)
+        umbel.hclose(far)

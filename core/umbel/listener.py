@@ -217,7 +217,7 @@ class AcceptUse:
             raise BusyError
         listening.accepter = self.me
         if listening.is_closed:
-            self._leave()
+            self.__exit__()
             raise BadHandleError
         return self
 
@@ -228,9 +228,6 @@ class AcceptUse:
             raise BadHandleError
 
     def __exit__(self, *_: object) -> None:
-        self._leave()
-
-    def _leave(self) -> None:
         listening = self.listening
         listening.accepter = None
         if listening.is_closed:

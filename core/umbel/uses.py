@@ -50,12 +50,14 @@ class OutboundUse:
 
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
         connection = self.connection
-        if error is not None and not self.is_harmless:
-            connection.fail_outbound(error)
-        if connection.outbound_error is BadHandleError:
-            connection.leave(self.me)
-        else:
-            connection.sender = None
+        try:
+            if error is not None and not self.is_harmless:
+                connection.fail_outbound(error)
+        finally:  # at the limit of recursion that may fail, too
+            if connection.outbound_error is BadHandleError:
+                connection.leave(self.me)
+            else:
+                connection.sender = None
         if is_plain(error):
             raise explain(error) from error
 
@@ -75,32 +77,37 @@ class InboundUse:
         if connection.receiver is not None:
             raise BusyError
         connection.receiver = self.me
-        try:
-            connection.require_inbound()
-        except BaseException:
-            self._leave()
-            raise
+        if connection.inbound_error is not None:
+            try:
+                connection.require_inbound()
+            finally:  # no further call, which could fail at the limit of recursion
+                if connection.inbound_error is BadHandleError:
+                    connection.leave(self.me)
+                else:
+                    connection.receiver = None
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
         connection = self.connection
         connection.bytes_in += self.moved
-        if error is not None:
-            if self.moved or not is_harmless(error):
-                connection.break_inbound()
-            # A loop's own cancellation carries it too.
-            is_ours = hasattr(error, "bytes_done") or not isinstance(error, Exception)
-            if is_ours or is_plain(error):
-                error.bytes_done = self.moved  # type: ignore[attr-defined]
-        self._leave()
+        try:
+            if error is not None:
+                self._fail(error)
+        finally:  # as in __enter__
+            if connection.inbound_error is BadHandleError:
+                connection.leave(self.me)
+            else:
+                connection.receiver = None
         if is_plain(error):
             raise explain(error) from error
 
-    def _leave(self) -> None:
-        if self.connection.inbound_error is BadHandleError:
-            self.connection.leave(self.me)
-        else:
-            self.connection.receiver = None
+    def _fail(self, error: BaseException) -> None:
+        if self.moved or not is_harmless(error):
+            self.connection.break_inbound()
+        # A loop's own cancellation carries it too.
+        is_ours = hasattr(error, "bytes_done") or not isinstance(error, Exception)
+        if is_ours or is_plain(error):
+            error.bytes_done = self.moved  # type: ignore[attr-defined]
 
     def go_on_as(self, me: Coroutine) -> None:
         """Be the receiver under another name; EBADF if it was closed meanwhile."""
