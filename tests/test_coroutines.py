@@ -859,3 +859,45 @@ def test_ctrl_c_at_the_end_of_a_block_stops_all_that_runs_in_it() -> None:
         run()
 
     assert ended == ["work"]
+
+
+@pytest.mark.parametrize("start", ["go", "run_blocking"])
+@pytest.mark.parametrize(
+    ("end", "status", "told"),
+    [
+        ("pass", 0, ""),
+        ("sys.exit()", 0, ""),
+        ("sys.exit(5)", 5, ""),
+        ("sys.exit('sorry')", 1, "sorry\n"),
+        ("raise ValueError('oops')", 1, "ValueError: oops\n"),
+    ],
+)
+def test_a_child_that_is_forked_in_a_coroutine_ends_as_python_would(
+    start: str, end: str, status: int, told: str
+) -> None:
+    code = f"""
+import asyncio, os, sys
+import umbel
+from umbel import aio
+def fork():
+    umbel.yield_()
+    child = os.fork()
+    if not child:
+        print("the child")
+        {end}
+        return
+    statuses.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+statuses = []
+if "{start}" == "go":
+    with umbel.go(fork):
+        pass
+else:
+    asyncio.run(aio.run_blocking(fork))
+print(*statuses)
+"""
+    with python(code, PYTHONUNBUFFERED="") as process:
+        out, err = process.communicate(timeout=30)
+
+    assert out == f"the child\n{status}\n"
+    assert err.endswith(told)
+    assert bool(err) == bool(told)

@@ -8,13 +8,13 @@ from a coroutine until somebody is told.
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from collections.abc import Callable
 from functools import partial
 from types import CodeType, CoroutineType, TracebackType
 from typing import ClassVar, Final, NoReturn, ParamSpec, Self, TypeVar, final
 
+from umbel._kernel.carriers import end_child
 from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.current import current_hub
 from umbel._kernel.hub import Hub
@@ -153,13 +153,7 @@ class Bundle(Resource):
     def fail(self, coroutine: Task, error: BaseException) -> None:
         """Keep what escaped from *coroutine* for whoever asks."""
         if coroutine.hub.is_abandoned:
-            # A forked child fell out of its coroutine: nobody is left to be told.
-            if isinstance(error, SystemExit):
-                os._exit(error.code if isinstance(error.code, int) else 1)
-            import traceback
-
-            traceback.print_exception(error)
-            os._exit(1)
+            end_child(error)  # nobody is left to be told
         if isinstance(error, PROGRAM_ENDS):
             coroutine.hub.interrupt(coroutine.hub.main, error)
             return

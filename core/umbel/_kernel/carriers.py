@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final
+import sys
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from umbel._kernel.switch import Carrier, current_carrier, make_carrier
 
@@ -12,6 +13,34 @@ if TYPE_CHECKING:
 
 #: Idle carriers kept for reuse; more are left to the garbage collector.
 IDLE_CARRIERS: Final = 1024
+
+
+def end_child(error: BaseException | None) -> NoReturn:
+    """End a forked child that ran off the end of its coroutine.
+
+    As Python would, but for what is registered with atexit: the rest of the program is
+    the parent's, and so is its stack, below us.
+
+    Args:
+        error: what escaped from the coroutine.
+    """
+    status = 0 if error is None else 1
+    if isinstance(error, SystemExit):
+        code = error.code or 0
+        if isinstance(code, int):
+            status = code & 0xFF
+        else:
+            print(code, file=sys.stderr)
+    elif error is not None:
+        import traceback
+
+        traceback.print_exception(error)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:  # noqa: BLE001, S110 - it is closed, or None
+            pass
+    os._exit(status)
 
 
 class Carriers:
@@ -69,7 +98,7 @@ class Carriers:
         while True:
             hub.current.run()
             if hub.is_abandoned:
-                os._exit(0)  # a forked child ran off the end of its coroutine
+                end_child(None)
             if len(idle) >= IDLE_CARRIERS:
                 break
             # As inherit_context: or it would keep alive what the variables hold.

@@ -14,6 +14,7 @@ from contextlib import suppress
 from types import CodeType
 from typing import Final, Protocol
 
+from umbel._kernel.carriers import end_child
 from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.hub import Hub
 from umbel._kernel.switch import current_context, frame_of
@@ -94,6 +95,8 @@ class Errand(Guest):
         try:
             self.value = self.call()
         except BaseException as error:  # noqa: BLE001 - raised in the task
+            if self.hub.is_abandoned:
+                end_child(error)  # which has no task
             self.error = error
         finally:
             del self.call
