@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import umbel
-from tests.support import calls, drain, soon, wait_until_blocked
+from tests.support import calls, drain, run_python, soon, wait_until_blocked
 from umbel.handle import lookup
 from umbel.listener import Listening
 
@@ -167,3 +167,55 @@ def test_a_second_abort_leaves_the_name_to_who_has_it_now() -> None:
         endpoint.abort()
 
         umbel.hclose(umbel.connect("mem://x", soon()))
+
+
+def test_a_listener_can_be_closed_amid_a_look_up_of_its_own_thread() -> None:
+    memory = umbel.Memory()
+    listener = umbel.ipc_listen_mem("name", mem=memory)
+
+    with memory.lock:  # as by a signal's handler, or as garbage is collected
+        umbel.hclose(listener)
+
+    umbel.hclose(umbel.ipc_listen_mem("name", mem=memory))
+
+
+def test_a_child_can_listen_though_it_was_forked_amid_a_look_up() -> None:
+    code = """
+import os, signal, threading
+import umbel
+memory = umbel.Memory()
+holds, may_go = threading.Event(), threading.Event()
+def look_up():
+    with memory.lock:
+        holds.set()
+        may_go.wait()
+thread = threading.Thread(target=look_up)
+thread.start()
+holds.wait()
+child = os.fork()
+if not child:
+    signal.alarm(5)
+    umbel.hclose(umbel.ipc_listen_mem("name", mem=memory))
+    os._exit(0)
+may_go.set()
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+thread.join()
+"""
+    run_python(f"import warnings; warnings.simplefilter('ignore')\n{code}")
+
+
+def test_who_connects_as_the_listener_is_closed_is_not_left_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    listener = umbel.listen("mem://name")
+    make_pair = socket.socketpair
+
+    def close_meanwhile() -> tuple[socket.socket, socket.socket]:
+        umbel.hclose(listener)
+        return make_pair()
+
+    monkeypatch.setattr(socket, "socketpair", close_meanwhile)
+    stream = umbel.connect("mem://name")
+
+    assert umbel.receive(stream, deadline=soon()) == b""
+    umbel.hclose(stream)

@@ -131,8 +131,8 @@ class MemListener:
             ticket = self._arrivals.ticket()
             if self._is_closed:
                 raise BadHandleError
-            if self._queue:
-                accepted = self._queue.popleft()
+            accepted = self._take()
+            if accepted is not None:
                 self._departures.wake_all()
                 return SocketStream(accepted)
             self._arrivals.wait(ticket, deadline)
@@ -143,8 +143,7 @@ class MemListener:
             self._is_closed = True
             if self._memory.listeners.get(self.address.location) is self:
                 del self._memory.listeners[self.address.location]
-        while self._queue:
-            self._queue.popleft().close()
+        self._close_queue()
         self._arrivals.wake_all()
         self._departures.wake_all()
 
@@ -175,14 +174,28 @@ class MemListener:
                 raise DeadlineError(message) from None
 
     def _enqueue(self) -> socket.socket | None:
-        with self._memory.lock:
-            if self._is_closed:
-                raise _refused(self.address)
-            if len(self._queue) >= self._backlog:
-                return None
-            near, far = socket.socketpair()
-            self._queue.append(far)
-            return near
+        self._require_open()
+        if len(self._queue) >= self._backlog:
+            return None
+        near, far = socket.socketpair()
+        self._queue.append(far)
+        if self._is_closed:  # meanwhile, by another thread or a signal's handler
+            self._close_queue()
+        return near
+
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise _refused(self.address)
+
+    def _take(self) -> socket.socket | None:
+        try:
+            return self._queue.popleft()
+        except IndexError:
+            return None  # or another thread took the last
+
+    def _close_queue(self) -> None:
+        while (far := self._take()) is not None:
+            far.close()
 
 
 # Errors.
