@@ -105,3 +105,18 @@ print(os.path.exists(sys.argv[1]))
 umbel.hclose(listener)
 """
     assert run_python(code, str(tmp_path / "x.sock")) == "True\n"
+
+
+@pytest.mark.parametrize("takeover", [False, True])
+def test_a_listener_that_is_interrupted_as_it_is_made_leaves_no_file(
+    takeover: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("umbel_transports.ipc.IpcListener.__init__", interrupt)
+
+    with pytest.raises(KeyboardInterrupt):
+        umbel.listen(f"ipc:{tmp_path}/x.sock", takeover=takeover)
+
+    assert not list(tmp_path.iterdir())

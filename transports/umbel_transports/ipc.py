@@ -299,24 +299,25 @@ def _listen(address: Address, backlog: int, options: Options) -> SocketListener:
         location = absolute(address)
     address = Address("ipc", location)
     sock = _open_socket(options)
+    file = None
     try:
         if location.startswith("@"):
             _require_no_file(options)
             with reachable(address) as name:
                 bind(sock, name, address)
-            file = None
             sock.listen(backlog)
         elif options.get("takeover"):
             file = replace_file(sock, address, backlog, options)
         else:
             with reachable(address) as name:
                 file = make_file(sock, name, address, backlog, options)
+        ours = file if options.get("unlink", True) else None
+        return IpcListener(sock, address, options, ours)
     except BaseException:
         sock.close()
+        if file is not None:  # as after Ctrl-C, just before the listener was made
+            remove_file(location, file)
         raise
-    if not options.get("unlink", True):
-        file = None
-    return IpcListener(sock, address, options, file)
 
 
 def _require_no_file(options: Options) -> None:
