@@ -6,7 +6,9 @@ What such a coroutine was in the middle of is as if it had left. It never goes o
 from __future__ import annotations
 
 import errno
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,6 +25,7 @@ from tests.support import (
     wait_until_blocked,
 )
 from umbel._kernel.current import all_hubs, current_hub
+from umbel._kernel.hub import Hub
 from umbel.bundles import Bundle
 from umbel.connection import find_connection
 from umbel.handle import open_handles
@@ -238,3 +241,27 @@ print(kilobytes_after(100) - before)
     assert grown < 8_000, (
         "of 100 threads with 50 coroutines each: some 6 KiB a coroutine"
     )
+
+
+def test_what_an_error_ran_on_is_freed_as_well() -> None:
+    def fail() -> None:
+        try:
+            umbel.hclose(0)
+        except umbel.BadHandleError as error:
+            kept.append(error)
+
+    def work() -> None:
+        hubs.append(weakref.ref(current_hub()))
+        with umbel.go(fail):
+            pass
+
+    kept: list[umbel.BadHandleError] = []
+    hubs: list[weakref.ref[Hub]] = []
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+    kept.clear()
+    gc.collect()
+
+    assert hubs[0]() is None

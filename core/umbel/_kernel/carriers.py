@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from umbel._kernel.switch import Carrier, current_carrier, make_carrier
+from umbel._kernel.switch import Carrier, current_carrier, make_carrier, unwind
 
 if TYPE_CHECKING:
     from umbel._kernel.hub import Hub
@@ -116,5 +116,9 @@ class Carriers:
 
     def drop(self) -> None:
         """Unwind them all. In their thread: elsewhere they could never be freed."""
-        self.idle.clear()
+        # To let go of them is not enough: an error that somebody keeps, or that the
+        # garbage collector has yet to find, knows by its frames whom they carried.
+        while self.idle:
+            unwind(self.idle.pop())
+        unwind(self._cradle)
         self._cradle = self._newborn = self._maker = self._parent

@@ -46,3 +46,9 @@ def make_carrier(body: Callable[[], object], parent: Carrier) -> Carrier:
         the carrier, not started.
     """
     return greenlet(body, parent)
+
+
+def unwind(carrier: Carrier) -> None:
+    """End *carrier*, which does not run, by an exception where it waits."""
+    carrier.parent = getcurrent()  # that is where control comes back to
+    carrier.throw()
