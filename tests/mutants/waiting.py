@@ -27,11 +27,14 @@ from umbel.spi import (
     CloseReport,
     ConnectContext,
     DeadlineError,
+    PairContext,
     SocketStream,
     Stream,
+    hookimpl,
     now,
 )
 from umbel.uses import send_by
+from umbel_transports import mem
 
 A = TypeVar("A")
 
@@ -105,6 +108,27 @@ class LosesBytesOfATimedOutReceive(Proxy):
         if 0 < deadline <= now():
             raise DeadlineError
         return count
+
+
+@mutant(46, "bytes were lost")
+class LosesBytesWhereItAccepted(ListenerProxy):
+    def accept(self, deadline: int) -> Stream:
+        return LosesBytesOfATimedOutReceive(self.inner.accept(deadline))
+
+
+@mutant(46, "bytes were lost", driver="asyncio")
+class LosesBytesOfPairs(Mutant):
+    @hookimpl.pair
+    def pair(self, context: PairContext) -> tuple[Stream, Stream]:
+        left, right = mem.transport.pair(context)
+        return LosesBytesOfATimedOutReceive(left), LosesBytesOfATimedOutReceive(right)
+
+
+@mutant(46, "bytes were lost", driver="threads")
+class LosesBytesWhereItConnected(Mutant):
+    @hookimpl.connect
+    def connect(self, context: ConnectContext) -> Stream:
+        return LosesBytesOfATimedOutReceive(self.base.connect(context))
 
 
 @mutant(47, "bytes_done")

@@ -39,6 +39,7 @@ class AsyncioTrial(HostedTrial):
     """The loop is asyncio's."""
 
     driver = "asyncio"
+    first = "made"
     cancellation = asyncio.CancelledError
 
     def run(self, work: Callable[[], None]) -> None:

@@ -34,6 +34,10 @@ class Trial:
     """What a behaviour works with; closes all that it gave out when it ends."""
 
     driver: str = "threads"
+    #: What the first of two ends is: "connected", "accepted", or "made" as one of a
+    #: pair. Most behaviours try that end, and each of the three may be at fault alone:
+    #: so it is another one in each driver, instead of all in each.
+    first: str = "connected"
     #: Seconds after which what a behaviour waits for is given up.
     patience: float = 10.0
 
@@ -189,13 +193,16 @@ class Trial:
         return listener
 
     def pair(self) -> Ends:
-        """Give two streams that are each other's peers: connected, and accepted."""
-        if not self.subject.can_serve:
+        """Give two streams that are each other's peers, of which `first` is first."""
+        is_made = self.first == "made" and self.subject.can("pair")
+        if is_made or not self.subject.can_serve:
             return self.made_pair()
         listener = self.listen()
-        ends = self.link(listener)
+        connected, accepted = self.link(listener)
         umbel.hclose(listener)
-        return ends
+        if self.first == "accepted":
+            return accepted, connected
+        return connected, accepted
 
     def link(self, listener: umbel.ListenerHandle) -> Ends:
         """Connect to *listener*, and accept it."""
@@ -286,6 +293,7 @@ class CoroutineTrial(Trial):
     """All tasks are coroutines of one thread."""
 
     driver = "coroutines"
+    first = "accepted"
 
     def _start(self, call: Callable[[], object]) -> Job:
         return CoroutineJob(call, self.patience)
