@@ -106,14 +106,37 @@ class StopsDrainingAtTheFirstRead(Mutant):
 @mutant(27, "instead of EMSGSIZE")
 class DrainsWithoutLimit(Mutant):
     def do_close(self, context: CloseContext) -> CloseReport:
-        def drain(stream: Stream, context: CloseContext) -> int:
-            scratch = memoryview(bytearray(1 << 16))
-            total = 0
-            while count := stream.receive_into(scratch, context.deadline):
-                total += count
-            return total
+        return close_by(context, drain_to_the_end)
 
-        return close_by(context, drain)
+
+def drain_to_the_end(stream: Stream, context: CloseContext) -> int:
+    scratch = memoryview(bytearray(1 << 16))
+    total = 0
+    while count := stream.receive_into(scratch, context.deadline):
+        total += count
+    return total
+
+
+@mutant(27, "gave ETIMEDOUT")
+class LooksAtTheLimitInTheEnd(Mutant):
+    def do_close(self, context: CloseContext) -> CloseReport:
+        report = close_by(context, drain_to_the_end)
+        if context.drain_limit is not None and report.discarded > context.drain_limit:
+            error = OSError(errno.EMSGSIZE, "too much")
+            setattr(error, "report", report)  # noqa: B010 - OSErrors have none
+            raise error
+        return report
+
+
+@mutant(27, "its report is None")
+class ForgetsTheReportAtTheLimit(Mutant):
+    def do_close(self, context: CloseContext) -> CloseReport:
+        try:
+            return shut_down(context)
+        except OSError as error:
+            if error.errno == errno.EMSGSIZE:
+                raise OSError(errno.EMSGSIZE, "too much") from None
+            raise
 
 
 @mutant(28, "instead of ECONNRESET")
@@ -144,6 +167,22 @@ class CountsTheUnreadAsRead(Mutant):
     def do_traits(self) -> Traits:
         traits = self.base.traits()
         return Traits(traits.address, traits.capabilities - {UnreadBytes})
+
+
+@mutant(28, "unread by a peer that has ended")
+class TakesThePeersEndForItsReading(Mutant):
+    def do_close(self, context: CloseContext) -> CloseReport:
+        return shut_down(context)._replace(consumed=True)
+
+
+@mutant(28, "unread by a peer that goes on")
+class TellsThatAllWasReadInALateClose(Mutant):
+    def do_close(self, context: CloseContext) -> CloseReport:
+        try:
+            return shut_down(context)
+        except DeadlineError as error:
+            error.report = CloseReport(True)
+            raise
 
 
 @mutant(29, "BrokenStreamError", driver="threads", scheme="tcp")

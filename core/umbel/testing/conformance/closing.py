@@ -110,14 +110,16 @@ def drain_limit(t: Trial) -> None:
     for size, is_too_much in ((1000, False), (1001, True)):
         left, right = t.pair()
         t.bsend(right, bytes(size))
-        t.spawn(t.close, right, t.soon())
 
         def close(left: umbel.StreamHandle = left) -> object:
             return t.close(left, t.soon(), drain_limit=1000)
 
-        if is_too_much:
-            fails(errno.EMSGSIZE, "close with more than drain_limit", close)
+        if is_too_much:  # at once, though the peer goes on
+            error = fails(errno.EMSGSIZE, "close with more than drain_limit", close)
+            report = getattr(error, "report", None)
+            require(report and report.discarded > 1000, f"its report is {report}")
         else:
+            t.spawn(t.close, right, t.soon())
             close()
         fails(errno.EBADF, "a second close", umbel.hclose, left)
 
@@ -125,6 +127,11 @@ def drain_limit(t: Trial) -> None:
 @behaviour(28, "a peer that closed without reading is never told as one that read")
 def not_consumed(t: Trial) -> None:
     """It is ECONNRESET where streams know what is unread."""
+    _told_by_a_reset(t)
+    _told_by_no_reset(t)
+
+
+def _told_by_a_reset(t: Trial) -> None:
     left, right = t.pair()
     t.bsend(left, b"never read")
     umbel.hclose(right)
@@ -139,6 +146,25 @@ def not_consumed(t: Trial) -> None:
         report = getattr(error, "report", None)
     told = report and report.consumed
     require(not told, f"close gave {report} of bytes which nobody read")
+
+
+def _told_by_no_reset(t: Trial) -> None:
+    # The peer has ended, or goes on, and has read nothing.
+    wanted = (False,) if UnreadBytes in t.subject.traits.capabilities else (False, None)
+    endings = ["goes on"] + ["has ended"] * t.subject.traits.half_close
+    for ending in endings:
+        left, right = t.pair()
+        t.bsend(left, b"never read")
+        if ending == "has ended":
+            t.done(right)
+        report: object = None
+        try:
+            report = t.close(left, umbel.now() + 50)
+        except (TimeoutError, ConnectionResetError) as error:
+            report = getattr(error, "report", None)
+        told = getattr(report, "consumed", None)
+        what = f"close gave {report} of bytes unread by a peer that {ending}"
+        require(told in wanted, what)
 
 
 @behaviour(29, "no sent byte is lost when the close finds unread requests")
