@@ -65,6 +65,34 @@ class NeverTriesOnce(Proxy):
         return self.inner.receive_into(buffer, deadline)
 
 
+@mutant(43, "hangs: bsend")
+class WaitsForRoomAtADeadlineOf0(Proxy):
+    def send(self, buffers: Sequence[memoryview], deadline: int) -> None:
+        self.inner.send(buffers, deadline or -1)
+
+
+@mutant(43, "hangs: connect", scheme="ipc")
+class ConnectsForEverOnceItIsLate(Mutant):
+    """Makes a timeout of the deadline, and takes one below 0 for none."""
+
+    def do_connect(self, context: ConnectContext) -> Stream:
+        is_late = 0 < context.deadline <= now()
+        deadline = -1 if is_late else context.deadline
+        until = ConnectContext(context.address, deadline, context.options)
+        return self.base.connect(until)
+
+
+@mutant(44, "a close without a deadline")
+class TakesNoDeadlineForThePast(Mutant):
+    def do_close(self, context: CloseContext) -> CloseReport:
+        def drain(stream: Stream, context: CloseContext) -> int:
+            if context.deadline <= now():
+                raise DeadlineError
+            return stream.receive_into(memoryview(bytearray(9)), context.deadline)
+
+        return close_by(context, drain)
+
+
 @mutant(44, "gave up")
 class WaitsASecondForEver(Proxy):
     def receive_into(self, buffer: memoryview, deadline: int) -> int:

@@ -10,6 +10,7 @@ from unittest import mock
 import umbel
 from umbel.testing.conformance.behaviour import behaviour
 from umbel.testing.conformance.expecting import (
+    LARGEST_BUFFER,
     SLACK,
     Violation,
     equal,
@@ -88,8 +89,15 @@ def try_once(t: Trial) -> None:
         # The rest of one send is there: it needs no waiting.
         equal(t.brecv(left, 2, deadline), b"bc", "brecv of what is there")
         fails(errno.ETIMEDOUT, "brecv", t.brecv, left, 1, deadline)
+        much = bytes(LARGEST_BUFFER + (1 << 20))
+        fails(errno.ETIMEDOUT, "a send without room", t.bsend, left, much, deadline)
         if t.subject.can_serve:
             _accept_at_once(t, deadline)
+    if t.subject.can_serve:
+        full = t.listen(1)
+        fill_backlog(t, full)
+        for deadline in (0, umbel.now() - 1000):
+            fails(errno.ETIMEDOUT, "connect without room", t.connect, full, deadline)
 
 
 def _accept_at_once(t: Trial, deadline: int) -> None:
@@ -112,8 +120,13 @@ def forever(t: Trial) -> None:
     """Only the monotonic clock does."""
     left, right = t.pair()
     receiving = t.block(left, t.receive, left, 1, umbel.FOREVER)
+    closed, peer = t.pair()
+    closing = t.block(closed, t.close, closed, umbel.FOREVER)
     t.pause(150)
     require(not receiving.is_over, "a receive without a deadline gave up")
+    require(not closing.is_over, "a close without a deadline gave up")
+    t.close(peer)
+    closing.result()
     t.bsend(right, b"x")
     equal(receiving.result(), b"x", "received")
     real = time.time()
