@@ -17,6 +17,7 @@ from tests.mutants.making import (
 )
 from umbel.spi import (
     AdoptContext,
+    BrokenStreamError,
     CloseContext,
     CloseReport,
     ConnectContext,
@@ -90,6 +91,23 @@ class CountsWhatWasSentAsRead(Proxy):
         if kind is not UnreadBytes:
             return super().query(kind)
         return cast("T", UnreadBytes(lambda: True, _never_wait))
+
+
+@mutant(76, "flush to a peer that has gone gave None")
+class TakesAPeerThatHasGoneForOneThatRead(Proxy):
+    def query(self, kind: type[T]) -> T | None:
+        found = super().query(kind)
+        if not isinstance(found, UnreadBytes):
+            return found
+        unread: UnreadBytes = found
+
+        def wait(deadline: int) -> None:
+            try:
+                unread.wait(deadline)
+            except BrokenStreamError:
+                pass
+
+        return cast("T", UnreadBytes(unread.is_zero, wait))
 
 
 def _never_wait(deadline: int) -> None:

@@ -131,7 +131,7 @@ def capabilities(t: Trial) -> None:
     strange = t.stream_of(ends[0]).query(Violation)
     require(strange is None, "a query for an unknown class gives something")
     if UnreadBytes in declared:
-        _tells_unread(t, *ends[:2])
+        _tells_unread(t, *t.pair())
     if Fileno in declared:
         require(os.fstat(ends[0].fileno()), "its descriptor is not open")
     if Names in declared:
@@ -167,6 +167,11 @@ def _tells_unread(
     equal(t.brecv(right, 1, t.soon()), b"x", "received")
     t.flush(left, t.soon())
     require(unread.is_zero(), "bytes are unread, though all were read")
+    t.bsend(left, b"never read")
+    flushing = t.block(left, t.flush, left, t.soon())
+    umbel.hclose(right)
+    fails(errno.ECONNRESET, "flush to a peer that has gone", flushing.result)
+    fails(errno.ECONNRESET, "a later flush", t.flush, left, t.soon())
 
 
 def _tells_names(left: umbel.StreamHandle, right: umbel.StreamHandle) -> None:
