@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -15,7 +16,7 @@ import umbel
 from tests.support import PATIENCE, wait_until, wait_until_blocked
 from umbel import aio
 from umbel._kernel.current import current_hub
-from umbel.bridges import as_asyncio_transport
+from umbel.bridges import as_asyncio_transport, as_socket
 from umbel.connection import find_connection
 from umbel.handle import AnyHandle, open_handles
 from umbel.plugins import remove_plugin
@@ -266,6 +267,21 @@ def awaited_brecv(handle: umbel.StreamHandle) -> None:
         await aio.brecv(handle, 9, umbel.within(0.05))
 
     asyncio.run(main())
+
+
+def test_a_stream_over_a_socket_of_packets_is_not_given_as_one() -> None:
+    left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    class Packets(Odd):
+        def query(self, kind: type[T]) -> T | None:
+            found = Fileno(left.fileno())
+            return found if isinstance(found, kind) else None
+
+    with left, right, opened(Packets()) as handle:
+        with pytest.raises(umbel.NotSupportedError, match="no stream socket"):
+            as_socket(handle)
+
+        umbel.bsend(handle, b"still open")
 
 
 # Nonsense, and errors.

@@ -208,7 +208,11 @@ class Traits(Record):
 
 @final
 class Fileno(Record):
-    """The endpoint has a descriptor, which it still owns."""
+    """The endpoint has a descriptor, which it still owns.
+
+    If that is a stream socket, its bytes are those of the stream, unchanged, and none
+    has been read ahead: `umbel.bridges.as_socket` gives it to the program.
+    """
 
     fd: int
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Sequence
 from typing import TypeVar, cast
 
 import umbel
@@ -112,6 +113,20 @@ class TakesAPeerThatHasGoneForOneThatRead(Proxy):
 
 def _never_wait(deadline: int) -> None:
     pass
+
+
+@mutant(76, "what its socket was given", scheme="tcp")
+class ShowsTheSocketBelow(Proxy):
+    """What changes bytes shows the socket that has the changed ones."""
+
+    def send(self, buffers: Sequence[memoryview], deadline: int) -> None:
+        changed = [memoryview(bytes(view).swapcase()) for view in buffers]
+        self.inner.send(changed, deadline)
+
+    def receive_into(self, buffer: memoryview, deadline: int) -> int:
+        count = self.inner.receive_into(buffer, deadline)
+        buffer[:count] = bytes(buffer[:count]).swapcase()
+        return count
 
 
 @mutant(76, "a file, which is not declared", scheme="ipc")

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def as_socket(handle: AnyStream) -> socket.socket:
     """Turn a stream into a socket: its descriptor leaves umbel.
 
-    This works only for a stream with a descriptor. For any other, use `as_file` or the
-    bridges to asyncio and anyio.
+    This works only for a stream whose descriptor is that of a stream socket. For any
+    other, use `as_file` or the bridges to asyncio and anyio.
 
     Args:
         handle: a byte stream that is neither in use nor broken. Taken over: it is
@@ -32,7 +32,7 @@ def as_socket(handle: AnyStream) -> socket.socket:
 
     Raises:
         BadHandleError: EBADF, *handle* is not open.
-        NotSupportedError: ENOTSUP, it is no byte stream, or has no socket.
+        NotSupportedError: ENOTSUP, it is no byte stream, or has no stream socket.
         BusyError: EBUSY, another coroutine or task is using it; or a canceled receive
             has left bytes, which must be received first.
         BrokenStreamError: ECONNRESET, a send or receive on it failed before.
@@ -45,17 +45,24 @@ def as_socket(handle: AnyStream) -> socket.socket:
     _require_idle(connection)
     found = connection.query(Fileno)
     if found is None or not stat.S_ISSOCK(os.fstat(found.fd).st_mode):
-        message = (
-            f"{connection.describe()} has no socket: use umbel.bridges.as_file, "
-            "open_connection or as_anyio_stream, which any stream can be"
-        )
-        raise NotSupportedError(message)
+        raise _no_socket(connection)
     # A duplicate: what the transport does at the end is to close its own.
     sock = socket.socket(fileno=os.dup(found.fd))
+    if sock.type != socket.SOCK_STREAM:  # its packets are not the stream's bytes
+        sock.close()
+        raise _no_socket(connection)
     sock.setblocking(True)
     claim(handle)
     connection.abort()
     return sock
+
+
+def _no_socket(connection: Connection) -> NotSupportedError:
+    message = (
+        f"{connection.describe()} has no stream socket: use umbel.bridges.as_file, "
+        "open_connection or as_anyio_stream, which any stream can be"
+    )
+    return NotSupportedError(message)
 
 
 def _require_idle(connection: Connection) -> None:

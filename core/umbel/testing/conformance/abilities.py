@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import socket
+import stat
 from typing import Final
 
 import umbel
@@ -133,7 +134,7 @@ def capabilities(t: Trial) -> None:
     if UnreadBytes in declared:
         _tells_unread(t, *t.pair())
     if Fileno in declared:
-        require(os.fstat(ends[0].fileno()), "its descriptor is not open")
+        _carries_the_bytes(t, *ends[:2])
     if Names in declared:
         _tells_names(*ends[:2])
     if Transfer in declared:
@@ -172,6 +173,20 @@ def _tells_unread(
     umbel.hclose(right)
     fails(errno.ECONNRESET, "flush to a peer that has gone", flushing.result)
     fails(errno.ECONNRESET, "a later flush", t.flush, left, t.soon())
+
+
+def _carries_the_bytes(
+    t: Trial, left: umbel.StreamHandle, right: umbel.StreamHandle
+) -> None:
+    # `as_socket` gives a stream socket to the program, which then writes to that.
+    fd = left.fileno()
+    if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+        return
+    with socket.socket(fileno=os.dup(fd)) as sock:
+        if sock.type != socket.SOCK_STREAM:
+            return
+        os.write(fd, b"x")
+    equal(t.brecv(right, 1, t.soon()), b"x", "received what its socket was given")
 
 
 def _tells_names(left: umbel.StreamHandle, right: umbel.StreamHandle) -> None:
