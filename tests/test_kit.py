@@ -10,13 +10,16 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 import umbel
 from tests.mutants import MUTANTS, minimal
+from tests.mutants.making import Proxy
 from tests.support import wait_until
 from umbel.errors import UnknownTransportError
 from umbel.spi import (
@@ -26,6 +29,8 @@ from umbel.spi import (
     PairContext,
     Stream,
     Traits,
+    WaitQueue,
+    add_bytes_done,
     hookimpl,
     take_options,
 )
@@ -39,6 +44,8 @@ from umbel.testing.conformance import (
     check,
 )
 from umbel_transports import ipc, mem
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).parent.parent
 SCHEMES = ("opaque", "tcp", "ipc", "mem")
@@ -253,6 +260,75 @@ def test_what_there_is_no_time_for_is_not_tried() -> None:
     assert (report.failed, len(report.untried)) == ([], 3)
     assert report.as_json()["passed"] is False
     assert "no time was left" in report.verdicts[0].reason
+
+
+class Scanty(Proxy):
+    """Gives no more than it must: little room, single bytes, a late end."""
+
+    ROOM = 512
+    peer: Scanty
+
+    def __init__(self, inner: Stream) -> None:
+        super().__init__(inner)
+        self.unread = 0
+        self.changed = WaitQueue()
+
+    def send(self, buffers: Sequence[memoryview], deadline: int) -> None:
+        moved = 0
+        try:
+            for view in buffers:
+                at = 0
+                while at < len(view):
+                    ticket = self.changed.ticket()
+                    piece = view[at : at + self.ROOM - self.unread]
+                    if not piece:
+                        self.changed.wait(ticket, deadline)
+                        continue
+                    self.unread += len(piece)
+                    self.inner.send([piece], deadline)
+                    at += len(piece)
+                    moved += len(piece)
+        except BaseException as error:
+            add_bytes_done(error, moved)
+            raise
+
+    def receive_into(self, buffer: memoryview, deadline: int) -> int:
+        few = buffer[:1] if len(buffer) < 100 else buffer
+        count = self.inner.receive_into(few, deadline)
+        self.peer.unread -= count
+        self.peer.changed.wake_all()
+        return count
+
+    def done(self, deadline: int) -> None:
+        def end() -> None:
+            with suppress(OSError):  # aborted meanwhile
+                self.inner.done(deadline)
+
+        threading.Timer(0.02, end).start()
+
+    def query(self, kind: type[T]) -> T | None:
+        return None
+
+
+class ScantyPairs:
+    @hookimpl.pair
+    def pair(self, context: PairContext) -> tuple[Stream, Stream]:
+        left, right = map(Scanty, mem.transport.pair(context))
+        left.peer, right.peer = right, left
+        return left, right
+
+    @hookimpl.traits
+    def traits(self) -> Traits:
+        return Traits("")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [29, 32, 52, 55])
+def test_what_gives_no_more_than_it_must_is_not_failed_for_it(number: int) -> None:
+    with transport_at_hand(ScantyPairs(), "scanty"):
+        (verdict,) = check("scanty", [number], ["coroutines"]).verdicts
+
+    assert (verdict.state, verdict.reason) == ("passed", "")
 
 
 class WithoutOptions:

@@ -97,12 +97,12 @@ def canceled_halfway(t: Trial) -> None:
         pass
     equal(getattr(error, "bytes_done", None), got, "bytes_done of a canceled send")
     left, right = t.pair()
-    data = pattern(5000)
+    data = pattern(500)
     got_bytes = bytearray()
-    for at in range(0, len(data), 500):
+    for at in range(0, len(data), 50):
         receiving = t.spawn_cancelable(lambda: got_bytes.extend(t.receive(left, 70)))
-        t.bsend(right, data[at : at + 500])
-        t.pause(at // 500 % 3)  # before it reads, while it does, and after
+        t.bsend(right, data[at : at + 50])
+        t.pause(at // 50 % 3)  # before it reads, while it does, and after
         receiving.cancel()
     while len(got_bytes) < len(data):
         got_bytes += t.receive(left, 999, t.soon())

@@ -171,7 +171,8 @@ def _told_by_no_reset(t: Trial) -> None:
 def nothing_lost(t: Trial) -> None:
     """A plain close would make the kernel drop most of a megabyte."""
     left, right = t.pair()
-    t.bsend(right, pattern(20_000))
+    # All of it, or what there is room for: until the close takes it.
+    asking = t.block(right, t.bsend, right, pattern(20_000), t.soon())
     data = pattern(1_000_000)
 
     def answer_and_close() -> None:
@@ -182,6 +183,7 @@ def nothing_lost(t: Trial) -> None:
     t.pause(5)
     got = t.brecv(right, len(data), t.soon())
     require(got == data, "other bytes arrived than were sent")
+    asking.result()
     t.close(right, t.soon())
     answering.result()
 
@@ -222,10 +224,17 @@ def canceled(t: Trial) -> None:
 )
 def no_time(t: Trial) -> None:
     """And else is ETIMEDOUT at once."""
-    left, right = t.pair()
-    t.done(right)
-    _wait_for_end(t, left)
-    t.close(left, 0)
+    for pause in (1, 8, 64, 512):  # how long its way here is, nobody can tell
+        left, right = t.pair()
+        t.done(right)
+        t.pause(pause)
+        try:
+            t.close(left, 0)
+        except TimeoutError:
+            if pause == 512:
+                raise
+        else:
+            break
 
     def attempt() -> int:
         left, _right = t.pair()
@@ -234,13 +243,6 @@ def no_time(t: Trial) -> None:
         return umbel.now() - start
 
     in_time(attempt, WAKE_SLACK, "ETIMEDOUT of close with a deadline of 0")
-
-
-def _wait_for_end(t: Trial, stream: umbel.StreamHandle) -> None:
-    try:
-        t.do(umbel.fdin, stream.fileno(), t.soon())
-    except umbel.NotSupportedError:
-        pass  # without a descriptor it is within the process, and there at once
 
 
 @behaviour(33, "close takes over from whoever sends or receives: EBADF for them")

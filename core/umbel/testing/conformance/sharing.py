@@ -29,9 +29,14 @@ def busy(t: Trial) -> None:
         lambda: t.brecv(left, 1, umbel.now() + 500),
     ):
         fails(errno.EBUSY, "a second receive", call)
-    t.bsend(right, b"for the first")
-    equal(receiving.result(), b"for the fi", "received by the first")
-    equal(t.brecv(left, 3, t.soon()), b"rst", "received afterwards")
+    sent = b"for the first"
+    t.bsend(right, sent)
+    got = receiving.result()
+    assert isinstance(got, bytes)
+    # One byte at least: how many more is up to the transport.
+    require(got and sent[:10].startswith(got), f"the first received {got!r}")
+    rest = sent[len(got) :]
+    equal(t.brecv(left, len(rest), t.soon()), rest, "received afterwards")
 
     data = pattern(64 << 20)
     sending = t.block(left, t.bsend, left, data, umbel.within(3 * t.patience))
