@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -680,3 +681,53 @@ except FileExistsError as error:
     print(error)
 """
     assert "one-plugin 1.0 and other-plugin 1.0 both bring" in run(code, folder)
+
+
+# Plugins that are odd objects.
+
+
+@dataclass
+class Alike:
+    """Equals every other one, as dataclasses do, and can't be hashed."""
+
+    @hookimpl.pair
+    def pair(self, context: PairContext) -> tuple[Stream, Stream]:
+        return MemTransport().pair(context)
+
+
+def test_a_plugin_that_equals_a_loaded_one_is_told_which_and_breaks_nothing() -> None:
+    one, other = Alike(), Alike()
+    add_transport(one, "alike")
+    try:
+        add_transport(one, "same")  # one plugin may serve two schemes
+        remove_transport("same")
+        with pytest.raises(
+            umbel.PluginError, match=r"or equals, the plugin '[^']*v1:alike'"
+        ) as caught:
+            add_transport(other, "alike-too")
+        for end in umbel.pair("alike"):
+            umbel.hclose(end)
+    finally:
+        remove_transport("alike")
+
+    assert len(str(caught.value)) < 250  # and not a list of all plugins
+
+
+def test_an_object_whose_own_methods_fail_is_a_plugin_error() -> None:
+    class Hidden(Alike):
+        def __dir__(self) -> list[str]:
+            raise RuntimeError("not to be looked at")
+
+    class Incomparable(Alike):
+        def __eq__(self, other: object) -> bool:
+            raise RuntimeError("not to be compared")
+
+        __hash__ = None  # type: ignore[assignment]  # as dataclasses have it
+
+    add_transport(Alike(), "alike")
+    try:
+        for odd in (Hidden(), Incomparable()):
+            with pytest.raises(umbel.PluginError, match="contract: not to be"):
+                add_transport(odd, "odd")
+    finally:
+        remove_transport("alike")

@@ -52,10 +52,8 @@ def register(plugin: object, name: str, source: str) -> None:
 
     Raises:
         PluginError: ELIBACC, a hook is unknown, or has other parameters; or another
-            plugin has its name; or it is a class, and not an object of it.
+            plugin has its name, or equals it; or it is a class, and not an object.
     """
-    from pluggy import PluginValidationError
-
     if isinstance(plugin, type) or plugin is None:
         what = "nothing" if plugin is None else "a class: make an object of it"
         message = f"{name!r} of {source} must be an object with hooks, and is {what}"
@@ -65,13 +63,17 @@ def register(plugin: object, name: str, source: str) -> None:
         message = f"{name!r} of {source}: another plugin of that name is loaded"
         raise PluginError(message)
     try:
+        known = manager.get_name(plugin)
+        if known is not None:  # pluggy compares by ==, as dataclasses define it
+            message = f"it is, or equals, the plugin {known!r}, which is loaded"
+            raise ValueError(message)
         manager.register(plugin, name)
         manager.check_pending()
         _check_functions(plugin)
-    except (PluginValidationError, ValueError) as error:
+    except Exception as error:  # pluggy looks at all of its attributes
         if manager.has_plugin(name):
             manager.unregister(name=name)
-        flaw = ", ".join(str(error).splitlines())
+        flaw = ", ".join(str(error).splitlines()) or type(error).__name__
         message = f"{name!r} of {source} breaks the plugin contract: {flaw}"
         raise PluginError(message) from error
 

@@ -71,7 +71,7 @@ def find_transport(scheme: str) -> Transport:
 
 def _make(plugin: object, scheme: str, source: str) -> Transport:
     # One plugin may serve several schemes: pluggy knows it once.
-    if not plugin_manager().is_registered(plugin):
+    if all(known is not plugin for _, known in plugin_manager().list_name_plugin()):
         register(plugin, f"{TRANSPORTS}:{scheme}", source)
     functions, wrappers = functions_of(plugin)
     problem = ""
