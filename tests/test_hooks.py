@@ -796,6 +796,27 @@ for name in ("first", "second"):
     assert run_python(code) == "stopped\nstopped\n"
 
 
+@pytest.mark.parametrize("end", ["raise SystemExit(1)", "remove_plugin('second')"])
+def test_all_plugins_are_stopped_at_exit_whatever_the_stop_of_one_does(
+    end: str,
+) -> None:
+    code = f"""
+from umbel.plugins import add_plugin, remove_plugin
+from umbel.spi import hookimpl
+class Stopped:
+    def __init__(self, name):
+        self.name = name
+    @hookimpl.stop
+    def stop(self):
+        print(self.name, flush=True)
+        if self.name == "first":
+            {end}
+for name in ("first", "second", "third"):
+    add_plugin(Stopped(name), name)
+"""
+    assert run_python(code) == "first\nsecond\nthird\n"
+
+
 def test_removing_a_transport_that_is_not_loaded_is_an_error() -> None:
     with pytest.raises(umbel.UnknownTransportError, match="'nothing'"):
         remove_transport("nothing")

@@ -286,8 +286,12 @@ def _run_bare(function: object) -> None:
 
 @atexit.register
 def _stop_plugins() -> None:
-    for name in list(_loaded):
-        remove_plugin(name)
+    if not _loaded:
+        return
+    try:
+        remove_plugin(next(iter(_loaded)))
+    finally:
+        _stop_plugins()  # the others, though Ctrl-C ends the stop of one
 
 
 # A child that was forked while another thread loads something would else find the lock
