@@ -28,6 +28,8 @@ from umbel.spi import (
     ListenerAttempts,
     Names,
     PeerIdentity,
+    SocketListener,
+    SocketStream,
     Stream,
     Traits,
     UnreadBytes,
@@ -201,6 +203,39 @@ class ClosesWhatItRefuses(Mutant):
             if context.fd >= 0:
                 os.close(context.fd)
             raise
+
+
+@mutant(79, "as a stream gave")
+class AdoptsWhatIsNotConnected(Mutant):
+    def do_adopt(self, context: AdoptContext) -> Stream | Listener:
+        try:
+            return self.base.adopt(context)
+        except OSError as error:
+            if "not connected" not in str(error):
+                raise
+            return SocketStream(socket.socket(fileno=context.fd))
+
+
+@mutant(79, "as a listener gave", scheme="ipc")
+class AdoptsAStreamAsAListener(Mutant):
+    def do_adopt(self, context: AdoptContext) -> Stream | Listener:
+        try:
+            return self.base.adopt(context)
+        except OSError:
+            if not context.is_listener:
+                raise
+            adopted = self.base.adopt(AdoptContext(context.address, context.fd))
+            return SocketListener(
+                cast("SocketStream", adopted)._socket, context.address
+            )
+
+
+@mutant(79, "does not block any more")
+class ChangesTheModeOfWhatItRefuses(Mutant):
+    def do_adopt(self, context: AdoptContext) -> Stream | Listener:
+        if context.fd >= 0:
+            os.set_blocking(context.fd, False)
+        return self.base.adopt(context)
 
 
 @mutant(79, "adopted listener's file was removed", scheme="ipc")

@@ -229,31 +229,24 @@ def adoption(t: Trial) -> None:
     """On success it is the stream's."""
     transport = t.subject.transport
     where = Address(t.subject.scheme, "")
-    left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    fd = os.open(os.devnull, os.O_RDONLY)
-    with left, right:
-        numbers = (fd, left.fileno())
-        try:
-            for wrong in (*numbers, -1):
-                for is_listener in (False, True):
-                    context = AdoptContext(where, wrong, is_listener)
-                    fails(
-                        errno.EINVAL,
-                        f"taking over descriptor {wrong}",
-                        transport.adopt,
-                        context,
-                    )
-                    is_kept = open_descriptors().issuperset(numbers)
-                    require(is_kept, "a refused descriptor was closed")
-        finally:
-            for number in numbers:
-                _close_if_open(number)
-            left.detach()
+    numbers = _unfit()
+    try:
+        for wrong in (*numbers, -1):
+            for is_listener in (False, True):
+                _is_refused(t, wrong, is_listener)
+                is_kept = open_descriptors().issuperset(numbers)
+                require(is_kept, "a refused descriptor was closed")
+                is_as_before = all(map(os.get_blocking, numbers))
+                require(is_as_before, "a refused descriptor does not block any more")
+    finally:
+        for number in numbers:
+            _close_if_open(number)
     if Fileno not in t.subject.traits.capabilities:
         return
     mine, theirs = t.pair()
     number = os.dup(mine.fileno())
     umbel.hclose(mine)
+    _is_refused(t, number, is_listener=True)
     stream = transport.adopt(AdoptContext(where, number))
     stream.abort()
     try:
@@ -265,6 +258,21 @@ def adoption(t: Trial) -> None:
     equal(t.receive(theirs, 1, t.soon()), b"", "the peer's receive")
     if t.subject.can_serve and t.subject.traits.is_filesystem:
         _adopted_keeps_file(t)
+
+
+def _unfit() -> list[int]:
+    """Open what is no connected stream, and no listener: all in blocking mode."""
+    packets = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    unconnected = map(socket.socket, (socket.AF_UNIX, socket.AF_INET))
+    found = [sock.detach() for sock in (*packets, *unconnected)]
+    return [*found, os.open(os.devnull, os.O_RDONLY)]
+
+
+def _is_refused(t: Trial, fd: int, is_listener: bool) -> None:
+    context = AdoptContext(Address(t.subject.scheme, ""), fd, is_listener)
+    role = "listener" if is_listener else "stream"
+    what = f"taking over descriptor {fd} as a {role}"
+    fails(errno.EINVAL, what, t.subject.transport.adopt, context)
 
 
 def _close_if_open(fd: int) -> None:
