@@ -68,6 +68,50 @@ class LeaksDescriptors(Proxy):
                 umbel.fdin(fd_of(self.inner), deadline)
 
 
+class Passing(Proxy):
+    """Passes descriptors in its own way."""
+
+    def query(self, kind: type[T]) -> T | None:
+        found = super().query(kind)
+        if isinstance(found, DescriptorPassing):
+            self.passing: DescriptorPassing = found
+            return cast("T", DescriptorPassing(self.send_fds, self.receive_fds))
+        return found
+
+    def send_fds(self, data: memoryview, fds: Sequence[int], deadline: int) -> None:
+        self.passing.send(data, fds, deadline)
+
+    def receive_fds(
+        self, size: int, limit: int, deadline: int
+    ) -> tuple[bytes, list[int]]:
+        return self.passing.receive(size, limit, deadline)
+
+
+@mutant(74, "hangs: receive_with_fds")
+class WaitsForDescriptorsForEver(Passing):
+    def receive_fds(
+        self, size: int, limit: int, deadline: int
+    ) -> tuple[bytes, list[int]]:
+        return self.passing.receive(size, limit, -1)
+
+
+@mutant(74, "hangs: send_with_fds")
+class WaitsForRoomForDescriptorsForEver(Passing):
+    def send_fds(self, data: memoryview, fds: Sequence[int], deadline: int) -> None:
+        self.passing.send(data, fds, -1)
+
+
+@mutant(74, "BrokenStreamError: .*receive_with_fds")
+class EndsDescriptorsByAReset(Passing):
+    def receive_fds(
+        self, size: int, limit: int, deadline: int
+    ) -> tuple[bytes, list[int]]:
+        data, descriptors = self.passing.receive(size, limit, deadline)
+        if not data:
+            raise BrokenStreamError
+        return data, descriptors
+
+
 @mutant(75, "the child", scheme="ipc")
 class TakesUsForThePeer(Proxy):
     def query(self, kind: type[T]) -> T | None:

@@ -15,6 +15,7 @@ from umbel.peer import PeerIdentity
 from umbel.testing.conformance.behaviour import behaviour
 from umbel.testing.conformance.children import forked
 from umbel.testing.conformance.expecting import (
+    LARGEST_BUFFER,
     Violation,
     equal,
     fails,
@@ -85,9 +86,25 @@ def descriptors(t: Trial) -> None:
             deadline,
         )
         equal(open_descriptors() - before, set(), "descriptors after the error")
+        _pass_in_time(t, reading)
     finally:
         os.close(reading)
         os.close(writing)
+
+
+def _pass_in_time(t: Trial, fd: int) -> None:
+    much = bytes(LARGEST_BUFFER + (1 << 20))
+    for until in (0, umbel.now() + 30):
+        left, right = t.pair()
+        late = "a receive of descriptors"
+        fails(errno.ETIMEDOUT, late, t.receive_with_fds, left, 1, 1, until)
+        late = "a send of descriptors"
+        fails(errno.ETIMEDOUT, late, t.send_with_fds, right, much, [fd], until)
+    if t.subject.traits.half_close:
+        left, right = t.pair()
+        t.done(right)
+        found = t.receive_with_fds(left, 1, 1, t.soon())
+        equal(found, (b"", []), "received at the end")
 
 
 @behaviour(
