@@ -32,6 +32,7 @@ from umbel.spi import (
     SocketStream,
     Stream,
     Traits,
+    Transfer,
     UnreadBytes,
     shut_down,
 )
@@ -206,6 +207,28 @@ class EndsWhatMoves(Mutant):
         with socket.socket(fileno=os.dup(context.fd)) as sock:
             sock.shutdown(socket.SHUT_RDWR)
         return self.base.adopt(context)
+
+
+@mutant(76, r"FileNotFoundError: .*connect\(address", scheme="ipc")
+class TakesTheFileOfWhatHasMoved(ListenerProxy):
+    def query(self, kind: type[T]) -> T | None:
+        found = super().query(kind)
+        if not isinstance(found, Transfer):
+            return found
+        transfer: Transfer = found
+        return cast("T", Transfer(transfer.fd, transfer.state, _forget_nothing))
+
+
+def _forget_nothing() -> None:
+    pass
+
+
+@mutant(76, "a moved listener's file is left", scheme="ipc")
+class LeavesTheFileOfWhatHasMoved(Mutant):
+    def do_adopt(self, context: AdoptContext) -> Stream | Listener:
+        if not context.is_listener:
+            return self.base.adopt(context)
+        return self.base.adopt(AdoptContext(context.address, context.fd, True))
 
 
 @mutant(78, "close that timed out left")

@@ -161,6 +161,7 @@ def capabilities(t: Trial) -> None:
         query = umbel.query
         fails(errno.ENOTSUP, "a listener's unknown class", query, listener, Violation)
         _has_file_or_not(t, listener.address)
+        _moves_if_it_may(t, listener)
 
 
 def _has_or_lacks(
@@ -229,6 +230,28 @@ def _moves(t: Trial, left: umbel.StreamHandle, right: umbel.StreamHandle) -> Non
         equal(t.brecv(right, 5, t.soon()), b"moved", "received from a moved stream")
     finally:
         moved.abort()
+
+
+def _moves_if_it_may(t: Trial, listener: umbel.ListenerHandle) -> None:
+    """Have a listener taken over, as another process would, with its file."""
+    try:
+        transfer = umbel.query(listener, Transfer)
+    except umbel.NotSupportedError:
+        return
+    address = listener.address
+    state = json.loads(json.dumps(dict(transfer.state)))
+    context = AdoptContext(address, os.dup(transfer.fd), True, state)
+    moved = t.subject.transport.adopt(context)
+    try:
+        transfer.release()
+        umbel.hclose(listener)
+        t.connect(address)  # to the moved one: the old one's close undoes nothing
+        require(hasattr(moved, "accept"), f"adopting a listener gave {moved!r}")
+        assert not hasattr(moved, "send")
+        moved.accept(t.soon()).abort()
+    finally:
+        moved.abort()
+    require(not os.path.lexists(address.location), "a moved listener's file is left")
 
 
 def _has_file_or_not(t: Trial, address: Address) -> None:
