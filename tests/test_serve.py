@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -325,6 +325,28 @@ def test_who_is_left_after_the_grace_is_canceled_and_closed_hard(
         assert umbel.receive(client, 1, soon()) == b""
         umbel.hclose(client)
     assert "1 handlers are canceled" in caplog.text
+
+
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("budget", range(4))
+def test_whom_a_server_accepts_just_as_it_is_canceled_is_not_forgotten(
+    listener: umbel.ListenerHandle, budget: int, turns: int
+) -> None:
+    def handler(stream: umbel.StreamHandle) -> None:
+        current_hub().budget = budget  # as after that many more calls
+        umbel.hclose(stream)
+
+    clients = [connect(listener) for _ in range(6)]
+    server = umbel.go(partial(umbel.serve, grace=0), listener, handler)
+    for _ in range(turns):  # in one of them it lets us run when it has just accepted
+        umbel.yield_()
+
+    umbel.hclose(server)
+
+    for client in clients:  # a stream without an owner would be a ResourceWarning
+        with suppress(umbel.BrokenStreamError):
+            assert umbel.receive(client, 1, soon()) == b""
+        umbel.hclose(client)
 
 
 def test_a_canceled_server_gives_the_grace_before_it_ends(

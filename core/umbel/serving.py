@@ -155,7 +155,11 @@ class _Server:
                     raise  # of something else
                 return
             self._room.count += 1
-            self._handlers.go(self._attend, stream)
+            try:
+                self._handlers.go(self._attend, stream)
+            except BaseException:  # we were stopped in that moment
+                self._end(stream)
+                raise
 
     def _next(self, deadline: int) -> StreamHandle:
         patience = Patience(self._address, deadline)
@@ -190,8 +194,11 @@ class _Server:
         except Exception as error:  # noqa: BLE001 - one that fails never stops the others
             report_failure(self._address, error)
         finally:
-            hclose_if_open(stream)
-            self._room.leave()
+            self._end(stream)
+
+    def _end(self, stream: StreamHandle) -> None:
+        hclose_if_open(stream)
+        self._room.leave()
 
     def _part(self, stream: StreamHandle) -> None:
         try:
