@@ -64,6 +64,23 @@ def test_a_broken_escape_is_einval(text: str) -> None:
     assert caught.value.errno == errno.EINVAL
 
 
+@pytest.mark.parametrize("text", ["mem://\ud800", "mem://%41\ud800"])
+def test_text_that_stands_for_no_bytes_is_einval(text: str) -> None:
+    with pytest.raises(OSError, match="can't be encoded") as caught:
+        Address.parse(text)
+
+    assert caught.value.errno == errno.EINVAL
+
+
+@pytest.mark.parametrize("scheme", ["ipc", "mem", "tcp"])
+def test_nothing_is_opened_at_an_address_that_cannot_be_written(scheme: str) -> None:
+    # It could not even be told in a census, nor in a warning.
+    for call in (umbel.listen, umbel.connect):
+        with pytest.raises(OSError, match="can't be encoded") as caught:
+            call(Address(scheme, "\ud800:1"))
+        assert caught.value.errno == errno.EINVAL
+
+
 def test_what_is_no_text_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="str"):
         umbel.connect(5)  # type: ignore[arg-type]

@@ -56,7 +56,8 @@ class Address(NamedTuple):
             the address.
 
         Raises:
-            OSError: EINVAL, no scheme, or a broken percent escape.
+            OSError: EINVAL, no scheme, a broken percent escape, or text that can't be
+                encoded.
             TypeError: *text* is not a string.
         """
         return cls(*_split(_require_text(text)))
@@ -79,6 +80,7 @@ def _split(text: str) -> tuple[str, str]:
             what = f"{scheme!r} {NO_SCHEME}"
         message = f"{what}: write 'ipc:{text}' for a socket file"
         raise system_error(errno.EINVAL, message)
+    require_encodable(text)
     return scheme, _decode(rest.removeprefix("//"), text)
 
 
@@ -87,6 +89,15 @@ def _require_text(text: object) -> str:
         return text
     message = f"an address is a str such as 'ipc:x.sock', not {text!r}"
     raise TypeError(message)
+
+
+def require_encodable(location: str) -> None:
+    """EINVAL if *location* stands for no bytes: such an address can't be written."""
+    try:
+        os.fsencode(location)
+    except UnicodeEncodeError as error:
+        message = f"{location!r} can't be encoded: {error.reason}"
+        raise system_error(errno.EINVAL, message) from None
 
 
 def _decode(text: str, whole: str) -> str:

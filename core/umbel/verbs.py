@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from umbel._kernel.current import checkpoint
-from umbel.address import Address
+from umbel.address import Address, require_encodable
 from umbel.deadline import FOREVER
 from umbel.handle import hclose_if_open
 from umbel.iolist import check_count
@@ -20,7 +20,10 @@ MOST_BACKLOG = (1 << 31) - 1
 
 
 def _read(address: str | Address) -> Address:
-    return address if isinstance(address, Address) else Address.parse(address)
+    if not isinstance(address, Address):
+        return Address.parse(address)
+    require_encodable(address.location)
+    return address
 
 
 def listen(
