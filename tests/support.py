@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 import umbel
 from umbel._kernel.current import current_hub
 from umbel.aio.hosting import Host
@@ -168,3 +170,26 @@ def run_python(code: str, *arguments: str, **env: str) -> str:
         assert process.returncode == 0, err
         assert "Warning" not in err, err
         return out
+
+
+def run_in_own_network(setup: str, code: str) -> str:
+    """Run *code* in a network of its own, made by *setup*; give what it printed.
+
+    The test is skipped where nobody may make one.
+    """
+    namespace = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c"]
+    try:
+        subprocess.run(
+            [*namespace, setup], check=True, capture_output=True, timeout=PATIENCE
+        )
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("nobody may make a network of his own here")
+    run = f'{setup} && exec "$0" -c "$1"'
+    made = subprocess.run(
+        [*namespace, run, sys.executable, code],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE * 2,
+    )
+    assert made.returncode == 0, made.stderr
+    return made.stdout

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 import umbel
-from tests.support import calls, lateness
+from tests.support import calls, lateness, run_in_own_network
 from umbel import IpAddress
 from umbel.ipaddr import ipaddr_sockaddr
 
@@ -105,13 +105,22 @@ def test_an_interface_gives_its_ipv6_address_if_that_is_wanted() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["nothing0", "lo\0x", "lo" + "x" * 14, "lo" * 200, "", "ütf"]
+    "name", ["nothing0", "lo\0x", "lo" + "x" * 14, "lo" * 200, "", "ütf", "\ud800"]
 )
 def test_what_is_no_interface_is_enodev(name: str) -> None:
     for mode in (0, umbel.IPADDR_IPV6):
         with pytest.raises(OSError, match="neither an interface") as caught:
             umbel.ipaddr_local(name, 0, mode)
         assert caught.value.errno == errno.ENODEV
+
+
+def test_an_interface_may_have_any_name() -> None:
+    code = "import umbel; print(*umbel.ipaddr_local('lö', 1, umbel.IPADDR_IPV6))"
+    setup = (
+        "ip link set lo name lö && ip link set lö up && grep -q . /proc/net/if_inet6"
+    )
+
+    assert run_in_own_network(setup, code) == "::1 1\n"
 
 
 # Errors of the caller.

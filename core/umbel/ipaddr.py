@@ -11,6 +11,7 @@ import errno
 import ipaddress
 import os
 import socket
+from contextlib import suppress
 from typing import Final, NamedTuple, final
 
 from umbel.deadline import FOREVER
@@ -111,22 +112,23 @@ def ipaddr_local(name: str | None, port: int, mode: int = 0) -> IpAddress:
     number = _read(_check_name(name))
     if number is not None and _version(number) in families:
         return IpAddress(number, port)
-    for family in families:
-        found = _interface_ipv4(name) if family == 4 else _interface_ipv6(name)
-        if found:
-            return IpAddress(found, port)
+    with suppress(UnicodeEncodeError):  # what stands for no bytes names none
+        raw = os.fsencode(name)
+        for family in families:
+            found = _interface_ipv4(raw) if family == 4 else _interface_ipv6(raw)
+            if found:
+                return IpAddress(found, port)
     message = f"{name!r} is neither an interface with such an address, nor a number"
     raise system_error(errno.ENODEV, message)
 
 
-def _interface_ipv4(name: str) -> str | None:
+def _interface_ipv4(name: bytes) -> str | None:
     import fcntl
 
-    raw = os.fsencode(name)
-    if len(raw) > _LONGEST_INTERFACE or b"\0" in raw:
+    if len(name) > _LONGEST_INTERFACE or b"\0" in name:
         return None
     siocgifaddr = 0x8915  # netdevice(7); Python does not name it
-    request = raw.ljust(256, b"\0")
+    request = name.ljust(256, b"\0")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         try:
             answer = fcntl.ioctl(sock.fileno(), siocgifaddr, request)
@@ -135,18 +137,19 @@ def _interface_ipv4(name: str) -> str | None:
     return socket.inet_ntoa(answer[20:24])
 
 
-def _interface_ipv6(name: str) -> str | None:
+def _interface_ipv6(name: bytes) -> str | None:
     try:
-        with open("/proc/net/if_inet6", encoding="ascii") as table:
+        # In bytes: a name may be any, and another's must not keep ours from being read.
+        with open("/proc/net/if_inet6", "rb") as table:
             rows = [line.split() for line in table]
     except OSError:
         return None
     found = [row for row in rows if row[5] == name]
     # A link's own address (scope 20) works only with the interface's name.
-    found.sort(key=lambda row: row[3] == "20")
+    found.sort(key=lambda row: row[3] == b"20")
     for raw, _, _, scope, _, _ in found:
-        host = str(ipaddress.IPv6Address(bytes.fromhex(raw)))
-        return f"{host}%{name}" if scope == "20" else host
+        host = str(ipaddress.IPv6Address(bytes.fromhex(raw.decode())))
+        return f"{host}%{os.fsdecode(name)}" if scope == b"20" else host
     return None
 
 
