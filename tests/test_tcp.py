@@ -22,6 +22,7 @@ from tests.support import (
     lateness,
     open_descriptors,
     pattern,
+    run_in_own_network,
     soon,
     wait_until,
 )
@@ -197,6 +198,24 @@ def test_nobody_there_is_econnrefused_and_says_so() -> None:
 
     with pytest.raises(ConnectionRefusedError, match="start the listener"):
         umbel.connect(address, umbel.within(20))
+
+
+def test_a_socket_that_tcp_connects_to_itself_is_econnrefused() -> None:
+    # Of so few ports the kernel soon chooses the one that is connected to.
+    ports = "echo 40000 40003 > /proc/sys/net/ipv4/ip_local_port_range"
+    code = """if True:
+        import errno
+        import umbel
+        for _ in range(20):
+            try:
+                umbel.connect("tcp://127.0.0.1:40000", umbel.within(20))
+            except OSError as error:
+                assert error.errno == errno.ECONNREFUSED, error
+            else:
+                print("connected, though nobody listens")
+        """
+
+    assert run_in_own_network(f"ip link set lo up && {ports}", code) == ""
 
 
 def test_a_port_that_is_taken_is_eaddrinuse() -> None:

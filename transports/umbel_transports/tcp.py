@@ -281,6 +281,8 @@ def _reach(target: Target, deadline: int) -> socket.socket:
             number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if not number and not _has_peer(sock):
                 number = errno.EINPROGRESS
+        if not number and _is_own_peer(sock):
+            number = errno.ECONNREFUSED
         if number:
             plain = OSError(number, os.strerror(number))
             raise _explain(plain, _address_of(where))
@@ -298,6 +300,18 @@ def _has_peer(sock: socket.socket) -> bool:
     except OSError:
         return False
     return True
+
+
+def _is_own_peer(sock: socket.socket) -> bool:
+    """Tell whether TCP has connected it to itself, as nobody listens there.
+
+    It does if the kernel happens to choose for us the very port that is connected to
+    (RFC 9293, 3.5: a simultaneous open).
+    """
+    try:
+        return bool(sock.getsockname() == sock.getpeername())
+    except OSError:
+        return False  # the peer has gone already, as the stream will tell
 
 
 def _reach_first(targets: Sequence[Target], deadline: int) -> socket.socket:
