@@ -373,7 +373,9 @@ def test_a_host_that_is_none_does_not_stop_the_program() -> None:
 
 
 @pytest.mark.parametrize(
-    "place", ["9464", "localhost", "localhost:http", "127.0.0.1:99999"]
+    "place",
+    ["9464", "localhost", "localhost:http", "127.0.0.1:99999", "h:" + "1" * 5000],
+    ids=lambda place: place[:16],
 )
 def test_a_place_that_is_none_is_einval(place: str) -> None:
     code = """

@@ -234,7 +234,19 @@ def test_reuseport_lets_listeners_share() -> None:
 
 
 @pytest.mark.parametrize(
-    "location", ["", "host", "host:", ":x", "host:70000", "::1:80", "host:-1", "h:²"]
+    "location",
+    [
+        "",
+        "host",
+        "host:",
+        ":x",
+        "host:70000",
+        "::1:80",
+        "host:-1",
+        "h:²",
+        "h:" + "1" * 5000,
+    ],
+    ids=lambda location: location[:10],
 )
 def test_a_broken_address_is_einval(location: str) -> None:
     for call in (umbel.listen, umbel.connect):

@@ -181,7 +181,8 @@ class MetricsPlugin:
 
 def _parse_place(place: str) -> tuple[str, int]:
     host, _, port = place.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > MOST_PORT:
+    is_number = port.isdecimal() and len(port) <= len(str(MOST_PORT))
+    if not host or not is_number or int(port) > MOST_PORT:
         message = f"UMBEL_METRICS={place!r}: write host:port, such as 127.0.0.1:9464"
         raise system_error(errno.EINVAL, message)
     return host.strip("[]"), int(port)

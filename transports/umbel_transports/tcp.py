@@ -154,7 +154,8 @@ def _split(address: Address) -> tuple[str, int]:
         host = host[1:-1]
     elif ":" in host:
         colon = ""  # an IPv6 address without brackets: which part is the port?
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+    is_number = port.isascii() and port.isdigit() and len(port) <= 5
+    if not colon or not is_number or int(port) > 65535:
         message = f"{address}: write tcp://host:port, or tcp://[::1]:port for IPv6"
         raise system_error(errno.EINVAL, message)
     return host, int(port)
