@@ -17,7 +17,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 import umbel
+from tests.mutants import opaque
+from tests.support import soon
 from umbel import Address
+from umbel.testing import transport_at_hand
 from umbel_plugins.integrations.redis_connection import (
     AsyncUmbelConnection,
     UmbelConnection,
@@ -92,6 +95,20 @@ def test_a_redis_that_does_not_answer_is_late(address: Address) -> None:
         pytest.raises(redis.TimeoutError),
     ):
         client.ping()
+
+
+def test_over_streams_without_sockets_there_is_no_redis_and_none_is_left() -> None:
+    retry = Retry(NoBackoff(), 0)
+    with (
+        transport_at_hand(opaque.transport, "opaque"),
+        umbel.listen("opaque://x") as listener,
+        make_client(listener.address, retry=retry) as client,
+    ):
+        with pytest.raises(redis.ConnectionError, match="has no socket"):
+            client.ping()
+
+        with umbel.accept(listener, soon()) as server:
+            assert umbel.receive(server, 1, soon()) == b""
 
 
 @pytest.fixture

@@ -56,7 +56,12 @@ class UmbelConnection(AbstractConnection):
     def _connect(self) -> socket.socket:
         # What is late is a TimeoutError here and there.
         deadline = _deadline(self.socket_connect_timeout)
-        sock = as_socket(umbel.connect(self.address, deadline))
+        stream = umbel.connect(self.address, deadline)
+        try:
+            sock = as_socket(stream)
+        except BaseException:
+            umbel.hclose(stream)
+            raise
         sock.settimeout(self.socket_timeout)
         return sock
 
