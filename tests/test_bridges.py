@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
+import math
 import socket
 import ssl
 import subprocess
@@ -12,6 +14,7 @@ import sys
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -515,6 +518,79 @@ def test_a_peer_that_leaves_our_bytes_unread_is_told_as_an_error(
     run(main)
 
 
+@pytest.mark.parametrize("does", ["receives", "sends"])
+def test_a_peer_that_goes_amid_a_call_is_told_as_an_error(
+    any_ends: Ends, run: Run, does: str
+) -> None:
+    left, right = any_ends
+
+    async def main() -> None:
+        protocol = Recorder()
+        transport = as_asyncio_transport(left, protocol)
+        if does == "sends":
+            transport.pause_reading()
+            transport.write(MUCH)
+        else:
+            transport.write(b"never read")
+        await asyncio.sleep(0.001)  # the call waits from now on
+        umbel.hclose(right)
+        assert isinstance(await protocol.wait_lost(), umbel.BrokenStreamError)
+
+    run(main)
+
+
+def test_a_peer_that_has_not_read_everything_and_stays_is_an_error(
+    ends: Ends, run: Run
+) -> None:
+    left, _ = ends
+
+    async def main() -> None:
+        protocol = Recorder()
+        transport = as_asyncio_transport(left, protocol, grace=0.01)
+        transport.write(b"never read")
+        transport.close()
+        assert isinstance(await protocol.wait_lost(), umbel.DeadlineError)
+
+    run(main)
+
+
+def test_what_is_written_after_a_close_is_dropped_and_what_was_before_is_sent(
+    any_ends: Ends, run: Run
+) -> None:
+    left, right = any_ends
+
+    async def main() -> None:
+        protocol = Recorder()
+        transport = as_asyncio_transport(left, protocol, grace=math.inf)
+        transport.write(MUCH)
+        transport.close()
+        transport.write(b"dropped")
+        assert await aio.run_blocking(drain, right) == MUCH
+        await aio.close(right, soon())
+        assert await protocol.wait_lost() is None
+
+    run(main)
+
+
+def test_an_aborted_transport_whose_reading_is_paused_leaves_nothing_behind(
+    ends: Ends, run: Run
+) -> None:
+    async def main() -> None:
+        protocol = Recorder()
+        transport = as_asyncio_transport(ends[0], protocol)
+        transport.pause_reading()
+        await asyncio.sleep(0.001)
+        transport.abort()
+        await protocol.wait_lost()
+        there = weakref.ref(transport)
+        del transport, protocol
+        await asyncio.sleep(0.001)  # its task ends, if it was told to
+        gc.collect()
+        assert there() is None
+
+    run(main)
+
+
 def test_a_peer_that_has_read_everything_and_stays_is_no_error(
     ends: Ends, run: Run
 ) -> None:
@@ -947,6 +1023,18 @@ def test_a_transport_tells_whose_it_is(ends: Ends) -> None:
     asyncio.run(main())
 
 
+def test_a_connection_that_is_not_made_in_time_is_etimedout(run: Run) -> None:
+    async def main() -> None:
+        listener = aio.listen("mem://full", 1)
+        queued = umbel.connect("mem://full")
+        with pytest.raises(umbel.DeadlineError):
+            await open_connection("mem://full", umbel.within(0.01))
+        listener.abort()
+        queued.abort()
+
+    run(main)
+
+
 def test_a_server_of_protocols_holds_its_limit_and_its_clients(run: Run) -> None:
     made: list[Recorder] = []
 
@@ -970,6 +1058,7 @@ def test_a_server_of_protocols_holds_its_limit_and_its_clients(run: Run) -> None
         await asyncio.sleep(0.005)
         assert len(made) == 1
         server.close_clients()
+        assert await first.receive(1, soon()) == b""
         await first.close(soon())
         while len(made) < 2:
             await asyncio.sleep(0.001)
