@@ -389,13 +389,21 @@ def test_a_close_hook_finds_its_own_stream_behind_bytes_that_were_kept() -> None
     assert found == [stream]
 
 
-def test_asyncios_transport_is_lost_if_its_stream_breaks_the_contract() -> None:
+@pytest.mark.parametrize("call", ["receive", "send"])
+def test_asyncios_transport_is_lost_if_its_stream_breaks_the_contract(
+    call: str,
+) -> None:
     class Breaking(Odd):
+        def send(self, buffers: Sequence[memoryview], deadline: int) -> None:
+            raise ValueError("odd")
+
         def receive_into(self, buffer: memoryview, deadline: int) -> int:
+            if call == "send":
+                umbel.msleep(deadline)
             raise ValueError("odd")
 
     lost: list[Exception | None] = []
-    told: list[object] = []
+    told: list[dict[str, object]] = []
 
     class Waiting(asyncio.Protocol):
         def connection_lost(self, exc: Exception | None) -> None:
@@ -405,13 +413,17 @@ def test_asyncios_transport_is_lost_if_its_stream_breaks_the_contract() -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: told.append(context))
         transport = as_asyncio_transport(handle, Waiting())
+        if call == "send":
+            transport.write(b"x")
         await asyncio.wait_for(transport.wait_lost(), 5)
 
     with opened(Breaking()) as handle:
         asyncio.run(main(handle))
 
     assert [type(error) for error in lost] == [ValueError]
-    assert told
+    (context,) = told
+    # And not a callback of the protocol, as where that fails.
+    assert f"to {call}" in str(context["message"])
 
 
 def test_a_planned_reset_wakes_who_waits_on_a_stream_without_a_descriptor() -> None:

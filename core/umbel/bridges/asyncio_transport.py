@@ -46,6 +46,8 @@ LOOKS: Final = 10
 #: Of the backlog, in bytes: as asyncio's own.
 HIGH_WATER: Final = 1 << 16
 
+_CALLBACK: Final = "a callback of the protocol failed"
+
 
 def as_asyncio_transport(
     handle: AnyStream,
@@ -236,7 +238,7 @@ class StreamTransport(asyncio.Transport):
             if not self._is_closing:
                 self._lose(error)
         except Exception as error:  # noqa: BLE001 - of a transport that breaks its contract
-            self._fail(error, "receiving")
+            self._fail(error, "to receive from the stream failed")
 
     async def _let_others_run(self, turn_at: float) -> float:
         """Give the loop a turn, if the last one was long ago; tell when that was."""
@@ -263,7 +265,7 @@ class StreamTransport(asyncio.Transport):
             else:
                 protocol.data_received(data)
         except Exception as error:  # noqa: BLE001 - told to the loop's handler
-            self._fail(error, "receiving")
+            self._fail(error, f"receiving: {_CALLBACK}")
         return b""
 
     # Sending.
@@ -368,7 +370,7 @@ class StreamTransport(asyncio.Transport):
         except OSError as error:
             self._lose(error)
         except Exception as error:  # noqa: BLE001 - of a transport that breaks its contract
-            self._fail(error, "sending")
+            self._fail(error, "to send on the stream failed")
         finally:
             self._is_working = False
             self._worker = None
@@ -440,12 +442,12 @@ class StreamTransport(asyncio.Transport):
         try:
             call()
         except Exception as error:  # noqa: BLE001 - told to the loop's handler
-            self._report(error, "flow control")
+            self._report(error, f"flow control: {_CALLBACK}")
 
     def _report(self, error: Exception, what: str) -> None:
         self._loop.call_exception_handler(
             {
-                "message": f"Fatal error: {what}: a callback of the protocol failed",
+                "message": f"Fatal error: {what}",
                 "exception": error,
                 "transport": self,
                 "protocol": self._protocol,
