@@ -361,7 +361,8 @@ class StreamTransport(asyncio.Transport):
                     await done(self.handle)
                     self._has_ended = True
                 elif self._is_closing:
-                    self._lose(await self._part())
+                    await self._part()
+                    self._lose(None)
                 else:
                     return
         except asyncio.CancelledError:
@@ -398,17 +399,14 @@ class StreamTransport(asyncio.Transport):
         if self._look_at is not None:
             self._look_at.cancel()
 
-    async def _part(self) -> Exception | None:
+    async def _part(self) -> None:
         self._look_no_more()  # from here on there is a deadline
         try:
             await close(self.handle, within(self._grace))
         except DeadlineError as error:
             # A peer that has read everything and stays is no failure of ours.
-            is_known = error.report is not None and error.report.consumed
-            return None if is_known else error
-        except OSError as error:
-            return error
-        return None
+            if error.report is None or not error.report.consumed:
+                raise
 
     # The end.
 
