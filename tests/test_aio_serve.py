@@ -636,6 +636,25 @@ def test_at_its_deadline_all_is_over(loop: Loop, address: umbel.Address) -> None
     loop.run(main)
 
 
+def test_a_deadline_within_the_grace_is_an_error(
+    loop: Loop, address: umbel.Address
+) -> None:
+    async def main() -> None:
+        listener = aio.listen(address)
+        client = await aio.connect(address, soon())
+
+        async def handler(stream: aio.AsyncStreamHandle) -> None:
+            listener.abort()
+            await stream.receive()
+
+        with pytest.raises(umbel.DeadlineError):
+            await aio.serve(listener, handler, umbel.within(0.02))
+
+        client.abort()
+
+    loop.run(main)
+
+
 def test_the_loops_own_timeout_ends_it(address: umbel.Address) -> None:
     async def in_asyncio() -> None:
         listener = aio.listen(address)

@@ -50,11 +50,13 @@ def test_every_kind_of_handle_is_listed_with_its_place() -> None:
     listener = umbel.listen("mem://x")
     channel = umbel.chmake()
     bundle = umbel.bundle()
+    umbel.chdone(channel[0])
 
     lines = {line.number: line for line in umbel.census().handles}
 
     assert lines[listener].address == "mem://x"
-    assert lines[channel[0]].kind == "channel"
+    assert [lines[end].kind for end in channel] == ["channel", "channel"]
+    assert [lines[end].state for end in channel] == ["done", "open"]
     assert lines[bundle].state == "0 running"
     assert re.fullmatch(rf"{HERE}:\d+", lines[listener].opened)
     for handle in (listener, bundle, *channel):

@@ -11,7 +11,7 @@ import pickle
 import pytest
 
 import umbel
-from tests.support import Ends, drain, pattern, soon
+from tests.support import Ends, calls, drain, pattern, soon
 from umbel import aio
 from umbel.bridges import as_file
 from umbel.bridges.files import StreamFile
@@ -265,6 +265,21 @@ def test_what_was_written_is_sent_though_another_coroutine_reads(ends: Ends) -> 
         file.close()
 
     assert sent == [b"not flushed yet"]
+
+
+@pytest.mark.parametrize("mode", ["rb", "wb"])
+def test_a_file_whose_stream_was_aborted_is_closed_without_an_error(
+    ends: Ends, mode: str
+) -> None:
+    file = as_file(ends[0], mode)  # type: ignore[call-overload]  # each in its turn
+    raw = file.raw
+    raw.abort()
+
+    file.close()
+
+    for call in calls(raw.readable, raw.writable, raw.fileno, raw.readall):
+        with pytest.raises(ValueError, match="closed file"):
+            call()
 
 
 @pytest.mark.parametrize("mode", ["rb", "wb"])

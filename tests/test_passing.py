@@ -310,6 +310,7 @@ def test_what_waits_to_travel_is_in_use(ends: Ends) -> None:
 def test_what_is_closed_as_it_waits_to_travel_does_not(
     ends: Ends, is_listener: bool, tmp_path: Path
 ) -> None:
+    before = open_descriptors()
     near, far = umbel.ipc_pair()
     count = fill_socket(ends[0])
     moved = umbel.ipc_listen(tmp_path / "x.sock") if is_listener else far
@@ -333,6 +334,7 @@ def test_what_is_closed_as_it_waits_to_travel_does_not(
     umbel.hclose(near)
     if is_listener:
         umbel.hclose(far)
+    assert open_descriptors() == before
 
 
 def test_what_has_no_descriptor_cannot_travel(ends: Ends) -> None:
@@ -444,6 +446,21 @@ def test_a_header_without_a_descriptor_is_eproto(ends: Ends) -> None:
         umbel.receive_handle(ends[1])
 
     assert caught.value.errno == errno.EPROTO
+
+
+@pytest.mark.parametrize("part", [b"\0", b"\0\0\0\x05", b"\0\0\0\x05{"])
+def test_a_handle_that_does_not_come_as_a_whole_is_late(
+    ends: Ends, part: bytes
+) -> None:
+    umbel.send_with_fds(ends[0], part, [0])
+    before = open_descriptors()
+
+    with pytest.raises(umbel.DeadlineError):
+        umbel.receive_handle(ends[1], umbel.within(0.01))
+
+    assert open_descriptors() == before
+    with pytest.raises(umbel.BrokenStreamError):
+        umbel.receive(ends[1])
 
 
 def test_data_around_a_handle_keeps_its_place(ends: Ends) -> None:

@@ -376,18 +376,25 @@ umbel.fdin(read, umbel.within(20))
 
 
 STRANGER = """
-import sys, asyncio, time, umbel
-runtime, when = sys.argv[1:]
+import sys, asyncio, signal, threading, time, umbel
+runtime, when, to = sys.argv[1:]
 if runtime == "trio":
     import trio as library
 else:
     library = asyncio
 if when == "before":
     umbel.exit_on_signal()
+def tell():
+    # As the kernel may: the main thread sleeps on, unless its doorbell is heard.
+    time.sleep(0.05)
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    time.sleep(30)
 async def main():
     if when == "inside":
         umbel.exit_on_signal()
     print("ready", flush=True)
+    if to == "another":
+        threading.Thread(target=tell, daemon=True).start()
     await library.sleep(30)
     print("slept", flush=True)
 if runtime == "trio":
@@ -401,15 +408,18 @@ else:
 
 
 @pytest.mark.parametrize("runtime", ["asyncio", "uvloop", "trio"])
-@pytest.mark.parametrize("when", ["before", "inside"])
+@pytest.mark.parametrize(
+    ("when", "to"), [("before", "main"), ("inside", "main"), ("inside", "another")]
+)
 def test_a_loop_that_has_not_met_umbel_hears_of_a_signal(
-    runtime: str, when: str
+    runtime: str, when: str, to: str
 ) -> None:
     pytest.importorskip(runtime)
-    with python(STRANGER, runtime, when) as process:
+    with python(STRANGER, runtime, when, to) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        process.send_signal(signal.SIGTERM)
+        if to == "main":
+            process.send_signal(signal.SIGTERM)
         out, _ = process.communicate(timeout=20)
 
     assert (process.returncode, out) == (128 + signal.SIGTERM, "")
