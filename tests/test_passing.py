@@ -7,12 +7,21 @@ import json
 import os
 import resource
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import umbel
-from tests.support import Ends, calls, drain, open_descriptors, python, run_python
+from tests.support import (
+    Ends,
+    calls,
+    drain,
+    open_descriptors,
+    python,
+    run_python,
+    soon,
+)
 from umbel.handle import lookup
 from umbel.listener import Listening
 
@@ -337,6 +346,42 @@ def test_what_is_closed_as_it_waits_to_travel_does_not(
     assert open_descriptors() == before
 
 
+def test_an_orderly_close_of_what_waits_to_travel_overtakes_it(ends: Ends) -> None:
+    near, far = umbel.ipc_pair()
+    fill_socket(ends[0])
+    umbel.done(near)
+
+    def send() -> None:
+        with pytest.raises(umbel.BadHandleError):
+            umbel.send_handle(ends[0], far)
+
+    with umbel.go(send):
+        assert umbel.close(far, soon()).consumed
+    umbel.hclose(near)
+
+
+def send_descriptor(stream: umbel.StreamHandle, moved: int, deadline: int) -> None:
+    umbel.send_with_fds(stream, b"x", [0], deadline)
+
+
+@pytest.mark.parametrize("send", [umbel.send_handle, send_descriptor])
+def test_what_can_not_be_sent_in_time_breaks_only_what_it_is_sent_on(
+    ends: Ends, send: Callable[[umbel.StreamHandle, umbel.StreamHandle, int], None]
+) -> None:
+    near, far = umbel.ipc_pair()
+    fill_socket(ends[0])
+
+    with pytest.raises(umbel.DeadlineError):
+        send(ends[0], far, umbel.within(0.01))
+
+    with pytest.raises(umbel.BrokenStreamError):
+        umbel.send_handle(ends[0], far)
+    umbel.bsend(near, b"here")
+    assert umbel.brecv(far, 4) == b"here"
+    umbel.hclose(near)
+    umbel.hclose(far)
+
+
 def test_what_has_no_descriptor_cannot_travel(ends: Ends) -> None:
     bundle, listener = umbel.bundle(), umbel.listen("mem://x")
 
@@ -448,11 +493,12 @@ def test_a_header_without_a_descriptor_is_eproto(ends: Ends) -> None:
     assert caught.value.errno == errno.EPROTO
 
 
-@pytest.mark.parametrize("part", [b"\0", b"\0\0\0\x05", b"\0\0\0\x05{"])
+@pytest.mark.parametrize("part", [b"", b"\0", b"\0\0\0\x05", b"\0\0\0\x05{"])
 def test_a_handle_that_does_not_come_as_a_whole_is_late(
     ends: Ends, part: bytes
 ) -> None:
-    umbel.send_with_fds(ends[0], part, [0])
+    if part:
+        umbel.send_with_fds(ends[0], part, [0])
     before = open_descriptors()
 
     with pytest.raises(umbel.DeadlineError):
