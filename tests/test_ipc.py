@@ -1047,6 +1047,18 @@ def test_a_held_name_is_not_said_to_be_held_by_who_accepted_from_it(
         worker.stdout.close()
 
 
+def test_after_a_takeover_nobody_is_named_who_may_have_lost_the_path(
+    tmp_path: Path,
+) -> None:
+    # The kernel lists the old listener by the path still, and the new one by another.
+    path = tmp_path / "x.sock"
+    with umbel.ipc_listen(path), umbel.listen(f"ipc:{path}", takeover=True):
+        with pytest.raises(OSError, match="in use by a live process: stop") as caught:
+            umbel.ipc_listen(path)
+
+        assert caught.value.errno == errno.EADDRINUSE
+
+
 TAKE_OVER = """
 import sys, umbel
 address = "ipc:" + sys.argv[1]

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
+from typing import Final
+
+#: Under which a listener was made that has taken a path over; it is listed by it ever
+#: after. See `_socket_file.replace_file`.
+TAKER: Final = re.compile(rb"\.\d+-[0-9a-f]+")
 
 
 def find_holder(name: bytes) -> int | None:
@@ -12,12 +18,9 @@ def find_holder(name: bytes) -> int | None:
         with open("/proc/net/unix", "rb") as table:
             rows = [line.split(None, 7) for line in table]
         # Not those of accepted streams, which have the name of their listener.
-        inodes = {
-            r[6].decode()
-            for r in rows
-            if len(r) == 8 and r[7].strip() == shown and r[5] == b"01"
-        }
-        if len(inodes) != 1:
+        listed = [(r[6], r[7].strip()) for r in rows if len(r) == 8 and r[5] == b"01"]
+        inodes = {inode.decode() for inode, name in listed if name == shown}
+        if len(inodes) != 1 or any(_may_have_taken(name, shown) for _, name in listed):
             return None  # after a takeover the old listener has the name, too
         (inode,) = inodes
         for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -26,6 +29,12 @@ def find_holder(name: bytes) -> int | None:
     except OSError:
         pass  # no /proc here
     return None
+
+
+def _may_have_taken(name: bytes, path: bytes) -> bool:
+    folder, last = os.path.split(name)
+    is_near = folder == os.path.dirname(path) or folder.startswith(b"/proc/self/fd/")
+    return is_near and TAKER.fullmatch(last) is not None
 
 
 def _holds(pid: str, inode: str) -> bool:
