@@ -112,6 +112,43 @@ def test_who_tries_once_finds_what_has_just_come(ends: Ends, way: str) -> None:
     assert asyncio.run(main()) == b"x"
 
 
+@pytest.mark.parametrize("verb", ["bsend", "receive", "brecv"])
+def test_what_can_not_be_done_in_time_is_etimedout(
+    ends: Ends, run: Run, verb: str
+) -> None:
+    left, _ = ends
+    calls: dict[str, Callable[[int], Awaitable[object]]] = {
+        "bsend": lambda until: aio.bsend(left, bytes(64 << 20), until),
+        "receive": lambda until: aio.receive(left, 1, until),
+        "brecv": lambda until: aio.brecv(left, 1, until),
+    }
+
+    async def main() -> None:
+        until = umbel.within(0.01)
+        with pytest.raises(umbel.DeadlineError):
+            await calls[verb](until)
+        assert until <= umbel.now() < until + 5000
+
+    run(main)
+
+
+def test_in_trio_a_canceled_task_makes_no_call_though_it_need_not_wait(
+    ends: Ends,
+) -> None:
+    left, right = ends
+
+    async def main() -> None:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await aio.bsend(left, b"never sent")
+        assert scope.cancelled_caught
+        await aio.bsend(left, b"x")
+
+    trio.run(main)
+
+    assert umbel.receive(right, 16, soon()) == b"x"
+
+
 def test_a_task_that_is_always_ready_lets_others_run(ends: Ends, run: Run) -> None:
     left, right = ends
     turns = 0

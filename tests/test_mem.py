@@ -158,6 +158,13 @@ def test_a_backlog_of_0_has_room_for_one() -> None:
         umbel.hclose(server)
 
 
+def test_a_backlog_that_stays_full_is_etimedout_and_says_what_to_do() -> None:
+    with umbel.listen("mem://x", 1), umbel.connect("mem://x", soon()) as client:
+        with pytest.raises(umbel.DeadlineError, match="accept faster"):
+            umbel.connect("mem://x", umbel.within(0.01))
+        client.abort()
+
+
 def test_a_second_abort_leaves_the_name_to_who_has_it_now() -> None:
     first = umbel.listen("mem://x")
     endpoint = lookup(first, Listening).listener

@@ -7,6 +7,7 @@ import gc
 import ipaddress
 import socket
 import struct
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -260,6 +261,27 @@ def test_listening_at_a_name_is_einval_for_that_would_wait() -> None:
         umbel.listen("tcp://example.org:80")
 
     assert caught.value.errno == errno.EINVAL
+
+
+def test_a_look_up_that_takes_too_long_is_etimedout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answer = threading.Event()
+    resolve = socket.getaddrinfo
+
+    def look_up(*args: object, **kwargs: object) -> object:
+        if not kwargs.get("flags"):  # it is a name, and not a number to be read
+            answer.wait(20)
+        return resolve(*args, **kwargs)  # type: ignore[arg-type]  # as they came
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    began = umbel.now()
+    try:
+        with pytest.raises(umbel.DeadlineError):
+            umbel.connect("tcp://localhost:1", umbel.within(0.01))
+        assert umbel.now() - began < 5000
+    finally:
+        answer.set()
 
 
 def test_localhost_works_on_both_sides() -> None:
