@@ -120,3 +120,47 @@ def test_a_listener_that_is_interrupted_as_it_is_made_leaves_no_file(
         umbel.listen(f"ipc:{tmp_path}/x.sock", takeover=takeover)
 
     assert not list(tmp_path.iterdir())
+
+
+FOREIGN = """if True:
+    import os, socket, sys, tempfile
+    import umbel
+    umbel.hclose(umbel.listen("ipc:@load"))
+    mode, takeover = int(sys.argv[1], 8), sys.argv[2] == "True"
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o1777)
+        path = folder + "/x.sock"
+        with socket.socket(socket.AF_UNIX) as stale:
+            stale.bind(path)
+        os.chmod(path, mode)
+        pid = os.fork()
+        if not pid:
+            os.setuid(65534)
+            try:
+                umbel.listen("ipc:" + path, takeover=takeover)
+            except OSError as error:
+                print(error, flush=True)
+            os._exit(0)
+        os.waitpid(pid, 0)
+        print(os.listdir(folder))
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize(
+    ("mode", "takeover", "words"),
+    [
+        ("0755", False, "x.sock is there already, and we have no permission to see"),
+        ("0777", False, "x.sock: the system forbids it"),
+        ("0777", True, "x.sock: the system forbids it"),
+    ],
+    ids=["not to be tried", "not to be removed", "not to be taken over"],
+)
+def test_a_stale_file_of_another_user_is_told_from_a_live_listeners(
+    mode: str, takeover: bool, words: str
+) -> None:
+    out = run_python(FOREIGN, mode, str(takeover))
+
+    assert words in out
+    assert "live process" not in out
+    assert out.endswith("['x.sock']\n")

@@ -104,11 +104,16 @@ def absolute(address: Address) -> str:
 # Errors.
 
 
-def in_use(name: bytes, address: Address) -> OSError:
+def in_use(name: bytes, address: Address, *, is_sure: bool = True) -> OSError:
     """Give the error of a name that somebody holds: it says who, if that is known."""
     pid = find_holder(name)
     who = "a live process" if pid is None else f"the live process {pid}"
     message = f"{address} is in use by {who}: stop it, or use another path"
+    if pid is None and not is_sure:
+        message = (
+            f"{address} is there already, and we have no permission to see whether "
+            "somebody listens: use another path"
+        )
     return system_error(errno.EADDRINUSE, message)
 
 
@@ -116,6 +121,7 @@ _ADVICE: Final = {
     errno.ENOENT: "there is no such file: start the listener, or mend the path",
     errno.ECONNREFUSED: "nobody listens there: the listener has stopped",
     errno.EACCES: "no permission for the socket file or its folder",
+    errno.EPERM: "the system forbids it: the socket file may be another user's",
     errno.EADDRINUSE: "the name is taken: stop who holds it, or choose another",
     errno.ENOTDIR: "a part of the path is not a folder",
     errno.EPROTOTYPE: "that socket is not a stream socket",

@@ -92,8 +92,10 @@ def replace_file(
             with _locked_folder(os.fsencode(target)):
                 _require_replaceable(target, address)
                 os.rename(beside, target)
-        except BaseException:
+        except BaseException as error:
             os.unlink(name)
+            if isinstance(error, PermissionError):
+                raise explain(error, address) from None
             raise
     return file
 
@@ -180,9 +182,12 @@ def _remove_stale(name: bytes, address: Address) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
         number = probe.connect_ex(name)
     if number == errno.ECONNREFUSED:
-        os.unlink(name)
+        try:
+            os.unlink(name)
+        except PermissionError as error:
+            raise explain(error, address) from None
     elif number != errno.ENOENT:
-        raise in_use(name, address)
+        raise in_use(name, address, is_sure=number != errno.EACCES)
 
 
 def _group_number(group: object) -> int:
