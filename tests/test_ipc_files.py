@@ -164,3 +164,32 @@ def test_a_stale_file_of_another_user_is_told_from_a_live_listeners(
     assert words in out
     assert "live process" not in out
     assert out.endswith("['x.sock']\n")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_a_group_that_one_is_not_in_is_eperm_and_leaves_no_file() -> None:
+    code = """if True:
+        import errno, os, tempfile
+        import umbel
+        umbel.hclose(umbel.listen("ipc:@load"))
+        with tempfile.TemporaryDirectory() as folder:
+            os.chmod(folder, 0o777)
+            pid = os.fork()
+            if not pid:
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+                try:
+                    umbel.listen(f"ipc:{folder}/x.sock", group=0)
+                except OSError as error:
+                    print(errno.errorcode[error.errno], error, flush=True)
+                os._exit(0)
+            os.waitpid(pid, 0)
+            print(os.listdir(folder))
+        """
+
+    out = run_python(code)
+
+    assert out.startswith("EPERM")
+    assert "x.sock: group=0: you are not in that group" in out
+    assert out.endswith("[]\n")

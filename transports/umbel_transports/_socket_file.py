@@ -64,7 +64,12 @@ def make_file(
         bind(sock, name, address)
         group = options.get("group")
         if group is not None:
-            os.chown(name, -1, _group_number(group))
+            number = _group_number(group)
+            try:
+                os.chown(name, -1, number)
+            except PermissionError:
+                message = f"{address}: group={group!r}: you are not in that group"
+                raise system_error(errno.EPERM, message) from None
         mode = options.get("mode")
         if isinstance(mode, int):
             os.chmod(name, mode)
