@@ -183,7 +183,7 @@ def _descriptor_of(endpoint: object) -> int | None:
 
 
 def _log(event: Event) -> None:
-    has_failed = event.error is not None and isinstance(event.error, Exception)
+    has_failed = isinstance(event.error, Exception)
     level = logging.WARNING if has_failed else logging.INFO
     if not logger.isEnabledFor(level):
         return
