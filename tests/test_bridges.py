@@ -29,6 +29,8 @@ import umbel
 from tests.mutants import opaque
 from tests.support import PATIENCE, Ends, drain, fill, pattern, soon, tcp_pair
 from umbel import aio
+from umbel._kernel.current import current_hub
+from umbel.aio.asyncio_host import AsyncioHost
 from umbel.bridges import (
     as_asyncio_transport,
     as_socket,
@@ -568,6 +570,22 @@ def test_what_is_written_after_a_close_is_dropped_and_what_was_before_is_sent(
         assert await aio.run_blocking(drain, right) == MUCH
         await aio.close(right, soon())
         assert await protocol.wait_lost() is None
+
+    run(main)
+
+
+def test_the_tasks_of_transports_that_have_ended_are_forgotten(run: Run) -> None:
+    async def main() -> None:
+        left, right = umbel.ipc_pair()
+        transport = as_asyncio_transport(left, Recorder())
+        host = current_hub().host
+        assert isinstance(host, AsyncioHost)
+        assert len(host.backstage._tasks) == 1
+        transport.abort()
+        await transport.wait_lost()
+        await asyncio.sleep(0)
+        assert not host.backstage._tasks
+        umbel.hclose(right)
 
     run(main)
 

@@ -19,7 +19,7 @@ from tests.support import (
     run_python,
     wait_until_blocked,
 )
-from umbel import aio
+from umbel import aio, testing
 from umbel.plugins import remove_plugin
 from umbel.spi import DescriptorPassing, Stream
 from umbel.testing.conformance import check
@@ -145,6 +145,29 @@ def test_latency_lets_other_coroutines_run() -> None:
         abort(left, right)
 
     assert seen == ["other", "late"]
+
+
+@pytest.mark.parametrize("has_descriptor", [False, True])
+def test_latency_is_of_each_send_and_each_receive(*, has_descriptor: bool) -> None:
+    def main() -> list[int]:
+        left, right = umbel.pair("mem")
+        moments = [umbel.now()]
+        if has_descriptor:
+            umbel.send_with_fds(left, b"x", [0])
+            moments.append(umbel.now())
+            os.close(umbel.receive_with_fds(right)[1][0])
+        else:
+            umbel.bsend(left, b"x")
+            moments.append(umbel.now())
+            umbel.brecv(right, 1)
+        moments.append(umbel.now())
+        abort(left, right)
+        return moments
+
+    with faults.plan(seed=1, latency=1000):
+        start, sent, received = testing.run(main)
+
+    assert start + 1000 < sent < received - 1000
 
 
 def test_latency_keeps_the_deadline() -> None:

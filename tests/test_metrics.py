@@ -164,6 +164,23 @@ def test_bytes_are_counted_whichever_way_they_go(
     umbel.hclose(right)
 
 
+def test_so_are_those_of_streams_that_were_connected_and_accepted(
+    registry: CollectorRegistry, listener: umbel.ListenerHandle, scheme: str
+) -> None:
+    client = umbel.connect(listener.address)
+    server = umbel.accept(listener)
+    umbel.bsend(client, pattern(10))
+    umbel.bsend(server, pattern(20))
+
+    umbel.brecv(server, 10)
+    umbel.brecv(client, 20)
+
+    assert value(registry, "umbel_sent_bytes_total", scheme) == 30
+    assert value(registry, "umbel_received_bytes_total", scheme) == 30
+    umbel.hclose(client)
+    umbel.hclose(server)
+
+
 def test_bytes_that_travel_with_descriptors_are_counted(
     registry: CollectorRegistry,
 ) -> None:
