@@ -230,6 +230,22 @@ def test_loops_that_take_turns_in_a_thread_are_told_apart(ends: Ends) -> None:
         second.close()
 
 
+def test_a_trio_that_can_not_be_asked_whether_it_runs_is_known_all_the_same(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, right = ends
+    monkeypatch.delattr(trio.lowlevel, "in_trio_run")  # new in trio 0.29
+
+    async def main() -> None:
+        await _exchange_in_trio(left, right)
+        with pytest.raises(RuntimeError, match=r"await umbel\.aio\.receive"):
+            umbel.receive(right, 10, soon())
+
+    trio.run(main)
+    with pytest.raises(umbel.DeadlineError):
+        umbel.receive(right, 10, umbel.within(0.005))
+
+
 async def _exchange_in_trio(
     left: umbel.StreamHandle, right: umbel.StreamHandle
 ) -> None:

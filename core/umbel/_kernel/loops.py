@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from types import FrameType
+from types import FrameType, ModuleType
 
 
 def running_loop() -> str:
@@ -16,14 +16,24 @@ def running_loop() -> str:
         find = getattr(asyncio, "_get_running_loop", None)
         loop = None if find is None else find()
     lowlevel = modules.get("trio.lowlevel")
-    if lowlevel is not None:
-        is_running = getattr(lowlevel, "in_trio_run", None)
-        if is_running is not None and is_running():
-            # Both: one runs in a task of the other, and the inner one's hooks are set.
-            hook = sys.get_asyncgen_hooks().firstiter
-            is_asyncio = loop is not None and getattr(hook, "__self__", None) is loop
-            return "asyncio" if is_asyncio else "trio"
+    if lowlevel is not None and _is_in_trio(lowlevel):
+        # Both: one runs in a task of the other, and the inner one's hooks are set.
+        hook = sys.get_asyncgen_hooks().firstiter
+        is_asyncio = loop is not None and getattr(hook, "__self__", None) is loop
+        return "asyncio" if is_asyncio else "trio"
     return "" if loop is None else "asyncio"
+
+
+def _is_in_trio(lowlevel: ModuleType) -> bool:
+    is_running = getattr(lowlevel, "in_trio_run", None)
+    if is_running is not None:
+        return bool(is_running())
+    # Before trio 0.29 only what needs a run tells; or it is half imported, as above.
+    find = getattr(lowlevel, "current_trio_token", None)
+    try:
+        return find is not None and find() is not None
+    except RuntimeError:
+        return False
 
 
 def loop_error(loop: str, frame: FrameType | None) -> RuntimeError:
