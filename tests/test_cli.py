@@ -679,14 +679,20 @@ def test_without_standard_error_all_works_and_nothing_is_said(tmp_path: Path) ->
 
 @pytest.mark.parametrize("verb", ["listen", "connect"])
 @pytest.mark.parametrize(
-    ("closed", "name"), [("<&-", "standard input"), (">&-", "standard output")]
+    ("given", "said"),
+    [
+        ("<&-", "standard input is closed"),
+        (">&-", "standard output is closed"),
+        ("0>/dev/null", "standard input is not for reading"),  # as nohup gives it
+        ("1</dev/null", "standard output is not for writing"),
+    ],
 )
-def test_closed_input_or_output_is_refused_before_there_is_a_connection(
-    tmp_path: Path, verb: str, closed: str, name: str
+def test_useless_input_or_output_is_refused_before_there_is_a_connection(
+    tmp_path: Path, verb: str, given: str, said: str
 ) -> None:
     with (
         umbel.ipc_listen(tmp_path / "x.sock") as listener,
-        command(verb, f"ipc:{tmp_path}/x.sock", shell=f'exec "$@" {closed}') as process,
+        command(verb, f"ipc:{tmp_path}/x.sock", shell=f'exec "$@" {given}') as process,
     ):
         out, err = finish(process, errno.EBADF)
         with pytest.raises(umbel.DeadlineError):
@@ -694,14 +700,15 @@ def test_closed_input_or_output_is_refused_before_there_is_a_connection(
 
     assert out == b""
     assert err.startswith(f"umbel {verb}: EBADF: ")
-    assert f"{name} is closed" in err
+    assert said in err
     assert err.count("\n") == 1
 
 
-def test_echo_needs_neither_input_nor_output(tmp_path: Path) -> None:
+@pytest.mark.parametrize("given", ["<&- >&- 2>&-", "0>/dev/null 1</dev/null"])
+def test_echo_needs_neither_input_nor_output(tmp_path: Path, given: str) -> None:
     path = tmp_path / "x.sock"
 
-    with listening(path, "--echo", shell='exec "$@" <&- >&- 2>&-') as process:
+    with listening(path, "--echo", shell=f'exec "$@" {given}') as process:
         with umbel.ipc_connect(path) as client:
             umbel.bsend(client, b"hello")
             assert umbel.brecv(client, 5) == b"hello"

@@ -21,7 +21,7 @@ from umbel.cli.standard import (
     STDOUT,
     all_written,
     fill_gaps,
-    require_open,
+    require_useful,
     say,
 )
 
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         the exit status.
     """
-    closed = fill_gaps()  # first of all: from now on descriptors are opened
+    useless = fill_gaps()  # first of all: from now on descriptors are opened
     if isinstance(sys.stdout, io.TextIOWrapper):
         # As standard error does: names need not be text.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with all_written():
             make_parser().parse_args(arguments, options)
-            require_open(_needed(options), closed)
+            require_useful(_needed(options), useless)
             return _run(options)
     except OSError as error:
         report_failure(options.command, error)

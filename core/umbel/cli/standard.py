@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
@@ -15,33 +16,43 @@ STDOUT: Final = 1
 STDERR: Final = 2
 
 _ADVICE: Final = {
-    STDIN: "standard input is closed: give it what is to be sent, or </dev/null",
-    STDOUT: "standard output is closed: give it a file, or >/dev/null",
+    STDIN: "standard input is {}: give it what is to be sent, or </dev/null",
+    STDOUT: "standard output is {}: give it a file, or >/dev/null",
+}
+#: How a descriptor is open to no use, and what it is then.
+_WRONG_WAY: Final = {
+    STDIN: (os.O_WRONLY, "not for reading, as under nohup"),
+    STDOUT: (os.O_RDONLY, "not for writing"),
+    STDERR: (os.O_RDONLY, "not for writing"),
 }
 
 
-def fill_gaps() -> set[int]:
-    """Open /dev/null in the place of each that is closed; tell which those are.
+def fill_gaps() -> dict[int, str]:
+    """Put /dev/null in the place of each that is of no use; tell what those were.
 
-    Else a socket of ours would get its number, and then what is meant for it.
+    Else a socket of ours would get the number of one that is closed, and then what is
+    meant for it; and one that is open the wrong way would fail amid an exchange.
     """
-    closed = set()
-    for fd in (STDIN, STDOUT, STDERR):
+    useless = {}
+    for fd, (wrong, what) in _WRONG_WAY.items():
         try:
-            os.fstat(fd)
+            if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != wrong:
+                continue
+            useless[fd] = what
+            os.close(fd)
         except OSError:
-            closed.add(fd)
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
-    if STDERR in closed:
+            useless[fd] = "closed"
+        os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+    if STDERR in useless:
         sys.stderr = open(STDERR, "w", closefd=False)  # noqa: SIM115 - to the end
-    return closed
+    return useless
 
 
-def require_open(wanted: Collection[int], closed: Collection[int]) -> None:
-    """EBADF if one of those that are *wanted* is *closed*."""
+def require_useful(wanted: Collection[int], useless: Mapping[int, str]) -> None:
+    """EBADF if one of those that are *wanted* is *useless*."""
     for fd in wanted:
-        if fd in closed:
-            raise umbel.BadHandleError(_ADVICE[fd])
+        if fd in useless:
+            raise umbel.BadHandleError(_ADVICE[fd].format(useless[fd]))
 
 
 @contextmanager
