@@ -99,6 +99,48 @@ def test_a_demo_that_comes_out_wrong_says_so() -> None:
     assert "blocked" in err
 
 
+def test_the_demo_runs_no_code_of_the_current_folder(tmp_path: Path) -> None:
+    (tmp_path / "pluggy.py").write_text("raise SystemExit('not ours')")
+
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "umbel", "demo"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        out, err = finish(process)
+
+    assert out.endswith(b"all came out right\n")
+    assert err == ""
+
+
+def test_ctrl_c_ends_the_demo_of_both_processes_without_a_word() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-u", "-m", "umbel", "demo"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        assert b"in processes" in process.stdout.readline()
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = finish(process, 128 + signal.SIGINT)
+
+    assert err == ""
+
+
+def test_an_answerer_that_ends_early_ends_the_demo(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\nif '--answer-at' in sys.orig_argv: sys.exit('not today')\n"
+    )
+
+    with command("demo", PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path])) as p:
+        _, err = finish(p, errno.ECONNRESET)
+
+    assert "not today" in err
+    assert "umbel demo: ECONNRESET: the answerer has ended" in err
+
+
 def test_a_file_is_carried_byte_for_byte(tmp_path: Path) -> None:
     source, target, path = tmp_path / "in", tmp_path / "out", tmp_path / "x.sock"
     source.write_bytes(pattern(30_000_001))

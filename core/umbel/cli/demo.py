@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import IO, Final, TypeVar
 
 import umbel
 
@@ -87,8 +87,15 @@ def demo() -> int:
     """Play both processes; give the exit status, 0 only if all came out right."""
     with tempfile.TemporaryDirectory(prefix="umbel-demo-") as folder:
         path = os.path.join(folder, "demo.sock")
-        command = [sys.executable, "-m", "umbel", "demo", "--answer-at", path]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        # -P: what lies in the current folder is none of our modules.
+        command = [sys.executable, "-P", "-m", "umbel", "demo", "--answer-at", path]
+        with subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            process_group=0,  # Ctrl-C is for us, who kill it
+        ) as other:
             assert other.stdout is not None
             try:
                 mistakes = _play(path, other)
@@ -100,22 +107,29 @@ def demo() -> int:
     return 1 if mistakes else 0
 
 
+def _pass_on(said: IO[str], lines: int) -> None:
+    for _ in range(lines):
+        line = said.readline()
+        if not line:
+            message = "the answerer has ended before its time; look at what it said"
+            raise umbel.BrokenStreamError(message)
+        print(line, end="")
+
+
 def _play(path: str, other: subprocess.Popen[str]) -> int:
     me = Player("caller")
     until = umbel.within(PATIENCE)
     print(f"libdill's ipc_close example, in processes {os.getpid()} and {other.pid}:")
     assert other.stdout is not None
-    for _ in range(2):
-        print(other.stdout.readline(), end="")  # after these it listens
     me.step("(the transport is found and loaded)", _load_transport)
+    _pass_on(other.stdout, 2)  # after these it listens
     s = me.step("s = ipc_connect(path)", lambda: umbel.ipc_connect(path, until))
     me.step("bsend(s, b'ABC')", lambda: umbel.bsend(s, b"ABC", until))
     me.step("brecv(s, 3)", lambda: umbel.brecv(s, 3, until))
     report = me.step("ipc_close(s)", lambda: umbel.ipc_close(s, until))
     if report.consumed is not True:
         me.mistakes += 1
-    for _ in range(4):
-        print(other.stdout.readline(), end="")
+    _pass_on(other.stdout, 4)
 
     print("\nA closed handle:")
     me.fails("ipc_close(s) once more", errno.EBADF, lambda: umbel.ipc_close(s))
