@@ -216,10 +216,13 @@ except OSError as error:
 # Spans.
 
 
-def test_opentelemetry_is_imported_only_when_spans_are_asked_for() -> None:
+@pytest.mark.parametrize("env", [{}, {"UMBEL_TRACE_OTEL": ""}], ids=["unset", "empty"])
+def test_opentelemetry_is_imported_only_when_spans_are_asked_for(
+    env: dict[str, str],
+) -> None:
     code = f"{PAIR}\nimport sys\nprint('opentelemetry' in sys.modules)"
 
-    assert run_python(code, UMBEL_PLUGINS="trace") == "False\n"
+    assert run_python(code, UMBEL_PLUGINS="trace", **env) == "False\n"
 
 
 def test_spans_without_opentelemetry_are_a_plugin_error_that_says_what_to_do() -> None:

@@ -82,7 +82,7 @@ class TracePlugin:
     def start(self) -> None:
         """Do what the environment asks for."""
         place = os.environ.get("UMBEL_TRACE")
-        if os.environ.get("UMBEL_TRACE_OTEL", "0") != "0":
+        if os.environ.get("UMBEL_TRACE_OTEL", "") not in ("", "0"):
             self.use_otel()
         if place:
             self._handler = _open_handler(place)
