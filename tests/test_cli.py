@@ -413,9 +413,12 @@ def test_an_address_within_one_process_is_refused_at_once(verb: str) -> None:
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("port", ["0", "00"])
 @pytest.mark.parametrize("options", [(), ("--echo",), ("--keep",)], ids=repr)
-def test_the_port_that_the_system_chose_is_told(options: tuple[str, ...]) -> None:
-    with command("listen", "tcp://127.0.0.1:0", *options) as process:
+def test_the_port_that_the_system_chose_is_told(
+    options: tuple[str, ...], port: str
+) -> None:
+    with command("listen", f"tcp://127.0.0.1:{port}", *options) as process:
         assert process.stderr is not None
         said = process.stderr.readline().decode()
         found = re.fullmatch(r"listening at (tcp://127\.0\.0\.1:[1-9]\d*)\n", said)

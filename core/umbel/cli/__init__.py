@@ -135,7 +135,7 @@ def _listen(options: argparse.Namespace) -> int:
     else:
         serve = pipe.listen_and_echo if options.echo else pipe.listen_and_pipe
     with umbel.listen(options.address, options.backlog) as listener:
-        if options.address.endswith(":0"):
+        if options.address.rstrip("0").endswith(":"):
             say(f"listening at {listener.address}")
         serve(listener, options.deadline)
     return 0
