@@ -281,6 +281,31 @@ def test_what_input_gives_after_the_peers_end_is_sent_too(
         end.close()
 
 
+def test_a_socket_that_is_both_input_and_output_sees_the_peers_end(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "x.sock"
+    ours, both = socket.socketpair()
+    ours.settimeout(20)
+
+    with (
+        ours,
+        both,
+        listening(path, stdin=both.fileno(), stdout=both.fileno()) as listen,
+    ):
+        both.close()
+        client = umbel.ipc_connect(path)
+        umbel.bsend(client, b"hello")
+        umbel.done(client)
+        assert ours.recv(5, socket.MSG_WAITALL) == b"hello"
+        assert ours.recv(1) == b""
+        ours.sendall(b"and our answer")  # which may wait for that end
+        ours.close()
+        assert umbel.brecv(client, 14, umbel.within(20)) == b"and our answer"
+        umbel.close(client, umbel.within(20))
+        finish(listen)
+
+
 def test_a_peer_that_goes_is_told_though_input_says_nothing(tmp_path: Path) -> None:
     path = tmp_path / "x.sock"
     theirs, ours = os.pipe()

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import stat
+from contextlib import suppress
 from typing import Final
 
 import umbel
+from umbel.cli.standard import STDIN
 
 #: Bytes of one read: enough to spread a call's cost, few enough to stay in cache.
 CHUNK: Final = 1 << 18
@@ -72,6 +75,9 @@ class Output:
     def end(self) -> None:
         """Let whoever reads it see the end. The number stays taken, by /dev/null."""
         self.close()
+        if _is_input_too(self._given):
+            with socket.socket(fileno=os.dup(self._given)) as both, suppress(OSError):
+                both.shutdown(socket.SHUT_WR)
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, self._given)
         os.close(nothing)
@@ -81,3 +87,12 @@ class Output:
         if self._own >= 0:
             os.close(self._own)
             self._own = -1
+
+
+def _is_input_too(fd: int) -> bool:
+    """Tell whether *fd* is a socket that serves as input, as ssh and socat give it.
+
+    That holds it open, and closing our other number of it would end nothing.
+    """
+    found = os.fstat(fd)
+    return stat.S_ISSOCK(found.st_mode) and os.path.samestat(found, os.fstat(STDIN))
