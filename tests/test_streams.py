@@ -195,11 +195,14 @@ def test_a_negative_count_is_einval_and_breaks_nothing(ends: Ends, count: int) -
     assert umbel.brecv(right, 4) == b"fine"
 
 
-def test_receive_of_zero_bytes_is_einval(ends: Ends) -> None:
+@pytest.mark.parametrize("size", [0, -1])
+def test_receive_of_no_bytes_is_einval_and_says_what_to_give(
+    ends: Ends, size: int
+) -> None:
     _, right = ends
 
-    with pytest.raises(OSError, match="1 or more") as caught:
-        umbel.receive(right, 0)
+    with pytest.raises(OSError, match=f"max_bytes is {size}: give 1 or more") as caught:
+        umbel.receive(right, size)
 
     assert caught.value.errno == errno.EINVAL
 

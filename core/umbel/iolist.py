@@ -41,13 +41,13 @@ class Skip:
         return f"Skip({self.count})"
 
 
-def check_count(count: object, name: str) -> int:
-    """Make sure that *count* is an int (TypeError) of 0 or more (EINVAL)."""
+def check_count(count: object, name: str, least: int = 0) -> int:
+    """Make sure that *count* is an int (TypeError) of *least* or more (EINVAL)."""
     if not isinstance(count, int):
         message = f"{name} is an int, not {count!r}"
         raise TypeError(message)
-    if count < 0:
-        message = f"{name} is {count}: give 0 or more"
+    if count < least:
+        message = f"{name} is {count}: give {least} or more"
         raise system_error(errno.EINVAL, message)
     return count
 

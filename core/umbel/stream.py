@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final, final, overload
 
@@ -27,7 +26,6 @@ from umbel.errors import (
     BusyError,
     EndOfStreamError,
     NotSupportedError,
-    system_error,
 )
 from umbel.handle import Handle, open_handles, refusal
 from umbel.iolist import (
@@ -303,9 +301,7 @@ def receive(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
 
 def refuse_size(max_bytes: int) -> None:
     """Raise the error of a size that is not an int of 1 or more."""
-    if check_count(max_bytes, "max_bytes") == 0:
-        message = "max_bytes is 0: give 1 or more"
-        raise system_error(errno.EINVAL, message)
+    check_count(max_bytes, "max_bytes", 1)
 
 
 @overload
