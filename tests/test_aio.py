@@ -385,6 +385,23 @@ def test_handles_of_both_kinds_name_one_stream() -> None:
     umbel.hclose(right)
 
 
+def test_a_handle_of_either_kind_is_recast_by_what_it_names() -> None:
+    blocking: Callable[[object], int] = aio.as_blocking  # type: ignore[assignment]
+    awaited: Callable[[object], int] = aio.as_async  # type: ignore[assignment]
+    owners = [blocking(umbel.listen("mem://recast"))]
+    owners.append(awaited(owners[-1]))
+    owners.append(awaited(owners[-1]))
+
+    kinds = [umbel.ListenerHandle, aio.AsyncListenerHandle, aio.AsyncListenerHandle]
+    assert [type(owner) for owner in owners] == kinds
+    umbel.hclose(owners[-1])
+    for recast in (blocking, awaited):
+        with pytest.raises(umbel.BadHandleError):
+            recast(owners[-1])
+        with umbel.bundle() as bundle, pytest.raises(umbel.NotSupportedError):
+            recast(bundle)
+
+
 def test_a_forgotten_handle_of_a_loop_is_told_of_and_closed() -> None:
     async def main() -> None:
         left, right = aio.pair("mem")

@@ -12,7 +12,7 @@ from umbel.address import Address
 from umbel.aio.entry import begin, run_undoable
 from umbel.aio.handle import AsyncHandle
 from umbel.aio.stream import AnyStream, AsyncStreamHandle
-from umbel.connection import explain, is_plain
+from umbel.connection import explain, find_connection, is_plain
 from umbel.deadline import FOREVER
 from umbel.errors import BadHandleError
 from umbel.handle import hclose_if_open, lookup, open_handles, recast
@@ -141,11 +141,12 @@ def as_async(
 
     Raises:
         BadHandleError: EBADF, *handle* is not open.
+        NotSupportedError: ENOTSUP, it is neither.
 
     Source:
         own.
     """
-    if isinstance(handle, ListenerHandle):
+    if _is_listener(handle):
         return recast(handle, AsyncListenerHandle)
     return recast(handle, AsyncStreamHandle)
 
@@ -165,13 +166,22 @@ def as_blocking(
 
     Raises:
         BadHandleError: EBADF, *handle* is not open.
+        NotSupportedError: ENOTSUP, it is neither a stream nor a listener.
 
     Source:
         own.
     """
-    if isinstance(handle, AsyncListenerHandle):
+    if _is_listener(handle):
         return recast(handle, ListenerHandle)
     return recast(handle, StreamHandle)
+
+
+def _is_listener(handle: int) -> bool:
+    # By the object, not by the handle: it may be of the other kind already.
+    if isinstance(open_handles.get(handle), Listening):
+        return True
+    find_connection(handle)  # EBADF, or ENOTSUP
+    return False
 
 
 # For blocking verbs; see `umbel.aio.stream.as_stream`.
