@@ -189,6 +189,8 @@ def _remove_stale(name: bytes, address: Address) -> None:
     if number == errno.ECONNREFUSED:
         try:
             os.unlink(name)
+        except FileNotFoundError:
+            pass  # by one who can't lock the folder; bind decides
         except PermissionError as error:
             raise explain(error, address) from None
     elif number != errno.ENOENT:
