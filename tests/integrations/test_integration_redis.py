@@ -104,7 +104,7 @@ def test_over_streams_without_sockets_there_is_no_redis_and_none_is_left() -> No
         umbel.listen("opaque://x") as listener,
         make_client(listener.address, retry=retry) as client,
     ):
-        with pytest.raises(redis.ConnectionError, match="has no socket"):
+        with pytest.raises(redis.ConnectionError, match="has no stream socket"):
             client.ping()
 
         with umbel.accept(listener, soon()) as server:
