@@ -184,8 +184,9 @@ def test_a_template_that_can_not_be_used_fails_the_behaviours(tmp_path: Path) ->
             "EINVAL",
             "no driver is called smoke: there are threads, coroutines, asyncio, trio",
         ),
+        (["mem", "--driver", ""], "EINVAL", "no driver is called '': there are"),
     ],
-    ids=["scheme", "number", "driver"],
+    ids=["scheme", "number", "driver", "empty"],
 )
 def test_what_does_not_exist_is_one_line_and_the_errno(
     tmp_path: Path, arguments: list[str], name: str, message: str

@@ -101,13 +101,14 @@ def check(
 
 
 def _require_known(numbers: Collection[int], drivers: Collection[str]) -> None:
-    strange = ", ".join(str(number) for number in numbers if number not in _NUMBERS)
-    if strange:
-        first, last = min(_NUMBERS), max(_NUMBERS)
+    unknown = [str(number) for number in numbers if number not in _NUMBERS]
+    if unknown:
+        strange, first, last = ", ".join(unknown), min(_NUMBERS), max(_NUMBERS)
         message = f"no behaviour has the number {strange}: they are {first} to {last}"
         raise system_error(errno.EINVAL, message)
-    strange = ", ".join(driver for driver in drivers if driver not in DRIVERS)
-    if strange:
+    unknown = [driver for driver in drivers if driver not in DRIVERS]
+    if unknown:
+        strange = ", ".join(driver or "''" for driver in unknown)
         message = f"no driver is called {strange}: there are {', '.join(DRIVERS)}"
         raise system_error(errno.EINVAL, message)
 
