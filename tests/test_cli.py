@@ -815,16 +815,44 @@ def test_transports_lists_them_with_distribution_and_state() -> None:
     assert ["mem", "umbel", "0.1.0", "blocked"] in lines
 
 
-def test_transports_tells_why_one_failed(tmp_path: Path) -> None:
-    record = tmp_path / "bad-1.0.dist-info"
+def bring(folder: Path, entry: str, code: str = "") -> str:
+    """Make a distribution whose module is `brought`; give the path that has it."""
+    record = folder / "bad-1.0.dist-info"
     record.mkdir()
     (record / "METADATA").write_text("Metadata-Version: 2.1\nName: bad\nVersion: 1.0\n")
-    (record / "entry_points.txt").write_text("[umbel.transports.v1]\nbad = nothing:x\n")
+    (record / "entry_points.txt").write_text(f"[umbel.transports.v1]\n{entry}\n")
+    (folder / "brought.py").write_text(code)
+    return os.pathsep.join([str(folder), *sys.path])
 
-    with command("transports", PYTHONPATH=str(tmp_path)) as process:
+
+def test_transports_tells_why_one_failed(tmp_path: Path) -> None:
+    path = bring(tmp_path, "bad = nothing:x")
+
+    with command("transports", PYTHONPATH=path) as process:
         out, _ = finish(process)
 
     assert re.search(r"bad +bad 1\.0 +failed: .*nothing", out.decode())
+
+
+def test_a_signal_ends_the_list_of_transports(tmp_path: Path) -> None:
+    code = "import os, time\nos.kill(os.getpid(), 15)\ntime.sleep(30)"
+    path = bring(tmp_path, "slow = brought:x", code)
+
+    with command("transports", PYTHONPATH=path) as process:
+        process.wait(20)
+
+    assert process.returncode == -signal.SIGTERM
+
+
+def test_a_warning_that_is_an_error_is_one_line(tmp_path: Path) -> None:
+    path = bring(tmp_path, "ipc = brought:x")
+    what = "error::RuntimeWarning"
+
+    with command("connect", "ipc:x", PYTHONPATH=path, PYTHONWARNINGS=what) as process:
+        _, err = finish(process, 1)
+
+    assert err.startswith("umbel connect: the built-in transport 'ipc' is used")
+    assert err.count("\n") == 1
 
 
 @pytest.mark.slow

@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             make_parser().parse_args(arguments, options)
             require_useful(_needed(options), useless)
             return _run(options)
-    except OSError as error:
+    except (OSError, Warning) as error:  # PYTHONWARNINGS=error
         report_failure(options.command, error)
         return status_of(error)
     except BaseExceptionGroup as group:
@@ -82,7 +82,8 @@ def _run(options: argparse.Namespace) -> int:
     if options.command is None:
         make_parser().print_help(sys.stderr)
         return 2
-    _exit_on_signal()
+    if options.command != "transports":  # that never waits, so it would not hear of one
+        _exit_on_signal()
     if "address" in options:
         _require_meeting_place(options.address)
     return _run_command(options)
