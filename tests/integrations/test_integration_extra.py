@@ -21,8 +21,10 @@ PACKAGES = {
 ALONG = {"httpx_transport": {"httpcore"}, "mcp_transport": {"uvicorn"}}
 
 
-@pytest.mark.parametrize("module", PACKAGES)
-def test_without_its_package_it_says_what_to_install(module: str) -> None:
+@pytest.mark.parametrize(
+    ("module", "package"), [*PACKAGES.items(), ("mcp_transport", "anyio")]
+)
+def test_without_its_package_it_says_what_to_install(module: str, package: str) -> None:
     code = """
 import importlib, sys
 sys.modules[sys.argv[2]] = None
@@ -32,7 +34,7 @@ except ImportError as error:
     print("pip install 'umbel[integrations]'" in str(error), sys.argv[2] in str(error))
 """
 
-    assert run_python(code, module, PACKAGES[module]) == "True True\n"
+    assert run_python(code, module, package) == "True True\n"
 
 
 @pytest.mark.slow

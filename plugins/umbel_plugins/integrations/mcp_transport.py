@@ -20,7 +20,6 @@ from typing import Any, Final, Self, TypeAlias, final
 
 import umbel
 from umbel import aio
-from umbel.bridges import UmbelAttribute, as_anyio_stream
 from umbel.spi import check_seconds, system_error
 
 try:
@@ -31,6 +30,8 @@ try:
     from mcp.shared.message import SessionMessage
     from mcp_types import jsonrpc_message_adapter
     from pydantic import ValidationError
+
+    from umbel.bridges import UmbelAttribute, as_anyio_stream
 except ImportError as error:
     message = f"MCP needs mcp ({error}): pip install 'umbel[integrations]'"
     raise ImportError(message) from error
