@@ -14,6 +14,7 @@ import sys
 import termios
 import tomllib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -984,6 +985,29 @@ def test_output_to_a_socket_works_too() -> None:
         output.close()
 
         assert b.recv(10) == b"hello"
+
+
+@pytest.mark.slow
+def test_input_that_others_share_is_waited_for_again(
+    threads: ThreadPoolExecutor,
+) -> None:
+    read_end, write_end = os.pipe()
+    os.set_blocking(read_end, False)
+    fds = [os.dup(read_end) for _ in range(4)]
+
+    def count(fd: int) -> int:
+        source, buffer = Input(fd), memoryview(bytearray(1))
+        return sum(iter(lambda: source.read_into(buffer, umbel.within(20)), 0))
+
+    counts = [threads.submit(count, fd) for fd in fds]
+    for _ in range(500):
+        os.write(write_end, b"xx")
+        umbel.msleep(umbel.now() + 1)  # or nobody would have to wait
+    os.close(write_end)
+
+    assert sum(future.result(20) for future in counts) == 1000
+    for fd in (*fds, read_end):
+        os.close(fd)
 
 
 def test_input_from_a_terminal_ends_at_its_deadline() -> None:

@@ -32,9 +32,13 @@ class Input:
 
     def read_into(self, buffer: memoryview, deadline: int) -> int:
         """Fill the front of *buffer*; return how many bytes, 0 at the end."""
-        if not self.is_file:
-            umbel.fdin(self._fd, deadline)
-        return os.readv(self._fd, [buffer])
+        while True:
+            if not self.is_file:
+                umbel.fdin(self._fd, deadline)
+            try:
+                return os.readv(self._fd, [buffer])
+            except BlockingIOError:
+                pass  # someone who shares it was faster
 
 
 class Output:
