@@ -163,6 +163,14 @@ def test_a_template_says_where_to_listen(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
+def test_an_address_outside_of_folders_is_not_tried_as_a_file(tmp_path: Path) -> None:
+    of_files = ("--driver", "coroutines", "--only", "71", "72", "76", "79")
+
+    done = check("ipc:@{name}", *of_files, folder=tmp_path)
+
+    assert "2 passed, 0 failed, 2 skipped" in done.stdout
+
+
 def test_a_template_that_can_not_be_used_fails_the_behaviours(tmp_path: Path) -> None:
     done = check("ipc:/nowhere/at/all/{name}", "--only", "67", folder=tmp_path)
 

@@ -115,7 +115,7 @@ def identity(t: Trial) -> None:
     mine = (os.getpid(), os.geteuid(), os.getegid())
     for end in t.pair():
         equal(umbel.query(end, PeerIdentity)[:3], mine, "the peer, which is ourselves")
-    if not t.subject.traits.is_filesystem:
+    if not t.subject.makes_files:
         return
     listener = t.listen()
     address = listener.address
@@ -256,9 +256,9 @@ def _moves_if_it_may(t: Trial, listener: umbel.ListenerHandle) -> None:
 
 def _has_file_or_not(t: Trial, address: Address) -> None:
     is_file = os.path.lexists(address.location)
-    if t.subject.traits.is_filesystem:
+    if t.subject.makes_files:
         require(is_file, f"{address} is no file, though declared to be one")
-    else:
+    elif not t.subject.traits.is_filesystem:
         require(not is_file, f"{address} is a file, which is not declared")
 
 
@@ -296,7 +296,7 @@ def adoption(t: Trial) -> None:
     else:
         raise Violation("an adopted descriptor was not closed with its stream")
     equal(t.receive(theirs, 1, t.soon()), b"", "the peer's receive")
-    if t.subject.can_serve and t.subject.traits.is_filesystem:
+    if t.subject.can_serve and t.subject.makes_files:
         _adopted_keeps_file(t)
 
 

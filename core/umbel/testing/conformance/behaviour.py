@@ -83,7 +83,7 @@ def _has(subject: Subject, need: str | type) -> bool:
     if need == "half-close":
         return subject.traits.half_close
     if need == "files":
-        return subject.traits.is_filesystem
+        return subject.makes_files
     if need in (DescriptorPassing, PeerIdentity, Transfer, UnreadBytes):
         return need in subject.traits.capabilities
     raise ValueError(need)

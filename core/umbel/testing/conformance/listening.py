@@ -106,7 +106,7 @@ def nobody(t: Trial) -> None:
     address = listener.address
     umbel.hclose(listener)
     addresses = [address]
-    if t.subject.traits.is_filesystem:
+    if t.subject.makes_files:
         addresses.append(t.new_address())
     for where in addresses:
         start = time.monotonic()

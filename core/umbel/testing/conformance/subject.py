@@ -82,6 +82,15 @@ class Subject:
         """Tell whether it can listen, and connect to that."""
         return self.can("listen") and self.can("connect")
 
+    @property
+    def makes_files(self) -> bool:
+        """Tell whether each of its listeners is a file, in a folder that we give it.
+
+        A transport whose listeners are files may have other addresses, too, such as
+        "ipc:@name": one without `{folder}` is not tried as a file.
+        """
+        return self.traits.is_filesystem and "{folder}" in self.template
+
     def declared(self) -> dict[str, object]:
         """Give what it declares, as strings and bools."""
         return {
