@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 from collections.abc import Sequence
+from typing import TypeVar, cast
 
 from tests.mutants.making import (
     Mutant,
@@ -19,8 +20,11 @@ from umbel.spi import (
     DeadlineError,
     NotSupportedError,
     Stream,
+    StreamAttempts,
     Traits,
 )
+
+T = TypeVar("T")
 
 
 @mutant(1, r"DeadlineError: .*t\.receive\(receiver")
@@ -32,6 +36,25 @@ class WaitsForASecondByte(Proxy):
         if len(self.kept) > 1:
             kept, self.kept = self.kept, b""
             self.inner.send([memoryview(kept)], deadline)
+
+
+@mutant(1, "the class of what was received: <class 'bytearray'>")
+class AttemptsToGiveABytearray(Proxy):
+    """Core gives on what an attempt gives."""
+
+    def query(self, kind: type[T]) -> T | None:
+        if kind is not StreamAttempts:
+            return super().query(kind)
+        inner = self.inner.query(StreamAttempts)
+        assert inner is not None
+        attempts: StreamAttempts = inner
+
+        def receive(max_bytes: int) -> bytes | None:
+            data = attempts.receive(max_bytes)
+            return None if data is None else cast("bytes", bytearray(data))
+
+        found = StreamAttempts(receive, attempts.send, attempts.readiness)
+        return cast("T", found)
 
 
 @mutant(3, r"a list received|DeadlineError: .*brecv\(right, 14")

@@ -28,7 +28,9 @@ def one_byte(t: Trial) -> None:
     for left, right in pairs:
         for sender, receiver in ((left, right), (right, left)):
             t.bsend(sender, b"x")
-            equal(t.receive(receiver, 10, t.soon()), b"x", "received")
+            got = t.receive(receiver, 10, t.soon())
+            equal(got, b"x", "received")
+            equal(type(got), bytes, "the class of what was received")
 
 
 @behaviour(2, "sending no bytes has no effect, and still checks the stream")
