@@ -57,7 +57,6 @@ SOUND = [
 
 #: Behaviours that core shows, whatever the transport does.
 OF_CORE = {
-    2: "core sends no empty buffer on",
     5: "core checks sizes",
     6: "core receives as often as it must",
     13: "core knows kinds of handles",

@@ -26,7 +26,7 @@ class Stream(Protocol):
     """
 
     def send(self, buffers: Sequence[memoryview], deadline: int) -> None:
-        """Send all bytes of all *buffers* (flat, of bytes), in order.
+        """Send all bytes of all *buffers* (flat, of bytes, perhaps none), in order.
 
         An error that is raised after some bytes were sent carries their count in
         `bytes_done`. The buffers are borrowed until the call returns.

@@ -57,6 +57,16 @@ class AttemptsToGiveABytearray(Proxy):
         return cast("T", found)
 
 
+@mutant(2, "EndOfStreamError|BrokenStreamError")
+class TakesAnEmptySendForTheEnd(Proxy):
+    """As one of messages does, whose end is a message without bytes."""
+
+    def send(self, buffers: Sequence[memoryview], deadline: int) -> None:
+        self.inner.send(buffers, deadline)
+        if not any(view.nbytes for view in buffers):
+            self.inner.done(deadline)
+
+
 @mutant(3, r"a list received|DeadlineError: .*brecv\(right, 14")
 class SendsOneBufferOnly(Proxy):
     def send(self, buffers: Sequence[memoryview], deadline: int) -> None:
