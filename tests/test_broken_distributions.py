@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -478,3 +479,47 @@ def test_a_plugin_for_another_version_is_never_imported(folder: str) -> None:
     assert out.startswith(
         "ELIBACC PluginError [Errno 79] no plugin 'later' is installed"
     )
+
+
+# Lists of entry points that no tool would write.
+
+
+def write_list(folder: Path, name: str, lines: str) -> None:
+    """Leave a list of entry points, and nothing else of its distribution."""
+    info = folder / f"{name}-1.0.dist-info"
+    info.mkdir()
+    (info / "entry_points.txt").write_text(f"[umbel.transports.v1]\n{lines}\n")
+
+
+def test_what_is_left_of_a_distribution_is_told_by_its_folder(tmp_path: Path) -> None:
+    write_list(tmp_path, "left", "left = nothing:there\nmem = nothing:there")
+    code = """
+failing(umbel.pair, "left")
+umbel.prefer("mem", "own-mem")
+failing(umbel.pair, "mem")
+"""
+    first, second = run(code, str(tmp_path)).splitlines()
+
+    assert first.startswith("ELIBACC PluginError")
+    assert f"an unknown distribution in {tmp_path}" in first
+    assert second.startswith("EPROTONOSUPPORT")
+
+
+def test_a_list_that_can_not_be_read_breaks_no_transport(tmp_path: Path) -> None:
+    write_list(tmp_path, "torn", "torn = nothing:th\nno")
+    write_list(tmp_path, "left", "left = nothing:there")
+    code = """
+import warnings
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    for end in umbel.pair("mem"):
+        umbel.hclose(end)
+    failing(umbel.pair, "left")
+    failing(umbel.load_plugins, "nothing")
+print(caught[0].message)
+"""
+    left, plugin, told = run(code, str(tmp_path)).splitlines()
+
+    assert left.startswith("ELIBACC PluginError")
+    assert "'trace'" in plugin
+    assert f"{tmp_path} can't be read" in told

@@ -10,13 +10,13 @@ import errno
 import os
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from umbel.address import NO_SCHEME, is_scheme
 from umbel.errors import PluginError, UnknownTransportError, system_error
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
+    from importlib.metadata import EntryPoint, EntryPoints
 
 #: The major version of the plugin contract, which is part of the groups' names, so
 #: that a plugin for another one is never imported.
@@ -107,14 +107,35 @@ def installed_entries(again: bool = False) -> dict[str, list[EntryPoint]]:
     """Give the entry points of each scheme; looked up once, unless asked again."""
     global _found  # noqa: PLW0603 - the one cache of what is installed
     if _found is None or again:
-        from importlib.metadata import entry_points
-
         seen: dict[str, dict[tuple[str, str], EntryPoint]] = {}
-        for entry in entry_points(group=TRANSPORTS):
+        for entry in all_entries().select(group=TRANSPORTS):
             # A distribution that is on the path twice is found twice.
             seen.setdefault(entry.name, {})[source_of(entry), entry.value] = entry
         _found = {scheme: list(entries.values()) for scheme, entries in seen.items()}
     return _found
+
+
+def all_entries() -> EntryPoints:
+    """Give the entry points of all distributions, whatever they are for."""
+    from importlib.metadata import EntryPoints, distributions, entry_points
+
+    try:
+        # In Python 3.11 of another class, which has what is used here.
+        return cast("EntryPoints", entry_points())
+    except Exception:  # noqa: BLE001 - a list that can't be read hides no other
+        found: list[EntryPoint] = []
+        seen: set[str] = set()
+        for dist in distributions():
+            if dist.name in seen:
+                continue  # the first on the path counts
+            seen.update([dist.name] if dist.name else [])
+            try:
+                found += dist.entry_points
+            except Exception as error:  # noqa: BLE001 - likewise
+                where = dist.name or dist.locate_file("")
+                message = f"the entry points of {where} can't be read: {error}"
+                warnings.warn(message, RuntimeWarning, stacklevel=2)
+        return EntryPoints(found)
 
 
 def find_entry(scheme: str) -> EntryPoint:
@@ -192,18 +213,18 @@ def _canonical(name: str) -> str:
 
 def _unknown(scheme: str) -> OSError:
     import difflib  # slow to import, and for errors only
-    from importlib.metadata import entry_points
 
+    known = all_entries()
     for group in ("umbel.transports", "umbel.plugins.v1"):
-        for entry in entry_points(group=group, name=scheme):
+        for entry in known.select(group=group, name=scheme):
             message = (
                 f"{scheme!r} of {source_of(entry)} is in the entry-point group "
                 f"{group!r}: those of transports are in {TRANSPORTS!r}"
             )
             return PluginError(message)
-    for group in sorted(entry_points().groups):
+    for group in sorted(known.groups):
         if group.startswith("umbel.transports.v") and group != TRANSPORTS:
-            for entry in entry_points(group=group, name=scheme):
+            for entry in known.select(group=group, name=scheme):
                 version = group.removeprefix("umbel.transports.v")
                 message = (
                     f"{scheme!r} of {source_of(entry)} is for version {version} of the "
@@ -222,13 +243,16 @@ def _unknown(scheme: str) -> OSError:
 
 
 def _name_of(entry: EntryPoint) -> str:
-    return "" if entry.dist is None else entry.dist.name
+    # One that was only half removed has lists, and no name.
+    return "" if entry.dist is None else entry.dist.name or ""
 
 
 def source_of(entry: EntryPoint) -> str:
     """Name the distribution of an entry point, with its version."""
     if entry.dist is None:
         return "an unknown distribution"
+    if not entry.dist.name:
+        return f"an unknown distribution in {entry.dist.locate_file('')}"
     return f"{entry.dist.name} {entry.dist.version}"
 
 

@@ -12,7 +12,13 @@ from _thread import RLock
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
-from umbel.discovery import PLUGINS, import_entry, listed_in, source_of
+from umbel.discovery import (
+    PLUGINS,
+    all_entries,
+    import_entry,
+    listed_in,
+    source_of,
+)
 from umbel.errors import PluginError, system_error
 
 if TYPE_CHECKING:
@@ -161,17 +167,16 @@ def load_plugins(*names: str) -> None:
     """
     if not names:
         return
-    from importlib.metadata import entry_points
-
     with lock:
         for name in names:
             _require_name(name)
             if name in _loaded:
                 continue
-            found = entry_points(group=PLUGINS, name=name)
+            known = all_entries().select(group=PLUGINS)
+            found = known.select(name=name)
             entries = {(source_of(entry), entry.value): entry for entry in found}
             if not entries:
-                installed = sorted(entry_points(group=PLUGINS).names)
+                installed = sorted(known.names)
                 message = f"no plugin {name!r} is installed: there is {installed}"
                 raise PluginError(message)
             if len(entries) > 1:
