@@ -37,7 +37,8 @@ class Stream(Protocol):
 
         1 or more; 0 at the end of the stream, then and in every later call. An error
         must not lose bytes: after ETIMEDOUT or ECANCELED the next call goes on. A reset
-        is never told as the end, although a send was told of it first.
+        is never told as the end, although a send was told of it first. The buffer is
+        borrowed until the call returns.
         """
 
     def done(self, deadline: int) -> None:

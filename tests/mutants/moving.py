@@ -80,6 +80,13 @@ class KeepsBuffers(Proxy):
         self.inner.send(buffers, deadline)
 
 
+@mutant(4, "held after the receive")
+class KeepsTheBufferOfAReceive(Proxy):
+    def receive_into(self, buffer: memoryview, deadline: int) -> int:
+        self.last = buffer
+        return self.inner.receive_into(buffer, deadline)
+
+
 @mutant(7, "after a skip|DeadlineError")
 class ThrowsTheRestAway(Proxy):
     """As one of messages does: what a receive has no room for is lost."""
