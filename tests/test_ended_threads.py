@@ -265,3 +265,50 @@ def test_what_an_error_ran_on_is_freed_as_well() -> None:
     gc.collect()
 
     assert hubs[0]() is None
+
+
+SERVE = """
+def echo(s):
+    for chunk in s:
+        s.send(chunk)
+def work():
+    listener = umbel.listen("mem://x")
+    has_begun.set()
+    umbel.serve(listener, echo)
+def begin():
+    for _ in range(5):
+        clients.append(umbel.connect("mem://x"))
+        clients[-1].send(b"-")
+        clients[-1].receive_exactly(1)
+"""
+DOZE = """
+def nap():
+    while True:
+        umbel.msleep(umbel.within(0.0002))
+def work():
+    with umbel.bundle() as b:
+        for _ in range(3):
+            b.go(nap)
+        has_begun.set()
+def begin():
+    time.sleep(0.05)
+"""
+
+
+@pytest.mark.parametrize("code", [SERVE, DOZE], ids=["serve", "doze"])
+def test_a_daemon_thread_that_runs_coroutines_survives_the_programs_end(
+    code: str,
+) -> None:
+    program = f"""
+import threading, time
+import umbel
+has_begun = threading.Event()
+clients = []
+{code}
+threading.excepthook = lambda _: None  # it is told that its handles were closed
+threading.Thread(target=work, daemon=True).start()
+has_begun.wait()
+begin()
+"""
+    for _ in range(3):
+        run_python(program)
