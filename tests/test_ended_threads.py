@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -18,8 +19,10 @@ import pytest
 
 import umbel
 from tests.support import (
+    PATIENCE,
     Ends,
     open_descriptors,
+    python,
     run_python,
     wait_until,
     wait_until_blocked,
@@ -305,10 +308,30 @@ import umbel
 has_begun = threading.Event()
 clients = []
 {code}
-threading.excepthook = lambda _: None  # it is told that its handles were closed
 threading.Thread(target=work, daemon=True).start()
 has_begun.wait()
 begin()
 """
     for _ in range(3):
         run_python(program)
+
+
+def test_a_server_in_a_daemon_thread_ends_quietly_and_leaves_no_file(
+    tmp_path: Path,
+) -> None:
+    address = f"ipc:{tmp_path / 'x.sock'}"
+    code = f"""
+import threading
+import umbel
+{SERVE.replace("mem://x", address)}
+has_begun = threading.Event()
+clients = []
+threading.Thread(target=work, daemon=True).start()
+has_begun.wait()
+begin()
+"""
+    with python(code) as process:
+        out, err = process.communicate(timeout=PATIENCE)
+
+    assert (process.returncode, out, err) == (0, "", "")
+    assert not os.listdir(tmp_path)

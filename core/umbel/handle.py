@@ -19,7 +19,7 @@ import warnings
 from types import CodeType, FrameType, TracebackType
 from typing import ClassVar, Final, TypeVar, cast, overload
 
-from umbel._kernel.current import current_hub
+from umbel._kernel.current import current_hub, stop_others
 from umbel.deadline import FOREVER, within
 from umbel.errors import BadHandleError, NotSupportedError
 from umbel.iolist import check_count
@@ -119,6 +119,9 @@ class Resource:
 
     def disown(self) -> None:
         """In a forked child: forget the coroutines that only the parent has."""
+
+    def free(self) -> None:
+        """At exit: free what outlives the process; who is in a call never goes on."""
 
     def describe(self) -> str:
         """Say what it is, for people."""
@@ -223,11 +226,14 @@ def claim(handle: int) -> Resource:
 @atexit.register
 def _close_forgotten() -> None:
     # Python gives no promise that handles in globals are deleted at exit, and a
-    # listener's file must not outlive its process.
+    # listener's file must not outlive its process. Daemon threads that are in calls on
+    # them would be told, and the program's user by their errors: they stop before.
+    stop_others()
     for number, resource in list(open_handles.items()):
         if resource.owner:
             try:
                 resource.forsake(number)
+                resource.free()
             except BaseException as error:  # noqa: BLE001 - whatever it is
                 # As an error of a finalizer's, so that all of them are dealt with.
                 sys.excepthook(type(error), error, error.__traceback__)

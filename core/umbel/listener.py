@@ -131,12 +131,13 @@ class Listening(Resource):
         """End of a use that a close has overtaken: free the descriptor."""
         me.hub.note_left(me)
         self.accepter = None
-        self._free()
+        self.free()
         closer = self.closer
         if closer is not None:
             unpark(closer)
 
-    def _free(self) -> None:
+    def free(self) -> None:
+        """As `Resource.free`; also for who leaves last."""
         self.listener.abort()
         while self.kept:
             hclose_if_open(self.kept.pop())
@@ -146,7 +147,7 @@ class Listening(Resource):
         self.is_closed = True
         user = self.accepter
         if user is None:
-            self._free()
+            self.free()
             return
 
         def evict() -> None:
@@ -156,7 +157,7 @@ class Listening(Resource):
         user.hub.reach(evict)
         # In another thread it may be in a system call, and frees it when it leaves.
         if user.hub is current_hub() or not self._has_descriptor():
-            self._free()
+            self.free()
 
     def _has_descriptor(self) -> bool:
         try:

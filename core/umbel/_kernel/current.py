@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
 from _thread import _local as _thread_local  # threading takes as long as the kernel
@@ -107,11 +106,10 @@ class _Standstill(Coroutine):
         sleep(STANDSTILL)
 
 
-@atexit.register
-def _stop_others() -> None:
+def stop_others() -> None:
+    """Let no other thread's coroutines run any more; at exit, before all is closed."""
     # Python ends a daemon thread that wakes while the interpreter ends by unwinding its
     # stack. If that is a coroutine's, the process crashes (SIGSEGV). So none may wake.
-    # After what others do at exit: handles that are closed then are left before.
     mine = local.__dict__.get("hub")
     moving = {hub for hub in _hubs if hub is not mine}
     for hub in tuple(moving):
@@ -125,7 +123,7 @@ def _bring_to_standstill(hub: Hub, moving: set[Hub]) -> None:
     if hub.is_abandoned:
         moving.discard(hub)  # its thread has ended meanwhile
     else:
-        hub.start_soon(_Standstill(moving))  # who was told to leave does so first
+        hub.start_soon(_Standstill(moving))
 
 
 def _after_fork_in_child() -> None:
