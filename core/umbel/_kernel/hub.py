@@ -30,7 +30,7 @@ from contextvars import Context, copy_context
 from functools import partial
 from importlib import import_module
 from time import monotonic_ns
-from typing import TYPE_CHECKING, ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from umbel._kernel.carriers import Carriers
 from umbel._kernel.coroutine import Coroutine
@@ -48,20 +48,8 @@ from umbel._kernel.watch import MOST_CAUGHT, Watch
 from umbel.errors import BadHandleError, Canceled, DeadlineError
 
 if TYPE_CHECKING:
+    from umbel._kernel.loops import Host
     from umbel._kernel.poller import Poller
-
-    class Host(Protocol):
-        """The event loop whose guest a hub is."""
-
-        def is_running(self) -> bool:
-            """Tell whether this very loop is the one that runs in this thread now."""
-
-        def leave_if_over(self) -> None:
-            """Let the hub be on its own again, if the loop has ended for good."""
-
-        def leave(self) -> None:
-            """Let the hub be on its own again. Again: no effect."""
-
 
 #: Calls of a thread's coroutines between two looks at descriptors and timers; one
 #: that never has to wait lets others run after twice as many.

@@ -4,6 +4,22 @@ from __future__ import annotations
 
 import sys
 from types import FrameType, ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # as that of a poller
+    from typing import Protocol
+
+    class Host(Protocol):
+        """The event loop whose guest a hub is."""
+
+        def is_running(self) -> bool:
+            """Tell whether this very loop is the one that runs in this thread now."""
+
+        def leave_if_over(self) -> None:
+            """Let the hub be on its own again, if the loop has ended for good."""
+
+        def leave(self) -> None:
+            """Let the hub be on its own again. Again: no effect."""
 
 
 def running_loop() -> str:
