@@ -20,7 +20,7 @@ from tests.support import (
     pattern,
     wait_until,
 )
-from umbel import IpAddress
+from umbel import IpAddress, aio
 from umbel.spi import Fileno
 
 Ends = tuple[umbel.StreamHandle, umbel.StreamHandle]
@@ -81,6 +81,16 @@ def test_port_0_is_chosen_and_told(listener: umbel.ListenerHandle, host: str) ->
 
     assert found.host == host
     assert found.port > 0
+
+
+def test_whatever_names_a_stream_or_listener_its_address_is_told(ends: Ends) -> None:
+    listener = aio.tcp_listen(IpAddress("127.0.0.1", 0))
+    found = umbel.tcp_address(listener)
+
+    assert str(found) == listener.address.location
+    assert umbel.tcp_address(int(listener)) == found
+    assert umbel.tcp_address(int(ends[0])) == umbel.tcp_address(ends[0])
+    listener.abort()
 
 
 def test_each_side_knows_where_the_other_is(

@@ -8,9 +8,9 @@ from umbel.address import Address
 from umbel.adoption import adopt_listener, adopt_stream, require_scheme
 from umbel.deadline import FOREVER
 from umbel.errors import BrokenStreamError
-from umbel.handle import close, hquery
+from umbel.handle import close, hquery, open_handles
 from umbel.ipaddr import IpAddress
-from umbel.listener import ListenerHandle, accept
+from umbel.listener import ListenerHandle, Listening, accept
 from umbel.report import CloseReport
 from umbel.stream import StreamHandle, done
 from umbel.transport import Names
@@ -97,11 +97,11 @@ def tcp_connect(address: IpAddress, deadline: int = FOREVER) -> StreamHandle:
     return connect(Address(SCHEME, str(address)), deadline)
 
 
-def tcp_address(handle: StreamHandle | ListenerHandle) -> IpAddress:
+def tcp_address(handle: int) -> IpAddress:
     """Tell the address of our own end.
 
     Args:
-        handle: a TCP stream or listener.
+        handle: a TCP stream or listener, also one of `umbel.aio`.
 
     Returns:
         the address, with the port that the system chose.
@@ -115,8 +115,9 @@ def tcp_address(handle: StreamHandle | ListenerHandle) -> IpAddress:
         own; libdill's tcp_listen fills it in.
     """
     _require_tcp(handle)
-    if isinstance(handle, ListenerHandle):
-        return _read(handle.address)
+    found = open_handles.get(handle)
+    if isinstance(found, Listening):
+        return _read(found.listener.address)
     return _read(hquery(handle, Names).local)
 
 
