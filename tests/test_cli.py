@@ -456,6 +456,21 @@ def test_the_port_that_the_system_chose_is_told(
                 pass
 
 
+def test_over_tcp_where_nobody_knows_what_was_read_both_end_well() -> None:
+    with command("listen", "tcp://127.0.0.1:0", stdin=subprocess.PIPE) as listen:
+        assert listen.stdin is not None
+        assert listen.stderr is not None
+        with listen.stdin as there:
+            there.write(b"and back")
+        address = listen.stderr.readline().decode().split()[-1]
+        with command("connect", address, stdin=subprocess.PIPE) as connect:
+            came, err = connect.communicate(b"there", timeout=40)
+            assert (connect.returncode, came, err) == (0, b"and back", b"")
+        assert listen.stdout is not None
+        assert listen.stdout.read() == b"there"
+        assert listen.wait(40) == 0
+
+
 def test_an_unknown_scheme_names_what_is_installed() -> None:
     with command("connect", "quic://x") as process:
         _, err = finish(process, errno.EPROTONOSUPPORT)
