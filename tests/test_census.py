@@ -143,6 +143,21 @@ with umbel.listen("mem://watched") as listener:
     assert "accept(" in err
 
 
+@pytest.mark.parametrize("errors", ["2>&-", "2>/dev/full"])
+def test_without_a_standard_error_the_signal_disturbs_nothing(errors: str) -> None:
+    code = """
+import os, signal, umbel
+umbel.census_on_signal()
+os.kill(os.getpid(), signal.SIGQUIT)
+print("goes on")
+"""
+    command = ["sh", "-c", f'exec "$0" -c "$1" {errors}', sys.executable, code]
+
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=30)
+
+    assert (done.returncode, done.stdout) == (0, "goes on\n")
+
+
 WATCHED = """
 import umbel
 umbel.load_plugins("census")

@@ -128,7 +128,12 @@ def census_on_signal(number: int = signal.SIGQUIT) -> None:
     """
 
     def show(_number: int, _frame: FrameType | None) -> None:
-        print(census(), file=sys.stderr)
+        if sys.stderr is None:
+            return  # print would turn to standard output
+        try:
+            print(census(), file=sys.stderr, flush=True)
+        except (OSError, ValueError):
+            pass  # nobody reads it, or it is closed: no reason to end the program
 
     signal.signal(number, show)
 
