@@ -158,6 +158,33 @@ print("goes on")
     assert (done.returncode, done.stdout) == (0, "goes on\n")
 
 
+@pytest.mark.parametrize("errors", ["2>&-", "2>/dev/full"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"UMBEL_PLUGINS": "census", "UMBEL_CENSUS": "tcp://127.0.0.1:1"},
+        {"UMBEL_PLUGINS": "census", "UMBEL_CENSUS": "ipc:///none/x.sock"},
+        {"UMBEL_PLUGINS": "metrics", "UMBEL_METRICS": "192.0.2.1:1"},
+    ],
+    ids=["another address", "no folder", "no metrics"],
+)
+def test_an_observer_that_can_tell_nobody_disturbs_nothing(
+    errors: str, settings: dict[str, str]
+) -> None:
+    code = "import umbel; umbel.pair(); print('goes on')"
+    command = ["sh", "-c", f'exec "$0" -c "$1" {errors}', sys.executable, code]
+
+    done = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=30,
+        env={**os.environ, **settings},
+    )
+
+    assert (done.returncode, done.stdout) == (0, "goes on\n")
+
+
 WATCHED = """
 import umbel
 umbel.load_plugins("census")

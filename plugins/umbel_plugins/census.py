@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import logging  # noqa: F401 - for `serve`, while there are descriptors to read it
 import os
-import sys
 import tempfile
 import threading
 from contextlib import suppress
@@ -22,6 +21,7 @@ import umbel
 # By name, so that they are imported now.
 from umbel import census, serve
 from umbel.spi import hookimpl
+from umbel_plugins._telling import tell
 
 #: For a client that connects and then reads nothing.
 PATIENCE = 5.0
@@ -50,12 +50,12 @@ class CensusPlugin:
         # Looking on is no reason to stop the program that is looked at.
         if address.scheme != "ipc":
             reason = "only ipc keeps other users out"
-            print(f"umbel: no census at {address}: {reason}", file=sys.stderr)
+            tell(f"umbel: no census at {address}: {reason}")
             return
         try:
             self._listener = umbel.listen(address, mode=0o600)
         except OSError as error:
-            print(f"umbel: no census at {address}: {error}", file=sys.stderr)
+            tell(f"umbel: no census at {address}: {error}")
             return
         has_begun = threading.Event()
         self._thread = threading.Thread(

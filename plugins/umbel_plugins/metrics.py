@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Final, TypeVar, cast
@@ -33,6 +32,7 @@ from umbel.spi import (
     system_error,
 )
 from umbel_plugins._outcomes import outcome_name
+from umbel_plugins._telling import tell
 
 try:
     from prometheus_client import REGISTRY, start_http_server
@@ -78,7 +78,7 @@ class MetricsPlugin:
             server, thread = start_http_server(port, host, self.registry)
         except (OSError, UnicodeError) as error:  # UnicodeError: no name of a host
             # Looking on is no reason to stop the program that is looked at.
-            print(f"umbel: no metrics at {place}: {error}", file=sys.stderr)
+            tell(f"umbel: no metrics at {place}: {error}")
             return
         self._server = os.getpid(), server, thread
 

@@ -41,6 +41,7 @@ from umbel.spi import (
 )
 from umbel_plugins._events import Event, JsonFormatter
 from umbel_plugins._outcomes import outcome_name
+from umbel_plugins._telling import tell
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
@@ -199,7 +200,7 @@ class _TraceFile(logging.FileHandler):
         if not self.has_failed:
             self.has_failed = True
             error = sys.exc_info()[1]
-            print(f"umbel: no trace in {self.baseFilename}: {error}", file=sys.stderr)
+            tell(f"umbel: no trace in {self.baseFilename}: {error}")
 
 
 def _open_handler(place: str) -> logging.Handler:
