@@ -112,22 +112,29 @@ def test_who_tries_once_finds_what_has_just_come(ends: Ends, way: str) -> None:
     assert asyncio.run(main()) == b"x"
 
 
-@pytest.mark.parametrize("verb", ["bsend", "receive", "brecv"])
-def test_what_can_not_be_done_in_time_is_etimedout(
-    ends: Ends, run: Run, verb: str
-) -> None:
-    left, _ = ends
-    calls: dict[str, Callable[[int], Awaitable[object]]] = {
-        "bsend": lambda until: aio.bsend(left, bytes(64 << 20), until),
-        "receive": lambda until: aio.receive(left, 1, until),
-        "brecv": lambda until: aio.brecv(left, 1, until),
-    }
-
+@pytest.mark.parametrize(
+    "verb",
+    ["bsend", "receive", "brecv", "accept", "receive_exactly", "listener.accept"],
+)
+def test_what_can_not_be_done_in_time_is_etimedout(run: Run, verb: str) -> None:
     async def main() -> None:
+        left, right = aio.ipc_pair()
+        plain = aio.listen("mem://nobody")
+        listener = aio.listen(f"ipc:@umbel-test-nobody-{os.getpid()}")
+        calls: dict[str, Callable[[int], Awaitable[object]]] = {
+            "bsend": lambda until: aio.bsend(left, bytes(64 << 20), until),
+            "receive": lambda until: aio.receive(left, 1, until),
+            "brecv": lambda until: aio.brecv(left, 1, until),
+            "accept": lambda until: aio.accept(plain, until),
+            "receive_exactly": lambda until: left.receive_exactly(1, until),
+            "listener.accept": listener.accept,
+        }
         until = umbel.within(0.01)
         with pytest.raises(umbel.DeadlineError):
             await calls[verb](until)
         assert until <= umbel.now() < until + 5000
+        for handle in (left, right, plain, listener):
+            handle.abort()
 
     run(main)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 import umbel
-from tests.support import Ends
+from tests.support import PATIENCE, Ends
 from umbel import aio
 
 trio = pytest.importorskip("trio")
@@ -61,3 +61,29 @@ def test_what_arrives_just_as_a_wait_is_canceled_is_not_lost(ends: Ends) -> None
     got += umbel.receive(left)
 
     assert got == b"xy"
+
+
+def test_a_second_cancellation_does_not_hurry_who_cleans_up() -> None:
+    ended: list[str] = []
+    waits = asyncio.Event()
+
+    async def slow() -> None:
+        try:
+            waits.set()
+            await asyncio.sleep(PATIENCE)
+        finally:
+            await asyncio.sleep(0.02)
+            ended.append("cleaned up")
+
+    async def main() -> None:
+        waiting = asyncio.create_task(aio.run_blocking(aio.wait, slow()))
+        await waits.wait()
+        for _ in range(3):
+            waiting.cancel()
+            await asyncio.sleep(0.001)
+        assert ended == []
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert ended == ["cleaned up"]
+
+    asyncio.run(main())
