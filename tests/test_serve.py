@@ -24,8 +24,9 @@ from tests.support import PATIENCE, is_blocked, python, run_python, soon, wait_u
 from umbel import serving as serving_module
 from umbel._kernel.current import current_hub
 from umbel.handle import open_handles
-from umbel.spi import ListenContext, Stream, hookimpl
+from umbel.spi import CloseContext, CloseReport, ListenContext, Stream, hookimpl
 from umbel.testing.transports import transport_at_hand
+from umbel_transports.mem import MemTransport
 
 
 @pytest.fixture(params=["ipc", "mem", "opaque"])
@@ -370,6 +371,28 @@ def test_a_canceled_server_gives_the_grace_before_it_ends(
         umbel.hclose(server)
 
     assert answered == [b"late"]
+
+
+class Lingering(MemTransport):
+    """Takes as long for the close of a listener as it may."""
+
+    @hookimpl.close
+    def close(self, context: CloseContext) -> CloseReport:
+        umbel.msleep(umbel.within(6) if context.deadline < 0 else context.deadline)
+        context.endpoint.abort()
+        return CloseReport()
+
+
+def test_a_listener_that_is_slow_to_close_has_the_grace_and_no_more() -> None:
+    with transport_at_hand(Lingering(), "lingering"):
+        listener = umbel.listen("lingering://x")
+        server = umbel.go(partial(umbel.serve, grace=0.02), listener, echo)
+        began = umbel.now()
+
+        umbel.hclose(server)
+
+        assert 20 <= umbel.now() - began < 5000
+        assert listener not in open_handles
 
 
 def test_at_its_deadline_all_is_over(listener: umbel.ListenerHandle) -> None:
