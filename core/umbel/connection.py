@@ -248,6 +248,9 @@ class Connection(Resource):
             if self.fail_inbound(error):
                 raise explain(error) from error
             raise
+        except MemoryError:
+            self.break_inbound()  # it may have taken bytes that it can't give
+            raise
         finally:
             if self.inbound_error is BadHandleError:
                 self.leave(me)

@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from umbel.report import CloseReport
 
 if TYPE_CHECKING:
     from types import CoroutineType
+
+#: What any call may raise, wherever it is. What was to be done can be done later on.
+EXHAUSTED: Final = (RecursionError, MemoryError)
 
 
 class UmbelError(OSError):

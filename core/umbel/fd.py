@@ -18,7 +18,7 @@ from umbel._kernel.hub import Hub
 from umbel._kernel.poller import READABLE, WRITABLE
 from umbel._kernel.watch import Watch
 from umbel.deadline import FOREVER
-from umbel.errors import BadHandleError, BusyError, DeadlineError
+from umbel.errors import EXHAUSTED, BadHandleError, BusyError, DeadlineError
 
 #: Watches by their descriptor that fdin and fdout made, for the time of their waiting.
 _lent: Final[dict[int, dict[Watch, None]]] = {}
@@ -93,7 +93,7 @@ class Readiness:
                 watch.hub.forget(watch)
                 if watch.reader is not None or watch.writer is not None:
                     watch.hub.reach(partial(_disappoint, watch))
-        except RecursionError:
+        except EXHAUSTED:
             # Or what comes under this number would have a watch that hears of nothing.
             self.fd, self.home, self._elsewhere = fd, home, elsewhere
             raise

@@ -21,7 +21,7 @@ from typing import ClassVar, Final, TypeVar, cast, overload
 
 from umbel._kernel.current import current_hub, stop_others
 from umbel.deadline import FOREVER, within
-from umbel.errors import BadHandleError, NotSupportedError
+from umbel.errors import EXHAUSTED, BadHandleError, NotSupportedError
 from umbel.iolist import check_count
 from umbel.report import CloseReport
 
@@ -329,7 +329,7 @@ def hclose(handle: int) -> None:
 
     Args:
         handle: any handle. Closed on return, whatever is raised, except after EBADF,
-            EDEADLK, and a RecursionError that came before it could be freed.
+            EDEADLK, and a RecursionError or MemoryError before it could be freed.
 
     Raises:
         BadHandleError: EBADF, *handle* is not open.
@@ -342,7 +342,7 @@ def hclose(handle: int) -> None:
     resource = claim(handle)
     try:
         resource.abort()
-    except RecursionError:
+    except EXHAUSTED:
         if resource.aborts_again:
             open_handles[resource.number] = resource  # as in hclose_if_open
         raise
@@ -354,7 +354,7 @@ def hclose_if_open(handle: int) -> None:
     if resource is not None:
         try:
             resource.abort()
-        except RecursionError:
+        except EXHAUSTED:
             # It may have freed nothing: it stays open for who calls again less deep
             # down, and for the end of its owner.
             if resource.aborts_again:
@@ -374,7 +374,7 @@ def close(
 
     Args:
         handle: any handle. Closed on return, whatever is raised, except after EBADF,
-            EINVAL, and a RecursionError that came before it could be freed.
+            EINVAL, and a RecursionError or MemoryError before it could be freed.
         deadline: see `umbel.deadline`.
         drain_limit: bytes that may be discarded; None: any number.
 
@@ -400,7 +400,7 @@ def close(
         raise bad_handle(handle)
     try:
         return resource.close(deadline, drain_limit)
-    except RecursionError:
+    except EXHAUSTED:
         if resource.aborts_again:
             # It may have been too deep down to free anything.
             open_handles[resource.number] = resource

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from collections.abc import Callable
 from typing import Final, TypeVar
@@ -75,7 +76,11 @@ class SocketListener:
                 if error.errno in (errno.EBADF, errno.EINVAL):
                     raise BadHandleError from None
                 raise
-            sock = socket.SocketType(self._family, STREAM, self._protocol, fd)
+            try:
+                sock = socket.SocketType(self._family, STREAM, self._protocol, fd)
+            except MemoryError:
+                os.close(fd)
+                raise
             try:
                 stream = self.make_stream(sock)
             except BaseException:

@@ -216,7 +216,7 @@ class SocketStream:
                 self._size = size * GROWTH
                 try:
                     data += self._receive_more(max_bytes - size)
-                except (RecursionError, MemoryError):
+                except RecursionError:
                     pass  # what has come would be lost: the rest is for the next read
         elif not count:
             self._require_no_reset()
@@ -242,7 +242,7 @@ class SocketStream:
                 self._size = size * GROWTH
                 try:
                     data += self._receive_more(max_bytes - size)
-                except (RecursionError, MemoryError):
+                except RecursionError:
                     pass  # what has come would be lost: the rest is for the next read
         elif count:
             self._readiness.is_drained = True

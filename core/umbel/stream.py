@@ -292,6 +292,9 @@ def receive(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
         if connection.fail_inbound(error):
             raise explain(error) from error
         raise
+    except MemoryError:
+        connection.break_inbound()  # it may have taken bytes that it can't give
+        raise
     finally:
         if connection.inbound_error is BadHandleError:
             connection.leave(me)

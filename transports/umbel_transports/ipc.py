@@ -284,7 +284,7 @@ class IpcListener(SocketListener):
             # A forked child closes only its copy of the descriptor.
             if file is not None and self._owner_pid == os.getpid():
                 remove_file(self.address.location, file)
-        except RecursionError:
+        except (RecursionError, MemoryError):
             self._file = file  # whoever calls again is less deep down
             raise
         super().abort()

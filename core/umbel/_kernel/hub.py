@@ -45,7 +45,7 @@ from umbel._kernel.switch import (
 )
 from umbel._kernel.timers import Timers
 from umbel._kernel.watch import MOST_CAUGHT, Watch
-from umbel.errors import BadHandleError, Canceled, DeadlineError
+from umbel.errors import EXHAUSTED, BadHandleError, Canceled, DeadlineError
 
 if TYPE_CHECKING:
     from umbel._kernel.loops import Host
@@ -380,7 +380,7 @@ class Hub:
             if not self.is_abandoned:
                 try:
                     self.poller.remove(watch.fd)
-                except RecursionError:
+                except EXHAUSTED:
                     self._watches[watch.fd] = watch  # to be forgotten less deep down
                     raise
 
@@ -404,7 +404,7 @@ class Hub:
         except BaseException as error:
             self._is_polling = is_within
             self._is_asleep = is_within or self.host is not None
-            if isinstance(error, RecursionError):
+            if isinstance(error, EXHAUSTED):
                 raise
             # Ctrl-C, or what else a signal handler raised. It belongs to main.
             if self.current is self.main and not self.main.is_shielded:
@@ -447,7 +447,7 @@ class Hub:
                 sleeper.outcome = DeadlineError
                 try:
                     self.ready.append(sleeper)
-                except RecursionError:
+                except EXHAUSTED:
                     sleeper.is_parked = True
                     sleeper.outcome = None
                     raise
@@ -482,7 +482,7 @@ class Hub:
                     if catch is not None and watch.caught is None:
                         try:
                             watch.caught = catch(MOST_CAUGHT)
-                        except OSError as error:
+                        except (OSError, MemoryError) as error:
                             waiter.outcome = error
                         except Exception:  # noqa: BLE001, S110 - it tries by itself
                             pass
@@ -493,7 +493,7 @@ class Hub:
                     watch.reader = None
                     try:
                         ready.append(waiter)
-                    except RecursionError:
+                    except EXHAUSTED:
                         waiter.is_parked = True
                         watch.reader = waiter
                         raise
@@ -506,7 +506,7 @@ class Hub:
                     watch.writer = None
                     try:
                         ready.append(waiter)
-                    except RecursionError:
+                    except EXHAUSTED:
                         waiter.is_parked = True
                         watch.writer = waiter
                         raise

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from umbel._kernel.doorbell import Doorbell
+from umbel.errors import EXHAUSTED
 
 if TYPE_CHECKING:
     from umbel._kernel.hub import Hub
@@ -62,7 +63,7 @@ class Inbox:
                 return  # of an ended thread: another one took the last
             try:
                 call()
-            except RecursionError:
+            except EXHAUSTED:
                 calls.appendleft(call)  # whoever polls next is less deep
                 raise
 

@@ -75,6 +75,9 @@ async def chunks(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
                     if connection.fail_inbound(error):
                         raise explain(error) from error
                     raise
+                except MemoryError:
+                    connection.break_inbound()
+                    raise
             data, watch.caught = watch.caught, None
             if not data:
                 break

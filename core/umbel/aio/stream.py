@@ -195,6 +195,9 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
         if connection.fail_inbound(error):
             raise explain(error) from error
         raise
+    except MemoryError:
+        connection.break_inbound()  # it may have taken bytes that it can't give
+        raise
     finally:
         if connection.inbound_error is BadHandleError:
             connection.leave(me)
@@ -208,7 +211,7 @@ def break_off(me: Guest, watch: Watch, connection: Connection) -> None:
     me.is_parked = False
     # What the hub has received for it meanwhile, or failed to.
     connection.give_back(watch)
-    if isinstance(me.outcome, ConnectionResetError | BrokenPipeError):
+    if isinstance(me.outcome, ConnectionResetError | BrokenPipeError | MemoryError):
         connection.break_inbound()
     me.outcome = None
 

@@ -1,0 +1,102 @@
+"""Calls that find no memory at some point: what is open is still in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+import pytest
+
+import umbel
+from tests.support import drain, pattern
+from umbel._kernel.current import current_hub
+from umbel.handle import hclose_if_open
+
+_testcapi = pytest.importorskip("_testcapi", reason="CPython's own tests need it")
+#: CPython itself drops some errors of memory, and says so.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+#: Allocations after the first of a call that are tried.
+MOST = 60
+
+
+def without(number: int, call: Callable[[], object]) -> None:
+    """Make a call whose allocation of that number fails."""
+    _testcapi.set_nomemory(number, number + 1)
+    try:
+        call()
+    finally:
+        _testcapi.remove_mem_hooks()
+
+
+@pytest.mark.parametrize("close", [umbel.hclose, umbel.close])
+def test_a_close_without_memory_leaves_no_watch(
+    close: Callable[[umbel.StreamHandle], object],
+) -> None:
+    hub = current_hub()
+    for number in range(1, MOST):
+        near, far = umbel.ipc_pair()
+        with suppress(umbel.DeadlineError):
+            umbel.receive(near, deadline=0)
+        fd = near.fileno()
+        assert hub.watching(fd) is not None
+        umbel.hclose(far)
+        with suppress(MemoryError):
+            without(number, partial(close, near))
+        hclose_if_open(near)
+
+        assert hub.watching(fd) is None  # or the next stream of that number would hang
+
+
+def test_a_receive_without_memory_does_not_hide_that_bytes_are_missing() -> None:
+    data = pattern(3000)
+    for number in range(1, MOST):
+        near, far = umbel.ipc_pair()
+        got: list[bytes] = [b"", b""]
+        umbel.bsend(far, data)
+        umbel.done(far)
+
+        def receive(s: umbel.StreamHandle = near, into: list[bytes] = got) -> None:
+            into[0] = umbel.receive(s)
+
+        try:
+            without(number, receive)
+        except MemoryError:
+            with pytest.raises(ConnectionResetError):
+                umbel.receive(near)
+        else:
+            assert got[0] + drain(near) == data
+        umbel.hclose(near)
+        umbel.hclose(far)
+
+
+def test_nor_does_one_that_the_hub_makes_for_who_waits() -> None:
+    data = pattern(3000)
+    hub = current_hub()
+
+    for number in range(1, MOST):
+        near, far = umbel.ipc_pair()
+        got: list[bytes] = []
+        told: list[MemoryError] = []
+
+        def read(
+            s: umbel.StreamHandle = near,
+            into: list[bytes] = got,
+            failures: list[MemoryError] = told,
+        ) -> None:
+            try:
+                into.extend(s)
+            except MemoryError as error:
+                failures.append(error)
+
+        with umbel.go(read):
+            umbel.bsend(far, data)
+            with suppress(MemoryError, SystemError):  # CPython's epoll loses its error
+                without(number, lambda: hub.collect(0))
+            umbel.done(far)
+        umbel.hclose(near)
+        umbel.hclose(far)
+
+        assert told or b"".join(got) == data
