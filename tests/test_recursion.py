@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,9 +12,12 @@ import pytest
 
 import umbel
 from tests.support import Ends, pattern
+from umbel import aio
 from umbel._kernel.current import current_hub
 from umbel.connection import find_connection
 from umbel.handle import hclose_if_open
+
+trio = pytest.importorskip("trio")
 
 LIMIT = sys.getrecursionlimit()
 
@@ -270,3 +274,30 @@ def test_a_call_that_hits_the_limit_leaves_no_direction_busy() -> None:
         assert (found.sender, found.receiver) == (None, None)
         umbel.hclose(near)
         umbel.hclose(far)
+
+
+@pytest.mark.parametrize("run", [asyncio.run, trio.run], ids=["asyncio", "trio"])
+def test_a_task_that_hits_the_limit_leaves_the_loop_its_deadlines(
+    run: Callable[..., None],
+) -> None:
+    async def dive(depth: int, call: Callable[[], Awaitable[object]]) -> None:
+        if depth:
+            await dive(depth - 1, call)
+        else:
+            await call()
+
+    async def main() -> None:
+        near, far = aio.pair("ipc")
+
+        async def wait() -> None:
+            with suppress(umbel.DeadlineError):
+                await near.receive(deadline=umbel.now() + 1)
+
+        for depth in range(LIMIT - 160, LIMIT):
+            with suppress(RecursionError):
+                await dive(depth, wait)
+        await aio.msleep(umbel.now() + 1)  # which would never end
+        near.abort()
+        far.abort()
+
+    run(main() if run is asyncio.run else main)

@@ -117,8 +117,7 @@ class AsyncioHost(AioHost):
 
     def call_ring_at(self, when: int) -> None:
         """As `Host.call_ring_at`."""
-        if self._alarm is not None:
-            self._alarm.cancel()
+        before = self._alarm
         if self.loop.is_closed():
             self.leave()
         else:
@@ -126,6 +125,8 @@ class AsyncioHost(AioHost):
             self._alarm = self.loop.call_later(
                 max(0, late), self.ring, context=self._context
             )
+        if before is not None:  # last: it stays if that failed
+            before.cancel()
 
     async def shield(self, sleep: Sleep) -> None:
         """As `AioHost.shield`."""

@@ -164,13 +164,17 @@ class Host:
     def poke(self) -> None:
         """Have a turn come soon."""
         if not self._is_poked:
-            self._is_poked = True
             self.call_turn_soon()
+            self._is_poked = True  # not if that failed: nobody would poke again
 
     def ring_at(self, when: int) -> None:
         """Have a turn come at *when*, in ms, at the latest."""
-        self.alarm_at = when
-        self.call_ring_at(when)
+        was, self.alarm_at = self.alarm_at, when
+        try:
+            self.call_ring_at(when)
+        except BaseException:
+            self.alarm_at = was  # or no later deadline would ever ring
+            raise
 
     # What the loop must be able to do.
 
