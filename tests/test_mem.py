@@ -188,14 +188,14 @@ def test_a_listener_can_be_closed_amid_a_look_up_of_its_own_thread() -> None:
 
 def test_a_child_can_listen_though_it_was_forked_amid_a_look_up() -> None:
     code = """
-import os, signal, threading
+import os, signal, threading, time
 import umbel
 memory = umbel.Memory()
-holds, may_go = threading.Event(), threading.Event()
+holds = threading.Event()
 def look_up():
     with memory.lock:
         holds.set()
-        may_go.wait()
+        time.sleep(0.2)
 thread = threading.Thread(target=look_up)
 thread.start()
 holds.wait()
@@ -204,7 +204,6 @@ if not child:
     signal.alarm(5)
     umbel.hclose(umbel.ipc_listen_mem("name", mem=memory))
     os._exit(0)
-may_go.set()
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 thread.join()
 """

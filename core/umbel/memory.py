@@ -6,9 +6,9 @@ import os
 from _thread import RLock
 from typing import Final, final
 
-#: Of all memories. A signal's handler may close a listener while its thread holds it,
-#: and so may the garbage collector.
-_lock = RLock()
+#: Of all memories: reentrant, as a signal's handler may close a listener while its
+#: thread holds it, and so may the garbage collector.
+_lock: Final = RLock()
 
 
 @final
@@ -20,17 +20,14 @@ class Memory:
 
     Attributes:
         listeners: by name. For the transport only; guarded by `lock`.
+        lock: held for look-ups and changes only.
     """
 
-    __slots__ = ("listeners",)
+    __slots__ = ("listeners", "lock")
 
     def __init__(self) -> None:
         self.listeners: dict[str, object] = {}
-
-    @property
-    def lock(self) -> RLock:
-        """What is held for look-ups and changes, and no longer."""
-        return _lock
+        self.lock: RLock = _lock
 
     def __repr__(self) -> str:
         return f"<Memory with {len(self.listeners)} listeners>"
@@ -39,11 +36,11 @@ class Memory:
 #: The address space that all share who name none.
 SHARED_MEMORY: Final = Memory()
 
-
-def _after_fork_in_child() -> None:
-    global _lock  # noqa: PLW0603 - who held it may be a thread that is not here
-    _lock = RLock()
-
-
+# A child that was forked while another thread looks something up would else find the
+# lock held by nobody.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(
+        before=_lock.acquire,
+        after_in_parent=_lock.release,
+        after_in_child=_lock.release,
+    )
