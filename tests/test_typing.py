@@ -201,7 +201,7 @@ PUBLIC = [
     "umbel.typing",
 ]
 #: Names that signatures mention, and a program has no use for, or has from elsewhere.
-INTERNAL = {"Hub", "RLock", "Watch", "Job", "Ends", "Talk", "Path"}
+INTERNAL = {"Hub", "Watch", "Job", "Ends", "Talk", "Path"}
 
 
 def annotations_of(found: object) -> Iterator[str]:
