@@ -49,7 +49,9 @@ class ExampleTransport:
 
     def __init__(self) -> None:
         self.listeners: dict[str, ExampleListener] = {}
-        self.lock = threading.Lock()
+        # Reentrant: a listener that is forgotten is closed by the garbage collector,
+        # which may run while its thread holds it.
+        self.lock = threading.RLock()
 
     @hookimpl.listen
     def listen(self, context: ListenContext) -> ExampleListener:
@@ -96,7 +98,7 @@ class Pipe:
 
     def __init__(self) -> None:
         self._bytes = bytearray()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # as above
         self._changed = WaitQueue()
         self._has_ended = False
         self._is_broken = False
