@@ -52,10 +52,12 @@ class WithBlock:
     def _interrupt(self) -> None:
         owner = self.owner
         hub = owner.hub
+        if self.has_ended or self.failure is None:
+            return  # or it was told meanwhile
         if owner is hub.main and hub.host is not None:
             hub.host.leave_if_over()
-        if self.failure is None or (owner is hub.main and hub.host is not None):
-            return  # told meanwhile; or main runs a loop, which can't be canceled
+            if hub.host is not None:
+                return  # main runs a loop, which can't be canceled
         pending = owner.pending
         if isinstance(pending, Interruption):
             is_first = self._interruption.number < pending.number
