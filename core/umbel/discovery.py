@@ -16,7 +16,7 @@ from umbel.address import NO_SCHEME, is_scheme
 from umbel.errors import PluginError, UnknownTransportError, system_error
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint, EntryPoints
+    from importlib.metadata import Distribution, EntryPoint, EntryPoints
 
 #: The major version of the plugin contract, which is part of the groups' names, so
 #: that a plugin for another one is never imported.
@@ -126,13 +126,14 @@ def all_entries() -> EntryPoints:
         found: list[EntryPoint] = []
         seen: set[str] = set()
         for dist in distributions():
-            if dist.name in seen:
+            name = _name_of(dist)
+            if name in seen:
                 continue  # the first on the path counts
-            seen.update([dist.name] if dist.name else [])
+            seen.update([name] if name else [])
             try:
                 found += dist.entry_points
             except Exception as error:  # noqa: BLE001 - likewise
-                where = dist.name or dist.locate_file("")
+                where = name or dist.locate_file("")
                 message = f"the entry points of {where} can't be read: {error}"
                 warnings.warn(message, RuntimeWarning, stacklevel=2)
         return EntryPoints(found)
@@ -183,11 +184,13 @@ def choose_entry(scheme: str, entries: Sequence[EntryPoint]) -> EntryPoint | Non
     """
     if scheme in _preferred:
         wanted = _canonical(_preferred[scheme])
-        chosen = [entry for entry in entries if _canonical(_name_of(entry)) == wanted]
+        chosen = [
+            entry for entry in entries if _canonical(_name_of(entry.dist)) == wanted
+        ]
     elif len(entries) == 1:
         chosen = [*entries]
     else:
-        chosen = [entry for entry in entries if _name_of(entry) == "umbel"]
+        chosen = [entry for entry in entries if _name_of(entry.dist) == "umbel"]
     return chosen[0] if chosen else None
 
 
@@ -242,18 +245,21 @@ def _unknown(scheme: str) -> OSError:
     return UnknownTransportError(message)
 
 
-def _name_of(entry: EntryPoint) -> str:
-    # One that was only half removed has lists, and no name.
-    return "" if entry.dist is None else entry.dist.name or ""
+def _name_of(dist: Distribution | None) -> str:
+    # One that was only half removed has no name, which it is deprecated to ask for.
+    if dist is None or "Name" not in dist.metadata:
+        return ""
+    return dist.metadata["Name"]
 
 
 def source_of(entry: EntryPoint) -> str:
     """Name the distribution of an entry point, with its version."""
+    name = _name_of(entry.dist)
     if entry.dist is None:
         return "an unknown distribution"
-    if not entry.dist.name:
+    if not name:
         return f"an unknown distribution in {entry.dist.locate_file('')}"
-    return f"{entry.dist.name} {entry.dist.version}"
+    return f"{name} {entry.dist.version}"
 
 
 def import_entry(entry: EntryPoint) -> object:
@@ -270,6 +276,6 @@ def import_entry(entry: EntryPoint) -> object:
             f"{entry.name!r} ({entry.value}) of {source} can't be imported: "
             f"{type(error).__name__}: {error}"
         )
-        if _name_of(entry) != "umbel":  # whose own say what to do
+        if _name_of(entry.dist) != "umbel":  # whose own say what to do
             message += f"; mend or uninstall {source}"
         raise PluginError(message) from error
