@@ -303,6 +303,16 @@ def test_blocking_code_runs_in_the_task_itself(ends: Ends) -> None:
     asyncio.run(main())
 
 
+def test_what_it_sets_first_of_all_context_variables_stays_set_too() -> None:
+    variable = contextvars.ContextVar("variable", default="unset")
+
+    async def main() -> str:
+        await aio.run_blocking(variable.set, "by blocking code")
+        return variable.get()
+
+    assert contextvars.Context().run(asyncio.run, main()) == "by blocking code"
+
+
 def test_what_a_task_has_ended_with_keeps_no_context_variables_alive(
     run: Run,
 ) -> None:

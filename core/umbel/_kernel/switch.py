@@ -22,7 +22,8 @@ current_carrier: Final = getcurrent
 
 def current_context() -> Context:
     """Give the caller's context variables themselves, not a copy."""
-    return getcurrent().gr_context or copy_context()
+    context = getcurrent().gr_context  # one without variables is false
+    return copy_context() if context is None else context
 
 
 def frame_of(carrier: Carrier) -> FrameType | None:
