@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 
 import pytest
+import trio
 
 import umbel
 from tests.support import PATIENCE, Ends, run_python, soon
@@ -416,3 +417,80 @@ def test_a_loop_that_runs_in_the_block_is_not_interrupted() -> None:
 
     assert ran == ["ran to its end"]
     assert failed == ["mine"]
+
+
+def run_asyncio(main: Callable[[], Coroutine[object, None, str]]) -> str:
+    return asyncio.run(main())
+
+
+def run_stopped_loop(main: Callable[[], Coroutine[object, None, str]]) -> str:
+    loop = asyncio.new_event_loop()
+    LOOPS.append(loop)
+    return loop.run_until_complete(main())
+
+
+#: Which have stopped, and might run again.
+LOOPS: list[asyncio.AbstractEventLoop] = []
+
+in_each_loop = pytest.mark.parametrize(
+    "run", [run_asyncio, run_stopped_loop, trio.run], ids=["asyncio", "stopped", "trio"]
+)
+
+
+@pytest.fixture(autouse=True)
+def close_loops() -> Iterator[None]:
+    yield
+    while LOOPS:
+        LOOPS.pop().close()
+
+
+async def rest() -> str:
+    await aio.msleep(umbel.within(0.02))
+    umbel.yield_()  # a verb that is not awaited
+    return "ran to its end"
+
+
+@in_each_loop
+@pytest.mark.parametrize("failing", [fail, fail_soon])
+def test_what_waits_after_a_loop_is_interrupted(
+    run: Callable[[object], str], failing: Callable[[], None]
+) -> None:
+    ran: list[str] = []
+
+    def block() -> None:
+        with umbel.go(failing):
+            ran.append(run(rest))
+            umbel.msleep(soon())
+            ran.append("and slept on")
+
+    failed = failures_of(block)
+
+    assert ran == ["ran to its end"]
+    assert failed == ["mine"]
+    umbel.yield_()  # which would be Canceled, were something pending
+
+
+def test_a_loop_that_has_stopped_but_is_not_closed_is_none_that_runs() -> None:
+    reached: list[str] = []
+
+    def block() -> None:
+        with umbel.go(fail_soon):
+            umbel.msleep(soon())
+            reached.append("the end")
+
+    with asyncio.Runner() as runner:
+        runner.run(rest())
+        assert failures_of(block) == ["mine"]
+        assert runner.run(rest()) == "ran to its end"
+
+    assert not reached
+
+
+def test_a_block_that_ends_with_its_loop_leaves_nothing_pending() -> None:
+    def block(runner: asyncio.Runner) -> None:
+        with umbel.go(fail_soon):
+            runner.run(rest())
+
+    with asyncio.Runner() as runner:
+        assert failures_of(lambda: block(runner)) == ["mine"]
+        umbel.msleep(umbel.within(0.01))

@@ -13,6 +13,7 @@ from typing import Final, final
 from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.current import current_hub, local
 from umbel._kernel.hub import Hub
+from umbel._kernel.loops import running_loop
 from umbel.errors import BadHandleError, Canceled
 
 _numbers: Final = itertools.count(1)
@@ -54,23 +55,26 @@ class WithBlock:
         hub = owner.hub
         if self.has_ended or self.failure is None:
             return  # or it was told meanwhile
-        if owner is hub.main and hub.host is not None:
-            hub.host.leave_if_over()
-            if hub.host is not None:
-                return  # main runs a loop, which can't be canceled
-        pending = owner.pending
-        if isinstance(pending, Interruption):
-            is_first = self._interruption.number < pending.number
-        else:
-            # A cancellation is for good, and what ends the program comes first.
-            is_first = pending is None or isinstance(pending, BadHandleError)
-        if is_first:
+        if owner is hub.main and hub.host is not None and running_loop():
+            # A loop can't be canceled: it is for what comes after.
+            if self._is_before(hub.held_back):
+                hub.held_back = self._interruption
+        elif self._is_before(owner.pending):
             hub.interrupt(owner, self._interruption)
+
+    def _is_before(self, pending: BaseException | None) -> bool:
+        if isinstance(pending, Interruption):
+            return self._interruption.number < pending.number
+        # A cancellation is for good, and what ends the program comes first.
+        return pending is None or isinstance(pending, BadHandleError)
 
     def take_back(self) -> BaseException | None:
         """Interrupt it no more, as it is told now; give what the failure was."""
-        if self.owner.pending is self._interruption:
-            self.owner.pending = None
+        owner = self.owner
+        if owner.pending is self._interruption:
+            owner.pending = None
+        if owner.hub.held_back is self._interruption:
+            owner.hub.held_back = None
         failure, self.failure = self.failure, None
         return failure
 

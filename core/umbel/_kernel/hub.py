@@ -105,6 +105,8 @@ class Hub:
         #: For `umbel.aio`: there is none yet, or it must be asked before each call.
         self.must_ask = True
         self.is_turning = False
+        #: What main is canceled with once no loop runs in it any more.
+        self.held_back: Canceled | None = None
         self.is_abandoned = False
         #: Who was told to leave what has been closed, and has yet to: see `evict`.
         self.leaving: dict[Coroutine, Callable[[], None]] = {}
@@ -455,10 +457,18 @@ class Hub:
     def _free_host(self) -> None:
         """Let main, in a verb that others keep from waiting, go back to its loop."""
         main = self.main
+        if self.held_back is not None and not running_loop():
+            self._cancel_main()  # its loop has stopped, but may run again
         if main.is_parked and not main.is_shielded and self.current is not main:
             loop = running_loop()
             if loop:
                 self.interrupt(main, loop_error(loop, frame_of(main.carrier)))
+
+    def _cancel_main(self) -> None:
+        held = self.held_back
+        if held is not None and self.main.pending is None:
+            self.held_back = None
+            self.interrupt(self.main, held)
 
     def _dispatch(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
         self, events: list[tuple[int, int]]
@@ -555,7 +565,11 @@ class Hub:
         finally:
             self.is_turning = False
         self._is_asleep = True
-        if self.main.pending is not None:
+        pending = self.main.pending
+        if isinstance(pending, Canceled):
+            # From before the loop, which can't be canceled: it is for what comes after.
+            self.held_back, self.main.pending = pending, None
+        elif pending is not None:
             # KeyboardInterrupt or SystemExit: it ends the loop, as a task's would.
             self.main.raise_pending()
         if self.ready or self.inbox.calls:
@@ -567,6 +581,8 @@ class Hub:
         self.host = None
         self.must_ask = True
         self._is_asleep = False
+        if self.held_back is not None:
+            self.post(self._cancel_main)  # main may be just about to park
 
     def close(self) -> None:
         """Free the hub's own descriptors: its thread ends, or was forked away."""
