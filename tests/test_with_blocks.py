@@ -388,6 +388,34 @@ except KeyboardInterrupt:
     assert "stopped\n" in run_python(code)
 
 
+def test_ctrl_c_is_not_lost_if_a_value_and_a_failure_come_with_it() -> None:
+    code = """
+import umbel
+left, right = umbel.chmake()
+at = umbel.within(0.02)
+def interrupt():
+    umbel.msleep(at)
+    raise KeyboardInterrupt
+def fail():
+    umbel.msleep(at)
+    raise ValueError
+def send():
+    umbel.msleep(at)
+    left.send("a value")
+with left, right, umbel.bundle() as others:
+    try:
+        with umbel.bundle() as b:
+            others.go(interrupt)
+            b.go(fail)
+            others.go(send)
+            print(right.receive())
+            umbel.yield_()
+    except KeyboardInterrupt:
+        print("stopped")
+"""
+    assert "a value\nstopped\n" in run_python(code)
+
+
 def test_a_block_in_a_task_is_interrupted_and_the_task_is_not_canceled() -> None:
     def block() -> None:
         with umbel.go(fail_soon):

@@ -411,8 +411,8 @@ def _has_settled(
         return False
     if isinstance(error, UmbelError):
         return isinstance(error, DeadlineError)
-    if not isinstance(error, Canceled) and me.pending is None:
-        me.pending = error  # KeyboardInterrupt or SystemExit: the next call raises it
+    if not isinstance(error, Canceled):
+        me.hub.interrupt(me, error)  # what ends the program: the next call raises it
     return True
 
 
