@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pytest
 
 import umbel
-from tests.support import Ends, calls, lateness, python, soon, wait_until
+from tests.support import Ends, calls, lateness, python, run_python, soon, wait_until
 from umbel._kernel.current import current_hub
 from umbel._kernel.hub import Hub
 from umbel.bundles import Bundle, Task
@@ -901,3 +901,23 @@ print(*statuses)
     assert out == f"the child\n{status}\n"
     assert err.endswith(told)
     assert bool(err) == bool(told)
+
+
+def test_a_child_that_is_forked_in_a_coroutine_ends_though_it_cannot_say_why() -> None:
+    code = """
+import os, sys
+import umbel
+def fork():
+    child = os.fork()
+    if not child:
+        print("the child")
+        sys.stderr.close()
+        sys.exit("sorry")
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+try:
+    with umbel.go(fork):
+        pass
+finally:
+    print("the end")
+"""
+    assert run_python(code, PYTHONUNBUFFERED="") == "the child\n1\nthe end\n"

@@ -25,16 +25,19 @@ def end_child(error: BaseException | None) -> NoReturn:
         error: what escaped from the coroutine.
     """
     status = 0 if error is None else 1
-    if isinstance(error, SystemExit):
-        code = error.code or 0
-        if isinstance(code, int):
-            status = code & 0xFF
-        else:
-            print(code, file=sys.stderr)
-    elif error is not None:
-        import traceback
+    try:
+        if isinstance(error, SystemExit):
+            code = error.code or 0
+            if isinstance(code, int):
+                status = code & 0xFF
+            else:
+                print(code, file=sys.stderr)
+        elif error is not None:
+            import traceback
 
-        traceback.print_exception(error)
+            traceback.print_exception(error)
+    except BaseException:  # noqa: BLE001, S110 - it would go on in the parent's program
+        pass
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
