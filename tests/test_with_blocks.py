@@ -279,6 +279,16 @@ def test_who_waits_for_it_too_briefly_is_interrupted_later() -> None:
     assert failures_of(block) == ["mine"]
 
 
+def test_who_closes_the_bundle_in_its_block_is_told_there() -> None:
+    with umbel.bundle() as b:
+        b.go(fail)
+        with pytest.raises(ExceptionGroup) as caught:
+            umbel.hclose(b)
+        umbel.yield_()  # which would be Canceled, were the block still to be ended
+
+    assert reasons(caught.value) == ["mine"]
+
+
 def test_a_block_is_told_what_another_waiter_was_told_already() -> None:
     told: list[str] = []
 
@@ -298,6 +308,36 @@ def test_a_block_is_told_what_another_waiter_was_told_already() -> None:
                 umbel.msleep(soon())
             finally:
                 umbel.hclose(resting)  # which lets others run
+
+    failed = failures_of(block)
+
+    listening.close()
+    assert told == failed == ["mine"]
+
+
+@pytest.mark.parametrize("end", [umbel.bundle_wait, umbel.hclose])
+def test_so_is_a_block_that_then_ends_what_runs_by_itself(
+    end: Callable[[umbel.BundleHandle], object],
+) -> None:
+    told: list[str] = []
+
+    def listen(b: umbel.BundleHandle) -> None:
+        try:
+            umbel.bundle_wait(b)
+        except ExceptionGroup as group:
+            told.extend(reasons(group))
+
+    listening, resting = umbel.bundle(), umbel.go(umbel.msleep, -1)
+
+    def block() -> None:
+        with umbel.bundle() as b:
+            b.go(fail_soon)
+            listening.go(listen, b)
+            try:
+                umbel.msleep(soon())
+            finally:
+                umbel.hclose(resting)  # which lets others run
+                end(b)
 
     failed = failures_of(block)
 

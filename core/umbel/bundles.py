@@ -94,8 +94,7 @@ class BundleHandle(Handle):
             if failure is not None:  # others were told, but it was we who were stopped
                 raise_together([failure])
             return  # closed inside the block
-        if failure is not None and not bundle.failures:
-            bundle.failures.append(failure)  # as above
+        bundle.keep(failure)  # as above
         if kind is None:
             try:
                 bundle.wait(FOREVER, until_failure=True)
@@ -228,14 +227,21 @@ class Bundle(Resource):
         self.raise_failures()
 
     def _wait_in_block(self, block: WithBlock, deadline: int) -> None:
-        block.take_back()  # who waits is told
+        failure = block.take_back()  # who waits is told
         try:
             self.wait(deadline)
         except BaseException:  # but not yet
+            self.keep(failure)
             if self.failures:
                 self._interrupt(block, self.failures[0])
             raise
         self.is_stopping = self.is_closed
+        self.keep(failure)
+
+    def keep(self, failure: BaseException | None) -> None:
+        """Keep what stopped the block, for who is in it, if only others were told."""
+        if failure is not None and not self.failures:
+            self.failures.append(failure)
 
     def _is_running(self) -> bool:
         if self.seen_ended != Hub.ended:
@@ -266,6 +272,8 @@ class Bundle(Resource):
             open_handles[self.number] = self  # it was taken out to be closed
             self._require_outside(me)
         self._stop(me)
+        if self.block is not None and self.block.owner is me:
+            self.keep(self.block.end())  # who closes it is told
         if not me.is_shielded and isinstance(me.pending, PROGRAM_ENDS):
             self.report_failures()
             me.raise_pending()
