@@ -179,6 +179,33 @@ def test_who_asks_after_its_end_is_told() -> None:
     umbel.hclose(own)
 
 
+def test_so_is_who_asks_for_one_that_was_just_to_leave_a_block() -> None:
+    def fail_soon() -> None:
+        umbel.yield_()
+        raise ValueError
+
+    def wait_in_block() -> None:
+        with inner:
+            inner.go(fail_soon)
+            umbel.msleep(-1)
+
+    def start() -> None:
+        b.go(wait_in_block)
+        umbel.yield_()  # it fails, and the thread ends before the block does
+
+    b, inner = umbel.bundle(), umbel.bundle()
+    thread = threading.Thread(target=start)
+    thread.start()
+    thread.join()
+
+    with pytest.raises(ExceptionGroup) as caught:
+        umbel.bundle_wait(b, umbel.within(10))
+    assert isinstance(caught.value.exceptions[0], ProcessLookupError)
+    umbel.hclose(b)
+    with pytest.raises(ExceptionGroup):
+        umbel.hclose(inner)
+
+
 def test_what_is_started_there_too_late_never_runs(closer: ThreadPoolExecutor) -> None:
     ran: list[str] = []
 

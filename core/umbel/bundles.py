@@ -252,7 +252,7 @@ class Bundle(Resource):
         return bool(self.running)
 
     def _lose(self, coroutine: Coroutine) -> None:
-        if not isinstance(coroutine.pending, Canceled):
+        if not self.is_stopping:
             message = f"coroutine {coroutine.name} never goes on: its thread has ended"
             self.failures.append(system_error(errno.ESRCH, message))
         self.running.pop(coroutine, None)
