@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import signal
+import sys
 import threading
 import time
 import weakref
@@ -343,6 +344,25 @@ def test_failures_of_a_forgotten_bundle_are_reported(when: str) -> None:
 
     assert out == "goes on\n"
     assert "ValueError: lost?" in err
+
+
+def test_so_are_those_of_what_another_thread_started_just_as_it_was_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail() -> None:
+        raise ValueError("lost?")
+
+    reported: list[object] = []
+    monkeypatch.setattr(
+        sys, "unraisablehook", lambda told: reported.append(told.exc_value)
+    )
+    b = umbel.bundle()
+    late = Task(lookup(b, Bundle), fail, (), {}, None)
+    umbel.hclose(b)
+
+    current_hub().start(late)  # which that thread had made before
+
+    assert [str(error) for error in reported] == ["lost?"]
 
 
 @dataclass(frozen=True)

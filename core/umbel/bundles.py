@@ -281,16 +281,16 @@ class Bundle(Resource):
 
     def _stop(self, me: Coroutine) -> None:
         self.is_closed = self.is_stopping = True
-        if not self.running:
-            return
-        self._cancel_running()
-        was_shielded, me.is_shielded = me.is_shielded, True
-        UNLISTED.add(self)
-        try:
-            self.wait(FOREVER)
-        finally:
-            UNLISTED.discard(self)
-            me.is_shielded = was_shielded
+        if self.running:
+            self._cancel_running()
+            was_shielded, me.is_shielded = me.is_shielded, True
+            UNLISTED.add(self)
+            try:
+                self.wait(FOREVER)
+            finally:
+                UNLISTED.discard(self)
+                me.is_shielded = was_shielded
+        self.is_forgotten = True  # what another thread starts just now comes too late
 
     def raise_failures(self) -> None:
         """Raise what escaped from the coroutines and nobody has been told yet."""
