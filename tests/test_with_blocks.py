@@ -133,6 +133,18 @@ def test_after_the_block_all_is_as_before() -> None:
     umbel.yield_()  # which would be Canceled, were something pending
 
 
+def test_two_blocks_of_one_bundle_leave_nothing_pending() -> None:
+    def block() -> None:
+        with umbel.bundle() as b:
+            b.go(fail)
+            with b:
+                umbel.msleep(soon())
+
+    assert failures_of(block) == ["mine"]
+
+    umbel.yield_()  # as above
+
+
 def test_a_failure_in_the_inner_of_two_blocks_ends_that_one_only() -> None:
     reached: list[str] = []
 

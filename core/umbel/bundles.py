@@ -74,7 +74,7 @@ class BundleHandle(Handle):
 
     def __enter__(self) -> Self:
         bundle = open_handles.get(self)
-        if isinstance(bundle, Bundle):
+        if isinstance(bundle, Bundle) and self._block is None:  # once more: no effect
             self._block = WithBlock(current_hub().current)
             bundle.enter(self._block)
         return self
