@@ -663,3 +663,21 @@ def test_a_loop_that_a_coroutine_has_interrupted_may_go_on(way: str) -> None:
             loop.run_until_complete(task)
         runner.run(go_on())
     umbel.hclose(bundle)
+
+
+def test_between_two_runs_of_a_loop_calls_that_never_wait_are_fair(ends: Ends) -> None:
+    left, right = ends
+    came: list[str] = []
+
+    def timer() -> None:
+        umbel.msleep(umbel.within(0.01))
+        came.append("the timer")
+
+    with asyncio.Runner() as runner:
+        runner.run(aio.msleep(0))
+        with umbel.go(timer):
+            give_up = time.monotonic() + PATIENCE
+            while not came and time.monotonic() < give_up:
+                umbel.bsend(left, b"x")
+                umbel.brecv(right, 1)
+            assert came == ["the timer"]

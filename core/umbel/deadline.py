@@ -91,8 +91,7 @@ def let_others_run(deadline: int) -> None:
         own.
     """
     hub = current_hub()
-    # A task of a host's loop lets others run when it next awaits.
-    if hub.host is None or hub.current is not hub.main:
+    if not hub.is_in_task():
         hub.yield_now()
     if 0 <= deadline <= hub.clock():
         raise DeadlineError

@@ -185,7 +185,7 @@ class Listening(Resource):
         me, user = hub.current, self.accepter
         if user is None or user.hub is hub or not self._has_descriptor():
             return
-        if hub.host is not None and me is hub.main:
+        if hub.is_in_task():
             return  # it must not wait; as good as always, the other is out by now
         until = within(LEAVE_TIME)
         if deadline >= 0:

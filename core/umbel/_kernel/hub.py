@@ -264,8 +264,8 @@ class Hub:
 
         So a coroutine that has just started or gone on is not made to wait.
         """
-        if self.host is not None and self.current is self.main:
-            return  # a task of the host's, which lets others run when it next awaits
+        if self.is_in_task():
+            return
         if self._carriers.is_making:
             return
         self.budget = BUDGET
@@ -321,6 +321,13 @@ class Hub:
         self.ready.append(self.current)
         self.current = coroutine
         carrier.switch()
+
+    def is_in_task(self) -> bool:
+        """Tell whether a task of a loop calls: others run when it next awaits."""
+        # A host's loop may have stopped for now, as between two runs of a Runner.
+        return (
+            self.host is not None and self.current is self.main and bool(running_loop())
+        )
 
     def is_stranger(self) -> bool:
         """Tell whether a loop runs in this thread whose guest the hub is not."""
