@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -279,6 +280,36 @@ def test_what_is_in_use_or_broken_stays_here(ends: Ends) -> None:
     assert umbel.receive(ends[1]) == b"nothing was sent"
     umbel.hclose(near)
     umbel.hclose(far)
+
+
+def test_what_another_thread_uses_while_it_is_described_stays_there(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near, far = umbel.ipc_pair()
+    described = json.dumps
+    told: list[str] = []
+
+    def describe(header: object) -> str:
+        def use() -> None:
+            with pytest.raises(umbel.BusyError):
+                umbel.receive(far, deadline=soon())
+            told.append("busy")
+
+        thread = threading.Thread(target=use)
+        thread.start()
+        thread.join(5)
+        return described(header)
+
+    umbel.bsend(near, b"here")
+    monkeypatch.setattr(json, "dumps", describe)
+    umbel.send_handle(ends[0], far)
+    moved = umbel.receive_handle(ends[1])
+
+    assert told == ["busy"]
+    assert isinstance(moved, umbel.StreamHandle)
+    assert umbel.brecv(moved, 4, soon()) == b"here"
+    umbel.hclose(moved)
+    umbel.hclose(near)
 
 
 def fill_socket(stream: umbel.StreamHandle) -> int:

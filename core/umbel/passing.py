@@ -187,19 +187,9 @@ def send_handle(
     if transfer is None or not isinstance(resource, (Connection, Listening)):
         message = f"{resource.describe()} can't be handed to another process"
         raise NotSupportedError(message)
-    header = {**_describe(resource), "state": dict(transfer.state)}
-    import json
-
-    text = json.dumps(header).encode()
-    if len(text) > LARGEST_HEADER:
-        # The receiver would refuse it, and it would be closed here.
-        message = (
-            f"{len(text)} bytes to describe what moves: {LARGEST_HEADER} at most. Its "
-            "address, state, or what was received ahead is too long"
-        )
-        raise system_error(errno.EMSGSIZE, message)
-    size = len(text).to_bytes(HEADER_SIZE, "big")
     with _held(current_hub().current, resource):
+        text = _describe(resource, transfer)
+        size = len(text).to_bytes(HEADER_SIZE, "big")
         send_with_fds(handle, size + text, [transfer.fd], deadline)
         claim(moved)
     transfer.release()
@@ -208,11 +198,13 @@ def send_handle(
 
 @contextmanager
 def _held(me: Coroutine, resource: Connection | Listening) -> Iterator[None]:
-    """Use all of what moves, so that it stays as it was described, and open."""
+    """Use all of what moves, so that it stays as it is described, and open."""
     if isinstance(resource, Listening):
         with AcceptUse(me, resource):
             yield
         return
+    if resource.sender is not None or resource.receiver is not None:
+        raise BusyError
     resource.sender = resource.receiver = me
     try:
         if resource.outbound_error is BadHandleError:
@@ -225,13 +217,26 @@ def _held(me: Coroutine, resource: Connection | Listening) -> Iterator[None]:
             resource.sender = resource.receiver = None
 
 
-def _describe(resource: Connection | Listening) -> dict[str, object]:
+def _describe(resource: Connection | Listening, transfer: Transfer) -> bytes:
+    import json
+
+    header = {**_header_of(resource), "state": dict(transfer.state)}
+    text = json.dumps(header).encode()
+    if len(text) > LARGEST_HEADER:
+        # The receiver would refuse it, and it would be closed here.
+        message = (
+            f"{len(text)} bytes to describe what moves: {LARGEST_HEADER} at most. Its "
+            "address, state, or what was received ahead is too long"
+        )
+        raise system_error(errno.EMSGSIZE, message)
+    return text
+
+
+def _header_of(resource: Connection | Listening) -> dict[str, object]:
     if isinstance(resource, Listening):
-        if resource.accepter is not None or resource.kept:
-            raise BusyError  # kept: accepted for a task that was canceled just then
+        if resource.kept:
+            raise BusyError  # accepted for a task that was canceled just then
         return {"address": str(resource.listener.address), "is_listener": True}
-    if resource.sender is not None or resource.receiver is not None:
-        raise BusyError
     if BrokenStreamError in (resource.outbound_error, resource.inbound_error):
         message = "a send or receive on that stream failed before: close it"
         raise BrokenStreamError(message)
