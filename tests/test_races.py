@@ -10,6 +10,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -21,6 +23,7 @@ from umbel._kernel.current import current_hub
 from umbel._kernel.doorbell import Doorbell
 from umbel._kernel.loops import running_loop
 from umbel._kernel.poller import EpollPoller
+from umbel._kernel.watch import Watch
 from umbel.bundles import Bundle
 from umbel.connection import find_connection
 from umbel.errors import Canceled
@@ -29,6 +32,33 @@ from umbel.handle import lookup
 USES_POLL = os.environ.get("UMBEL_POLLER") == "poll"
 
 # Who wakes whom.
+
+
+def test_two_threads_that_first_wait_on_a_stream_at_once_are_both_remembered(
+    ends: Ends,
+) -> None:
+    readiness = find_connection(ends[0]).readiness
+    readiness.watch_in(current_hub())
+    watches: list[Watch] = []
+    asked: list[None] = []
+
+    def watch() -> None:
+        watches.append(readiness.watch_in(current_hub()))
+
+    class Hub:  # of an earlier thread, at which the first of the two looks
+        @property
+        def is_abandoned(self) -> bool:
+            asked.append(None)
+            if len(asked) == 1:
+                second.submit(watch).result()
+            return True
+
+    with ThreadPoolExecutor(1) as first, ThreadPoolExecutor(1) as second:
+        readiness._elsewhere = [cast("Watch", SimpleNamespace(hub=Hub()))]
+        first.submit(watch).result()
+
+        assert set(readiness._elsewhere) == set(watches)
+        assert len(watches) == 2
 
 
 @pytest.mark.skipif(USES_POLL, reason="poll(2) has no descriptor to watch")

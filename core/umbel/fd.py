@@ -113,8 +113,12 @@ class Readiness:
         if self.home is None or self.home.hub.is_abandoned:
             self.home = found
         else:
-            others = [w for w in self._elsewhere or () if not w.hub.is_abandoned]
-            self._elsewhere = [*others, found]
+            while True:
+                known = self._elsewhere
+                others = [w for w in known or () if not w.hub.is_abandoned]
+                if self._elsewhere is known:  # else another thread has added its own
+                    self._elsewhere = [*others, found]
+                    break
         return found
 
 
