@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -159,6 +161,35 @@ def test_nor_by_the_first_receive_after_a_descriptor_has_passed(ends: Ends) -> N
     current_hub().collect(0)
     umbel.hclose(receiving)
     data, received = umbel.receive_with_fds(left, deadline=soon())
+
+    assert (data, len(received)) == (b"f", 1)
+    for descriptor in (mine, sent, *received):
+        os.close(descriptor)
+
+
+def test_nor_by_one_that_waits_in_another_thread(ends: Ends) -> None:
+    left, right = ends
+    have_the_next_wait(left, right)  # in this thread, whose watch comes first
+    with umbel.go(umbel.receive, left):
+        umbel.bsend(right, b"-")
+    mine, sent = os.pipe()
+    has_begun, has_come = threading.Event(), threading.Event()
+
+    def receive() -> tuple[bytes, list[int]]:
+        receiving = umbel.go(umbel.receive, left)
+        has_begun.set()
+        assert has_come.wait(10)
+        current_hub().collect(0)
+        umbel.hclose(receiving)
+        return umbel.receive_with_fds(left, deadline=soon())
+
+    with ThreadPoolExecutor(1) as threads:
+        receiving = threads.submit(receive)
+        assert has_begun.wait(10)
+        umbel.send_with_fds(left, b"we do", [sent])
+        umbel.send_with_fds(right, b"f", [sent])
+        has_come.set()
+        data, received = receiving.result()
 
     assert (data, len(received)) == (b"f", 1)
     for descriptor in (mine, sent, *received):

@@ -450,7 +450,6 @@ def begin_passing(handle: int) -> tuple[Connection, DescriptorPassing]:
     # descriptors for the next call, which may be one that takes them.
     connection.most_caught = 0
     connection.is_small = False
-    watch = connection.readiness.home
-    if watch is not None:
-        watch.catch = None  # of who waits already
+    for watch in connection.readiness.watches():
+        watch.catch = None  # of who waits already, in whichever thread
     return connection, passing

@@ -84,9 +84,7 @@ class Readiness:
         if self.home is None and fd not in _lent:
             return
         home, elsewhere = self.home, self._elsewhere
-        watches = [*(elsewhere or ()), *_lent.get(fd, ())]
-        if home is not None:
-            watches.append(home)
+        watches = [*self.watches(), *_lent.get(fd, ())]
         self.home = self._elsewhere = None
         try:
             for watch in watches:
@@ -97,6 +95,11 @@ class Readiness:
             # Or what comes under this number would have a watch that hears of nothing.
             self.fd, self.home, self._elsewhere = fd, home, elsewhere
             raise
+
+    def watches(self) -> list[Watch]:
+        """Give its watches, of all threads; for core, as `watch_in`."""
+        home = self.home
+        return [*(() if home is None else (home,)), *(self._elsewhere or ())]
 
     def watch_in(self, hub: Hub) -> Watch:
         """Give its watch in *hub*, made on first use; for core, not for transports."""
