@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import grp
 import os
 import socket
 from collections.abc import Callable
@@ -48,6 +49,41 @@ def test_nobody_can_connect_before_mode_and_group_are_in_force(
     umbel.hclose(listener)
 
     assert told == [errno.ECONNREFUSED]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_file_that_is_taken_over_while_it_is_made_is_not_ours_to_remove(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    address = f"ipc:{tmp_path}/x.sock"
+    others: list[umbel.ListenerHandle] = []
+
+    def take_over() -> None:
+        others.append(umbel.listen(address, takeover=True))
+        if fails:
+            raise PermissionError
+
+    just_before(monkeypatch, "chmod", take_over)
+    try:
+        umbel.hclose(umbel.listen(address, mode=0o600))
+    except PermissionError:
+        assert fails
+
+    umbel.hclose(umbel.connect(address))
+    umbel.hclose(others[0])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_group_is_looked_up_before_there_is_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look_up(name: str) -> None:
+        assert not list(tmp_path.iterdir())
+        raise KeyError(name)
+
+    monkeypatch.setattr(grp, "getgrnam", look_up)
+    with pytest.raises(OSError, match="no group"):
+        umbel.listen(f"ipc:{tmp_path}/x.sock", group="slow")
 
 
 def test_a_stale_file_is_replaced_under_the_folders_lock(

@@ -60,11 +60,13 @@ def make_file(
     options: Options,
 ) -> os.stat_result:
     """Make the socket file, and listen. If that fails, none is left."""
+    group = options.get("group")
+    number = None if group is None else _group_number(group)  # which may take long
+    file = None
     try:
         bind(sock, name, address)
-        group = options.get("group")
-        if group is not None:
-            number = _group_number(group)
+        file = os.lstat(name)  # at once: later it may be another's, by a takeover
+        if number is not None:
             try:
                 os.chown(name, -1, number)
             except PermissionError:
@@ -73,11 +75,12 @@ def make_file(
         mode = options.get("mode")
         if isinstance(mode, int):
             os.chmod(name, mode)
-        file = os.lstat(name)
         sock.listen(backlog)
         return file
     except BaseException:  # also Ctrl-C, right after the bind
-        if sock.getsockname():
+        if file is not None:
+            remove_file(os.fsdecode(name), file)
+        elif sock.getsockname():
             os.unlink(name)
         raise
 
