@@ -243,6 +243,36 @@ def test_a_direction_that_broke_between_two_chunks_is_told(
     assert got == [b"1", b"2"]
 
 
+def test_one_that_was_handed_on_between_two_chunks_is_ebadf(
+    ends: Ends, run: Run
+) -> None:
+    left, right = ends
+    owners: list[aio.AsyncStreamHandle] = []
+    got: list[bytes] = []
+
+    async def send() -> None:
+        for number in range(3):
+            await someone_receives(left)
+            await right.send(b"%d" % number)
+            while len(got) == number:
+                await anyio.sleep(0)
+
+    def hand_on() -> None:
+        if len(got) == 3:  # the inner loop is in it by then
+            owners.append(umbel.hown(left))
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(send)
+            with anyio.fail_after(PATIENCE), pytest.raises(umbel.BadHandleError):
+                await collect(left, got, hand_on)
+        await right.send(b"for the new owner")
+        assert await owners[0].receive() == b"for the new owner"
+
+    run(main)
+    owners[0].abort()
+
+
 def test_who_else_receives_meanwhile_is_told_that_it_is_busy(
     ends: Ends, run: Run
 ) -> None:

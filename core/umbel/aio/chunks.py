@@ -27,6 +27,7 @@ async def chunks(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
     while chunk := await receive(handle):
         yield chunk
         connection = find_connection(handle)
+        number = connection.number
         readiness = connection.readiness
         watch = readiness.home
         hub = current_hub()
@@ -37,7 +38,8 @@ async def chunks(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
         make_sleep = host.make_sleep
         try_receive = connection.try_receive
         while (
-            readiness.is_drained
+            connection.number == number  # not handed on by hown
+            and readiness.is_drained
             and not hub.saw_one
             and connection.is_small
             and connection.receiver is None
