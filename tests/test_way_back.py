@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 import pytest
 
@@ -38,6 +38,28 @@ def test_a_canceled_coroutine_leaves_nothing_of_asyncio_unawaited() -> None:
 
 def test_a_canceled_coroutine_leaves_nothing_of_trio_unawaited() -> None:
     trio.run(go_and_cancel, wait_after_a_cancellation)
+
+
+class Connecting:
+    """Gives itself once it is open, as the connections of some libraries do."""
+
+    is_open = False
+
+    def __await__(self) -> Generator[object, object, Connecting]:
+        yield from asyncio.sleep(0).__await__()
+        self.is_open = True
+        return self
+
+    def close(self) -> None:
+        self.is_open = False
+
+
+def test_what_can_be_awaited_and_closed_is_not_closed_when_it_was_awaited() -> None:
+    connection = Connecting()
+
+    asyncio.run(aio.run_blocking(aio.wait, connection))
+
+    assert connection.is_open
 
 
 def test_what_arrives_just_as_a_wait_is_canceled_is_not_lost(ends: Ends) -> None:

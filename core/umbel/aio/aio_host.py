@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import abc
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -223,6 +224,13 @@ class AioHost(Host):
             await self.shield(sleep)
         else:
             await sleep
+
+
+def drop(awaitable: Awaitable[object]) -> None:
+    """Close what may never be awaited, or Python would warn of it."""
+    # Others may have a close of another meaning, as pools and connections do.
+    if isinstance(awaitable, abc.Coroutine):
+        awaitable.close()
 
 
 def _tell(canceled: BaseException, error: BaseException | None) -> None:

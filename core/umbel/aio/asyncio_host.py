@@ -13,7 +13,7 @@ from typing import Final, TypeVar, cast
 
 from umbel._kernel.hub import Hub
 from umbel._kernel.loops import running_loop
-from umbel.aio.aio_host import AioHost
+from umbel.aio.aio_host import AioHost, drop
 from umbel.aio.asyncio_backstage import Backstage
 from umbel.aio.guest import Sleep
 
@@ -161,9 +161,7 @@ class AsyncioHost(AioHost):
 
         def end(_: object) -> None:
             nonlocal outcome
-            close = getattr(awaitable, "close", None)
-            if callable(close):
-                close()  # it may have been canceled before it could begin
+            drop(awaitable)  # it may have been canceled before it could begin
             tell(*outcome)
             outcome = None, None  # or the error's traceback would refer to itself
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.current import checkpoint
-from umbel.aio.aio_host import AioHost
+from umbel.aio.aio_host import AioHost, drop
 from umbel.aio.hosting import LOOK
 from umbel.deadline import FOREVER
 from umbel.errors import Canceled, DeadlineError
@@ -41,9 +41,7 @@ def wait(awaitable: Awaitable[T], deadline: int = FOREVER) -> T:
         me = checkpoint()
         host = _host_of(me)
     except BaseException:
-        close = getattr(awaitable, "close", None)
-        if callable(close):
-            close()  # or Python would warn that it was never awaited
+        drop(awaitable)
         raise
     future = Future[T](me)
     cancel = host.begin(awaitable, future.end)
