@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
 import time
 import weakref
@@ -322,6 +323,26 @@ def test_what_fails_in_a_bundle_that_a_canceled_task_closes_is_told(
         assert isinstance(caught.value.exceptions[0], ValueError)
 
     asyncio.run(main())
+
+
+def test_code_that_ends_the_program_as_its_task_is_canceled_ends_it() -> None:
+    def work() -> None:
+        try:
+            umbel.msleep(-1)
+        except umbel.Canceled:
+            sys.exit(3)
+
+    tasks: list[asyncio.Future[None]] = []
+
+    async def main() -> None:
+        tasks.append(asyncio.ensure_future(aio.run_blocking(work)))
+        await asyncio.sleep(0)
+        tasks[0].cancel()
+        await asyncio.wait(tasks)
+
+    with pytest.raises(SystemExit) as caught:
+        asyncio.run(main())
+    assert caught.value is tasks[0].exception()
 
 
 def test_an_awaited_verb_that_fails_leaves_no_cycle() -> None:

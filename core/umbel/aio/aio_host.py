@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import abc
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.hub import BUDGET, Hub
 from umbel._kernel.timers import Timer
 from umbel.aio.guest import Errand, Guest, Sleep
 from umbel.aio.hosting import Host
+from umbel.bundles import PROGRAM_ENDS
 from umbel.errors import Canceled, DeadlineError
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 
 R = TypeVar("R")
+
+#: What a canceled task raises in place of its cancellation: a failure of coroutines, of
+#: which nobody else is told, and what ends the program.
+OVER_CANCELLATION: Final = (BaseExceptionGroup, *PROGRAM_ENDS)
 
 
 class AioHost(Host):
@@ -201,8 +206,8 @@ class AioHost(Host):
             errand.go_on()
         failure, errand.error = errand.error, None  # it refers to the errand
         try:
-            if isinstance(failure, BaseExceptionGroup):
-                raise failure  # of coroutines: the only one to be told is us
+            if isinstance(failure, OVER_CANCELLATION):
+                raise failure
             if canceled is not None:
                 if undo is not None and errand.is_over and failure is None:
                     undo(cast("R", errand.value))
