@@ -347,6 +347,24 @@ def test_a_task_of_trio_is_woken_though_a_loop_in_another_one_has_ended() -> Non
     assert woken
 
 
+def test_loops_in_tasks_of_trio_leave_no_tasks_there() -> None:
+    def count() -> int:
+        root = trio.lowlevel.current_root_task()
+        return sum(len(nursery.child_tasks) for nursery in root.child_nurseries)
+
+    async def main() -> None:
+        await talk_in_trio()
+        before = count()
+        for _ in range(3):
+            asyncio.run(talk())
+            await talk_in_trio()
+        with trio.fail_after(PATIENCE):
+            while count() > before:
+                await trio.sleep(0.001)
+
+    trio.run(main)
+
+
 @pytest.mark.parametrize("is_woken_before", [False, True])
 def test_a_task_that_is_woken_as_an_inner_loop_ends_goes_on(
     is_woken_before: bool,

@@ -125,7 +125,10 @@ class TrioHost(AioHost):
         super().leave()
 
     def _come_back(self) -> None:
-        # Its tasks may wait, though none of them makes a call.
+        # Ours have no hub to serve any more, and end.
+        self._alarm.cancel()
+        self.call_turn_soon()
+        # The program's may wait, though none of them makes a call.
         if running_loop() == "trio":
             self.enter()
 
