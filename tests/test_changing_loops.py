@@ -407,6 +407,23 @@ def test_a_task_that_begins_as_an_inner_loop_ends_goes_on() -> None:
     assert asyncio.run(main()) == 7
 
 
+def test_a_receive_that_begins_as_an_inner_loop_ends_goes_on(ends: Ends) -> None:
+    left, right = ends
+
+    async def run_another() -> None:
+        trio.run(talk_in_trio)
+
+    async def main() -> bytes:
+        await aio.msleep(0)
+        receiving = asyncio.create_task(aio.receive(left, 100, soon()))
+        current_hub().budget = -1  # so that it lets others run first
+        await asyncio.create_task(run_another())
+        umbel.bsend(right, b"x")
+        return await receiving
+
+    assert asyncio.run(main()) == b"x"
+
+
 def test_a_bundle_is_closed_though_an_await_in_it_takes_its_time_to_end() -> None:
     async def slow() -> None:
         try:

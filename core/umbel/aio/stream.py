@@ -142,6 +142,8 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
                     elif (data := connection.look(max_bytes)) is not None:
                         hub.budget -= 1
                         break
+                # None: a loop in another task has ended while we let others run.
+                host: AioHost = hub.host or enter()  # type: ignore[assignment]  # nobody else is one
                 # As AioHost.wait_in, whose coroutines would cost a tenth of all.
                 if watch.reader is not None:
                     watch.require_no_reader()
@@ -152,7 +154,6 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
                 if connection.is_small and max_bytes >= MOST_CAUGHT:
                     watch.catch = try_receive
                 me.is_parked = True
-                host: AioHost = hub.host  # type: ignore[assignment]  # nobody else is one
                 me.sleep = sleep = host.make_sleep()
                 timer = None
                 try:
