@@ -40,9 +40,16 @@ class AsyncHandle(AnyHandle):
         if self not in open_handles:
             return
         if kind is None:
-            await close(self, within(CLOSE_GRACE))
+            await run_close(partial(_close_if_open, self), self)
         else:
             self.abort()
+
+
+def _close_if_open(handle: int) -> CloseReport:
+    # Others may have closed it since the block ended: beginning may let them run.
+    if handle not in open_handles:
+        return CloseReport()
+    return blocking.close(handle, within(CLOSE_GRACE))
 
 
 async def close(
