@@ -363,6 +363,34 @@ def test_a_handler_that_exits_ends_the_program_in_silence() -> None:
         assert process.returncode == 3
 
 
+def test_a_handler_that_exits_before_it_awaits_leaves_nothing_where_tasks_are_eager(
+    address: umbel.Address,
+) -> None:
+    factory = getattr(asyncio, "eager_task_factory", None)
+    if factory is None:
+        pytest.skip("eager tasks are of Python 3.12")
+    accepted: list[int] = []
+
+    async def leave(stream: aio.AsyncStreamHandle) -> None:
+        accepted.append(int(stream))
+        raise SystemExit(3)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(factory)
+        loop.set_exception_handler(lambda *_: None)  # of the task that nobody has
+        listener = aio.listen(address)
+        with umbel.connect(address):
+            try:
+                # Nobody is left who would need the grace.
+                await asyncio.wait_for(aio.serve(listener, leave, grace=60), PATIENCE)
+            finally:
+                assert accepted[0] not in open_handles
+
+    with pytest.raises(SystemExit):
+        asyncio.run(main())
+
+
 def test_the_end_of_the_program_in_a_handlers_nursery_ends_the_server(
     address: umbel.Address,
 ) -> None:

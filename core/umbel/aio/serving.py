@@ -192,7 +192,11 @@ class _Server:
                     raise  # of something else
                 return
             self._room.count += 1
-            self._crew.start(self._attend(stream), partial(self._end, stream))
+            try:
+                self._crew.start(self._attend(stream), partial(self._end, stream))
+            except BaseException:  # an eager task that has ended the program
+                self._end(stream)
+                raise
 
     async def _next(self, deadline: int) -> AsyncStreamHandle:
         patience: Patience | None = None
