@@ -252,6 +252,25 @@ def test_an_await_whose_deadline_has_come_ends_before_it_began() -> None:
     assert told == [umbel.DeadlineError]
 
 
+def test_a_task_that_is_awaited_when_its_deadline_has_come_is_canceled() -> None:
+    async def main() -> None:
+        task = asyncio.ensure_future(asyncio.sleep(20))
+        with pytest.raises(umbel.DeadlineError):
+            await aio.run_blocking(aio.wait, task, 0)
+        assert task.cancelled()
+
+    asyncio.run(main())
+
+
+def test_one_that_is_done_gives_its_result_all_the_same() -> None:
+    async def main() -> None:
+        done = asyncio.get_running_loop().create_future()
+        done.set_result(7)
+        assert await aio.run_blocking(aio.wait, done, 0) == 7
+
+    asyncio.run(main())
+
+
 def test_an_await_is_canceled_in_the_step_in_which_it_began() -> None:
     async def main() -> None:
         waiting = umbel.go(lambda: aio.wait(asyncio.sleep(20)))

@@ -151,9 +151,11 @@ class AsyncioHost(AioHost):
     ) -> Callable[[], object]:
         """As `AioHost.begin`."""
         outcome: tuple[T | None, BaseException | None] = None, CancelledError()
+        has_begun = False
 
         async def wait() -> None:
-            nonlocal outcome
+            nonlocal outcome, has_begun
+            has_begun = True
             try:
                 outcome = await awaitable, None
             except BaseException as error:  # noqa: BLE001 - raised where it is waited for
@@ -172,6 +174,8 @@ class AsyncioHost(AioHost):
         def cancel() -> None:
             if self.loop.is_closed():
                 tell(None, CancelledError())  # the task never goes on
+            elif asyncio.isfuture(awaitable) and not has_begun:
+                awaitable.cancel()  # ours would end now, without a look at it
             else:
                 task.cancel()
 
