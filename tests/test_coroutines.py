@@ -881,6 +881,32 @@ def test_ctrl_c_at_the_end_of_a_block_stops_all_that_runs_in_it() -> None:
     assert ended == ["work"]
 
 
+@pytest.mark.parametrize("kind", ["asyncio", "trio"])
+@pytest.mark.parametrize("call", ["umbel.msleep", "umbel.go(umbel.msleep, -1).wait"])
+def test_a_child_that_is_forked_in_a_task_may_wait(kind: str, call: str) -> None:
+    pytest.importorskip(kind)
+    code = f"""
+import os
+import {kind} as loop
+import umbel
+from umbel import aio
+async def main():
+    await aio.msleep(0)
+    if not os.fork():
+        try:
+            {call}(umbel.within(0.01))
+        except umbel.DeadlineError:
+            pass
+        os._exit(7)
+    print(os.waitstatus_to_exitcode(os.wait()[1]))
+loop.run({"main()" if kind == "asyncio" else "main"})
+"""
+    with python(code) as process:
+        out, err = process.communicate(timeout=30)
+
+    assert out == "7\n", err
+
+
 @pytest.mark.parametrize("start", ["go", "run_blocking"])
 @pytest.mark.parametrize(
     ("end", "status", "told"),

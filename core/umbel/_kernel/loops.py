@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from types import FrameType, ModuleType
 from typing import TYPE_CHECKING
@@ -21,6 +22,9 @@ if TYPE_CHECKING:  # as that of a poller
         def leave(self) -> None:
             """Let the hub be on its own again. Again: no effect."""
 
+#: Of a run of trio's that a fork has left to the parent.
+_parents_token: object = None
+
 
 def running_loop() -> str:
     """Name the event loop that runs in this thread, and that waiting would stop."""
@@ -32,7 +36,7 @@ def running_loop() -> str:
         find = getattr(asyncio, "_get_running_loop", None)
         loop = None if find is None else find()
     lowlevel = modules.get("trio.lowlevel")
-    if lowlevel is not None and _is_in_trio(lowlevel):
+    if lowlevel is not None and _is_in_trio(lowlevel) and not _is_parents(lowlevel):
         # Both: one runs in a task of the other, and the inner one's hooks are set.
         hook = sys.get_asyncgen_hooks().firstiter
         is_asyncio = loop is not None and getattr(hook, "__self__", None) is loop
@@ -50,6 +54,23 @@ def _is_in_trio(lowlevel: ModuleType) -> bool:
         return find is not None and find() is not None
     except RuntimeError:
         return False
+
+
+def _is_parents(lowlevel: ModuleType) -> bool:
+    # trio takes it for the child's; asyncio sees to this itself.
+    token = _parents_token
+    return token is not None and lowlevel.current_trio_token() is token
+
+
+def _after_fork_in_child() -> None:
+    global _parents_token  # noqa: PLW0603 - one fork leaves one run
+    lowlevel = sys.modules.get("trio.lowlevel")
+    if lowlevel is not None and _is_in_trio(lowlevel):
+        _parents_token = lowlevel.current_trio_token()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def loop_error(loop: str, frame: FrameType | None) -> RuntimeError:
