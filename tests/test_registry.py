@@ -90,6 +90,27 @@ def test_an_unknown_scheme_names_the_nearest(install: Install) -> None:
         umbel.connect("quic://x")
 
 
+@pytest.mark.parametrize("scheme", ["nosuch", "broken"])
+def test_a_transport_that_can_not_be_loaded_keeps_nothing_of_its_caller(
+    scheme: str, install: Install
+) -> None:
+    code = """
+import weakref
+import umbel
+class Mine: pass
+def call():
+    mine = Mine()
+    try:
+        umbel.connect(SCHEME + "://x")
+    except umbel.UmbelError:
+        return weakref.ref(mine)
+assert call()() is None
+"""
+    folder = install("broken", "broken", "1 / 0")
+
+    run_python(f"SCHEME = {scheme!r}{code}", PYTHONPATH=folder)
+
+
 def test_what_a_transport_cannot_do_is_enotsup(install: Install) -> None:
     folder = install("some-transport", "some", GOOD)
     code = """

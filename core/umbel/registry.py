@@ -35,7 +35,9 @@ OPENING: Final = {"umbel_listen", "umbel_connect", "umbel_pair"}
 OWNED: Final = OPENING | {"umbel_adopt", "umbel_close", "umbel_traits"}
 
 _transports: Final[dict[str, Transport]] = {}
-_failures: Final[dict[str, OSError]] = {}
+#: Why those that are installed could not be loaded. Not the errors: their tracebacks
+#: would keep what their callers have open.
+_failures: Final[dict[str, str]] = {}
 
 
 def find_transport(scheme: str) -> Transport:
@@ -63,7 +65,8 @@ def find_transport(scheme: str) -> Transport:
                 plugin = import_entry(entry)
                 _transports[scheme] = _make(plugin, scheme, source_of(entry))
             except OSError as error:
-                _failures[scheme] = error
+                if scheme in installed_entries():
+                    _failures[scheme] = error.strerror or str(error)
                 raise
             _failures.pop(scheme, None)
         return _transports[scheme]
@@ -153,5 +156,5 @@ def _state_of(scheme: str, entry: EntryPoint, entries: Sequence[EntryPoint]) -> 
         return f"not used: {used} is"
     failure = _failures.get(scheme)
     if failure is not None:
-        return f"failed: {failure.strerror}"
+        return f"failed: {failure}"
     return "not loaded yet" if loaded is None else "loaded"
