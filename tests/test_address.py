@@ -56,7 +56,7 @@ def test_what_has_no_scheme_is_einval(text: str) -> None:
     assert caught.value.errno == errno.EINVAL
 
 
-@pytest.mark.parametrize("text", ["ipc:%", "ipc:%2", "ipc:%zz", "ipc:a%"])
+@pytest.mark.parametrize("text", ["ipc:%", "ipc:%2", "ipc:%zz", "ipc:a%", "ipc:a%  b"])
 def test_a_broken_escape_is_einval(text: str) -> None:
     with pytest.raises(OSError, match="hexadecimal") as caught:
         Address.parse(text)

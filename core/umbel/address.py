@@ -20,6 +20,8 @@ ADDRESSES: Final = 128
 _SCHEME: Final = r"[a-z][a-z0-9+.-]*"
 #: Why something is none.
 NO_SCHEME: Final = "can't be a scheme (a to z, then also 0 to 9, +, - and .)"
+_ESCAPE: Final = rb"%([0-9A-Fa-f]{2})"
+_BROKEN: Final = rb"%(?![0-9A-Fa-f]{2})"
 _PLAIN: Final = frozenset(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
     b"/@._-~!$&'()*+,;=:[] "
@@ -103,18 +105,11 @@ def require_encodable(location: str) -> None:
 def _decode(text: str, whole: str) -> str:
     if "%" not in text:
         return text
-    head, *escapes = os.fsencode(text).split(b"%")
-    decoded = [head]
-    for escape in escapes:
-        try:
-            decoded.append(bytes.fromhex(escape[:2].decode()) + escape[2:])
-        except ValueError:
-            message = f"{whole!r}: after % come two hexadecimal digits; % itself is %25"
-            raise system_error(errno.EINVAL, message) from None
-        if len(escape) < 2:
-            message = f"{whole!r}: after % come two hexadecimal digits; % itself is %25"
-            raise system_error(errno.EINVAL, message)
-    return os.fsdecode(b"".join(decoded))
+    raw = os.fsencode(text)
+    if re.search(_BROKEN, raw):
+        message = f"{whole!r}: after % come two hexadecimal digits; % itself is %25"
+        raise system_error(errno.EINVAL, message)
+    return os.fsdecode(re.sub(_ESCAPE, lambda e: bytes([int(e[1], 16)]), raw))
 
 
 def path_address(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> Address:
