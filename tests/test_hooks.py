@@ -742,6 +742,18 @@ def test_a_second_plugin_of_a_name_is_refused_and_the_first_goes_on() -> None:
     assert second.log == []
 
 
+def test_an_observer_that_is_added_as_a_transport_goes_on_as_an_observer() -> None:
+    noting = Noting("noting", [])
+    add_plugin(noting, "noting")
+    with pytest.raises(umbel.PluginError, match="that is for observers"):
+        add_transport(noting, "noting")
+
+    remove_plugin("noting")
+
+    with pytest.raises(umbel.PluginError, match="no plugin 'noting'"):
+        remove_plugin("noting")
+
+
 def test_a_plugin_is_started_and_stopped_once() -> None:
     calls: list[str] = []
 

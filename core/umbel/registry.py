@@ -74,7 +74,9 @@ def find_transport(scheme: str) -> Transport:
 
 def _make(plugin: object, scheme: str, source: str) -> Transport:
     # One plugin may serve several schemes: pluggy knows it once.
-    if all(known is not plugin for _, known in plugin_manager().list_name_plugin()):
+    known = plugin_manager().list_name_plugin()
+    is_new = all(other is not plugin for _, other in known)
+    if is_new:
         register(plugin, f"{TRANSPORTS}:{scheme}", source)
     functions, wrappers = functions_of(plugin)
     problem = ""
@@ -85,7 +87,8 @@ def _make(plugin: object, scheme: str, source: str) -> Transport:
     elif strange := sorted(functions.keys() - OWNED):
         problem = f"implements {', '.join(strange)}, which no transport has"
     if problem:
-        plugin_manager().unregister(plugin)
+        if is_new:  # else it goes on as what it is, such as an observer
+            plugin_manager().unregister(plugin)
         message = f"{scheme!r} of {source} is no transport: it {problem}"
         raise PluginError(message)
     return Transport(scheme, plugin, source, functions)
