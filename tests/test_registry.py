@@ -583,6 +583,20 @@ def test_what_can_not_be_a_transport_is_told_why() -> None:
     remove_transport("none")
 
 
+def test_a_scheme_that_was_removed_is_free_for_another_plugin() -> None:
+    both = MemTransport()
+    add_transport(both, "first")
+    add_transport(both, "second")
+    remove_transport("first")
+
+    add_transport(MemTransport(), "first")
+
+    for scheme in ("first", "second"):
+        for end in umbel.pair(scheme):
+            umbel.hclose(end)
+        remove_transport(scheme)
+
+
 def test_an_entry_point_in_another_group_is_named(install: Install) -> None:
     folder = install("lost-transport", "lost", GOOD, "umbel.transports")
     code = """

@@ -128,8 +128,11 @@ def remove_transport(scheme: str) -> None:
             message = f"no transport for {scheme!r} is loaded"
             raise UnknownTransportError(message)
         plugin = _transports.pop(scheme).plugin
-        if all(other.plugin is not plugin for other in _transports.values()):
-            plugin_manager().unregister(plugin)
+        plugin_manager().unregister(plugin)
+        for other, transport in _transports.items():
+            if transport.plugin is plugin:  # by that name: *scheme* may come again
+                plugin_manager().register(plugin, f"{TRANSPORTS}:{other}")
+                break
 
 
 class Installed(Record):
