@@ -7,6 +7,7 @@ import copy
 import errno
 import io
 import pickle
+import sys
 
 import pytest
 
@@ -133,6 +134,28 @@ def test_a_forgotten_file_warns_and_is_closed_hard(ends: Ends, mode: str) -> Non
     assert umbel.now() - began < 5000
     assert len(open_handles) == 1
     assert umbel.receive(right, 1, soon()) == b""
+
+
+@pytest.mark.parametrize("mode", ["rb", "wb", "rwb"])
+def test_so_is_one_where_warnings_are_errors(
+    ends: Ends, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, right = ends
+    told: list[str] = []
+    hook = "unraisablehook"
+    monkeypatch.setattr(sys, hook, lambda found: told.append(str(found.exc_value)))
+    file = as_file(left, mode)  # type: ignore[call-overload]  # each in its turn
+    if mode != "rb":
+        file.write(b"never flushed")
+    began = umbel.now()
+
+    del file
+
+    assert umbel.now() - began < 5000
+    assert len(open_handles) == 1
+    assert umbel.receive(right, 1, soon()) == b""
+    (message,) = told
+    assert "a stream's file was never closed" in message
 
 
 def test_a_file_tells_what_it_can_and_what_is_wrong(ends: Ends) -> None:

@@ -111,6 +111,9 @@ class StreamFile(io.RawIOBase):
         ValueError: *seconds* is negative.
     """
 
+    #: The warning of having been forgotten, where warnings are errors.
+    _untold: Warning | None = None
+
     def __init__(
         self,
         handle: AnyStream,
@@ -213,12 +216,19 @@ class StreamFile(io.RawIOBase):
         # us next, where an error could not be raised to anybody.
         if not self.closed and not self._is_forgotten:
             self._is_forgotten = True
-            _warn(source)
-            hclose_if_open(self._handle)
+            try:
+                _warn(source)
+            except Warning as error:
+                # A buffer would swallow it. Its traceback would refer to us.
+                self._untold = error.with_traceback(None)
+            finally:
+                hclose_if_open(self._handle)
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None) in open_handles:
             self._dealloc_warn(self)
+        if self._untold is not None:
+            raise self._untold
 
 
 @final
