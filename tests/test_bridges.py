@@ -797,11 +797,17 @@ def test_a_protocol_that_fails_is_reported_to_the_loop_and_closed(
     run(main)
 
 
-def test_a_protocol_that_fails_at_once_leaves_nothing_open(ends: Ends) -> None:
+@pytest.mark.parametrize("does_abort", [False, True])
+def test_a_protocol_that_fails_at_once_leaves_nothing_open(
+    does_abort: bool, ends: Ends
+) -> None:
     left, right = ends
 
     class Failing(asyncio.Protocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            assert isinstance(transport, asyncio.Transport)
+            if does_abort:
+                transport.abort()
             raise ValueError("not today")
 
     async def main() -> None:

@@ -24,7 +24,7 @@ from umbel.bridges.names import names_of
 from umbel.connection import Connection, find_connection
 from umbel.deadline import FOREVER, check_seconds, now, within
 from umbel.errors import DeadlineError, EndOfStreamError
-from umbel.handle import CLOSE_GRACE, hclose, hclose_if_open, hown, recast
+from umbel.handle import CLOSE_GRACE, hclose_if_open, hown, recast
 from umbel.peer import PeerIdentity
 from umbel.transport import Fileno, StreamAttempts
 from umbel.unread import INT_SIZE
@@ -145,7 +145,7 @@ class StreamTransport(asyncio.Transport):
             self._protocol.connection_made(self)
         except BaseException:
             self._is_lost = self._is_closing = True
-            hclose(self.handle)
+            hclose_if_open(self.handle)  # it may have aborted us before it failed
             raise
         if not self._is_closing:
             self._receiver = self._backstage.start(self._receive_all())
