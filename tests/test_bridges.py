@@ -15,6 +15,7 @@ import threading
 import time
 import warnings
 import weakref
+from array import array
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -698,27 +699,29 @@ class Buffered(asyncio.BufferedProtocol):
     """Takes what comes into a small buffer of its own."""
 
     def __init__(self) -> None:
-        self.buffer = bytearray(7)
+        self.buffer: bytearray | array[int] = bytearray(7)
         self.taken = b""
         self.ended = asyncio.Event()
 
-    def get_buffer(self, sizehint: int) -> bytearray:
+    def get_buffer(self, sizehint: int) -> bytearray | array[int]:
         return self.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.taken += self.buffer[:nbytes]
+        self.taken += memoryview(self.buffer).cast("B")[:nbytes]
 
     def eof_received(self) -> None:
         self.ended.set()
 
 
+@pytest.mark.parametrize("buffer", [bytearray(7), array("H", [0] * 7)], ids=repr)
 def test_a_buffered_protocol_gets_all_in_its_own_buffer(
-    any_ends: Ends, run: Run
+    buffer: bytearray | array[int], any_ends: Ends, run: Run
 ) -> None:
     left, right = any_ends
 
     async def main() -> None:
         protocol = Buffered()
+        protocol.buffer = buffer
         as_asyncio_transport(left, protocol)
         await aio.bsend(right, pattern(100))
         await aio.close(right, soon())

@@ -467,7 +467,7 @@ def _in_kernel(connection: Connection) -> int:
 
 def _feed(protocol: asyncio.BufferedProtocol, data: bytes) -> bytes:
     """Fill the protocol's buffer once; return what did not fit."""
-    room = memoryview(protocol.get_buffer(len(data)))
+    room = memoryview(protocol.get_buffer(len(data))).cast("B")
     count = min(len(data), len(room))
     if not count:
         message = "get_buffer() gave an empty buffer"
