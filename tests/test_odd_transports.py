@@ -33,6 +33,7 @@ from umbel.spi import (
     Readiness,
     Stream,
     StreamAttempts,
+    Traits,
     UnreadBytes,
     WaitQueue,
     add_bytes_done,
@@ -424,6 +425,22 @@ def test_asyncios_transport_is_lost_if_its_stream_breaks_the_contract(
     (context,) = told
     # And not a callback of the protocol, as where that fails.
     assert f"to {call}" in str(context["message"])
+
+
+@pytest.mark.parametrize("can", [True, False])
+def test_asyncios_transport_tells_whether_a_direction_can_end(can: bool) -> None:
+    class Declaring(OddTransport):
+        @hookimpl.traits
+        def traits(self) -> Traits:
+            return Traits(address="odd://{name}", half_close=can)
+
+    async def main(handle: umbel.StreamHandle) -> None:
+        transport = as_asyncio_transport(handle, asyncio.Protocol())
+        assert transport.can_write_eof() is can
+        transport.abort()
+
+    with made(Declaring(Odd(), None), umbel.connect) as handle:
+        asyncio.run(main(handle))
 
 
 def test_a_planned_reset_wakes_who_waits_on_a_stream_without_a_descriptor() -> None:

@@ -303,7 +303,8 @@ class StreamTransport(asyncio.Transport):
 
     def can_write_eof(self) -> bool:
         """As `WriteTransport.can_write_eof`."""
-        return True
+        traits = self.connection.transport.traits()
+        return traits is None or traits.half_close
 
     def write_eof(self) -> None:
         """As `WriteTransport.write_eof`."""
