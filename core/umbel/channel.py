@@ -377,7 +377,7 @@ def _refuse_wait(deadline: int) -> None:
         raise DeadlineError
     message = (
         "a signal's handler can't wait for a channel while the call that it has "
-        "interrupted waits: give a deadline of 0, or start a coroutine that waits"
+        "interrupted waits: give a deadline of 0, or use bundle_go_threadsafe"
     )
     raise RuntimeError(message)
 
