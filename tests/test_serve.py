@@ -10,6 +10,7 @@ import re
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -186,6 +187,38 @@ def test_ctrl_c_ends_a_server_whatever_its_handlers_did(
         umbel.serve(listener, handler)
 
     assert told == [odd]
+
+
+def test_ctrl_c_is_not_held_up_by_the_grace_after_a_failure_in_the_servers_block(
+    listener: umbel.ListenerHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[str] = []
+    told: list[BaseException | None] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda args: told.append(args.exc_value))
+
+    def handler(_: umbel.StreamHandle) -> None:
+        served.append("yes")
+        umbel.msleep(-1)
+
+    def fail() -> None:
+        while not served:
+            umbel.yield_()
+        raise odd
+
+    def interrupt() -> None:
+        while listener in open_handles:
+            umbel.yield_()
+        raise KeyboardInterrupt
+
+    odd = Odd()
+    client = connect(listener)
+    started = time.monotonic()
+    with umbel.go(interrupt), pytest.raises(KeyboardInterrupt), umbel.go(fail):
+        umbel.serve(listener, handler, grace=5)
+
+    assert time.monotonic() - started < 3
+    assert told == [odd]
+    umbel.hclose(client)
 
 
 def test_a_peer_that_goes_away_is_no_error_of_the_program(

@@ -234,13 +234,19 @@ class _Server:
 def _held_up() -> Iterator[None]:
     """Let a coroutine that is being canceled wait all the same."""
     me = current_hub().current
-    was_shielded = me.is_shielded
+    was_shielded, held_back = me.is_shielded, None
     # Anything else but Canceled comes once: a second signal is not held up.
-    me.is_shielded = was_shielded or isinstance(me.pending, Canceled)
+    if isinstance(me.pending, Canceled):
+        if me is me.hub.main:  # whose block is interrupted: nor is a first signal
+            held_back, me.pending = me.pending, None
+        else:
+            me.is_shielded = True
     try:
         yield
     finally:
         me.is_shielded = was_shielded
+        if me.pending is None:
+            me.pending = held_back
 
 
 # For this server and the awaitable one.
