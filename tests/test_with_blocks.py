@@ -396,6 +396,27 @@ def test_a_bundle_that_is_moved_and_left_interrupts_nobody() -> None:
         moved.close()
 
 
+def test_one_that_is_moved_out_of_an_interrupted_block_can_be_used_on() -> None:
+    moved: list[umbel.BundleHandle] = []
+    ended: list[str] = []
+
+    def end() -> None:
+        umbel.yield_()
+        ended.append("by itself")
+
+    def block() -> None:
+        with umbel.bundle() as b:
+            b.go(fail)
+            moved.append(umbel.hown(b))
+            umbel.msleep(soon())
+
+    assert failures_of(block) == ["mine"]
+    moved[0].go(end)
+    assert failures_of(lambda: moved[0].wait(soon())) == ["mine"]
+    assert ended == ["by itself"]
+    moved[0].close()
+
+
 def test_a_block_in_a_thread_is_interrupted_by_what_runs_in_another() -> None:
     caught: list[BaseException] = []
     is_open = threading.Event()

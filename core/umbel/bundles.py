@@ -188,6 +188,12 @@ class Bundle(Resource):
                 hub = coroutine.hub
                 hub.reach(partial(hub.interrupt, coroutine, Canceled()))
 
+    def stops_still(self) -> bool:
+        """Tell whether it `is_stopping` still, not moved out of its block meanwhile."""
+        if self.block is not None and self.block.has_ended:
+            self.is_stopping = self.is_closed
+        return self.is_stopping
+
     def tell(self) -> None:
         """Wake the waiters, if there is news."""
         if not self.running and self.is_forgotten:
@@ -252,7 +258,7 @@ class Bundle(Resource):
         return bool(self.running)
 
     def _lose(self, coroutine: Coroutine) -> None:
-        if not self.is_stopping:
+        if not (self.is_stopping and self.stops_still()):
             message = f"coroutine {coroutine.name} never goes on: its thread has ended"
             self.failures.append(system_error(errno.ESRCH, message))
         self.running.pop(coroutine, None)
@@ -370,7 +376,7 @@ class Task(Coroutine):
         """As `Coroutine.run`: what escapes is kept by the bundle."""
         bundle = self.bundle
         bundle.running[self] = None
-        if bundle.is_stopping:
+        if bundle.is_stopping and bundle.stops_still():
             self.pending = Canceled()
         try:
             # Without a star, where it can be: that takes no C stack, which each switch
