@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import errno
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -254,6 +256,29 @@ except umbel.DeadlineError:
     run_python(code)
 
     assert time.monotonic() - start < 20
+
+
+def test_the_error_of_abandoned_work_keeps_nothing_alive() -> None:
+    class Large:
+        pass
+
+    seen: list[weakref.ref[Large]] = []
+    gate = threading.Event()
+
+    def work() -> None:
+        large = Large()
+        seen.append(weakref.ref(large))
+        gate.wait(PATIENCE)
+        raise ValueError(large)
+
+    gc.disable()
+    try:
+        with pytest.raises(umbel.DeadlineError):
+            umbel.to_thread(work, umbel.within(0.01))
+        gate.set()
+        wait_until(lambda: seen and seen[0]() is None, "its end")
+    finally:
+        gc.enable()
 
 
 def test_what_another_thread_starts_is_complete_before_it_is_found() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Callable
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from types import CoroutineType
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -94,18 +94,24 @@ def to_thread(function: Callable[[], R], deadline: int = FOREVER) -> R:
         own; asyncio.to_thread with a deadline.
     """
     future = Future[R](checkpoint())
-    context = copy_context()
-
-    def work() -> None:
-        try:
-            value = context.run(function)
-            if isinstance(value, CoroutineType):
-                raise unawaited(value, ASYNC_ADVICE)
-        except BaseException as error:  # noqa: BLE001 - raised in the coroutine
-            future.end(None, error)
-        else:
-            future.end(value, None)
-
-    threading.Thread(target=work, name="umbel.to_thread", daemon=True).start()
+    threading.Thread(
+        target=_work,
+        args=(future, copy_context(), function),
+        name="umbel.to_thread",
+        daemon=True,
+    ).start()
     future.wait(deadline)
     return future.result()
+
+
+def _work(future: Future[R], context: Context, function: Callable[[], R]) -> None:
+    try:
+        value = context.run(function)
+        if isinstance(value, CoroutineType):
+            raise unawaited(value, ASYNC_ADVICE)
+    except BaseException as error:  # noqa: BLE001 - raised in the coroutine
+        future.end(None, error)
+    else:
+        future.end(value, None)
+    finally:
+        del future  # or an error that nobody waits for would refer to itself
