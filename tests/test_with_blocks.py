@@ -595,3 +595,31 @@ def test_a_block_that_ends_with_its_loop_leaves_nothing_pending() -> None:
     with asyncio.Runner() as runner:
         assert failures_of(lambda: block(runner)) == ["mine"]
         umbel.msleep(umbel.within(0.01))
+
+
+def test_a_block_in_a_task_interrupts_nothing_else_of_the_main_program() -> None:
+    told: list[str] = []
+
+    async def use_a_block(failing: Callable[[], None]) -> None:
+        try:
+            with umbel.bundle() as b:
+                await aio.msleep(umbel.within(0.01))
+                b.go(failing)
+                await asyncio.sleep(0.05)
+        except ExceptionGroup as group:
+            told.extend(reasons(group))
+
+    async def start(failing: Callable[[], None]) -> asyncio.Task[None]:
+        using = asyncio.create_task(use_a_block(failing))
+        await asyncio.sleep(0.02)
+        return using
+
+    async def wait_for(using: asyncio.Task[None]) -> None:
+        await using
+
+    with asyncio.Runner() as runner:
+        using = runner.run(start(fail_soon))
+        umbel.msleep(umbel.within(0.01))  # which would be Canceled
+        runner.run(wait_for(using))
+
+    assert told == ["mine"]

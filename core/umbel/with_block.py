@@ -36,7 +36,7 @@ class WithBlock:
         has_ended: it is interrupted no more.
     """
 
-    __slots__ = ("_interruption", "failure", "has_ended", "owner")
+    __slots__ = ("_interruption", "_is_in_task", "failure", "has_ended", "owner")
 
     def __init__(self, owner: Coroutine) -> None:
         self.owner = owner
@@ -44,6 +44,8 @@ class WithBlock:
         self.has_ended = False
         self._interruption = Interruption()
         self._interruption.number = next(_numbers)
+        # Then it is not main's: after the loop, or between two runs, that is elsewhere.
+        self._is_in_task = owner is owner.hub.main and bool(running_loop())
 
     def interrupt(self, failure: BaseException) -> None:
         """Raise `Canceled` where the block waits, now or later. From any thread."""
@@ -53,8 +55,8 @@ class WithBlock:
     def _interrupt(self) -> None:
         owner = self.owner
         hub = owner.hub
-        if self.has_ended or self.failure is None:
-            return  # or it was told meanwhile
+        if self.has_ended or self._is_in_task or self.failure is None:
+            return  # the last: it was told meanwhile
         if owner is hub.main and hub.host is not None and running_loop():
             # A loop can't be canceled: it is for what comes after.
             if self._is_before(hub.held_back):
