@@ -13,6 +13,7 @@ import trio
 import umbel
 from tests.support import PATIENCE, Ends, run_python, soon
 from umbel import aio
+from umbel.with_block import WithBlock
 
 
 def fail(reason: str = "mine") -> None:
@@ -439,6 +440,34 @@ def test_a_block_in_a_thread_is_interrupted_by_what_runs_in_another() -> None:
 
     assert isinstance(caught[0], ExceptionGroup)
     assert reasons(caught[0]) == ["mine"]
+
+
+def test_who_waits_is_told_though_the_failure_was_about_to_interrupt_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    interrupt = WithBlock.interrupt
+    is_about_to, may_go_on = threading.Event(), threading.Event()
+
+    def interrupt_late(block: WithBlock, failure: BaseException) -> None:
+        is_about_to.set()
+        may_go_on.wait(PATIENCE)
+        interrupt(block, failure)
+
+    def let_go_on() -> None:
+        umbel.yield_()
+        may_go_on.set()
+
+    monkeypatch.setattr(WithBlock, "interrupt", interrupt_late)
+    with umbel.bundle() as b:
+        thread = threading.Thread(target=b.go, args=(fail,))
+        thread.start()
+        is_about_to.wait(PATIENCE)
+        with umbel.go(let_go_on), pytest.raises(ExceptionGroup) as caught:
+            b.wait(soon())
+        umbel.yield_()  # which would be Canceled
+
+    thread.join(PATIENCE)
+    assert reasons(caught.value) == ["mine"]
 
 
 def test_ctrl_c_in_a_coroutine_stays_ctrl_c() -> None:

@@ -233,14 +233,16 @@ class Bundle(Resource):
         self.raise_failures()
 
     def _wait_in_block(self, block: WithBlock, deadline: int) -> None:
-        failure = block.take_back()  # who waits is told
+        failure = block.listen()  # who waits is told
         try:
             self.wait(deadline)
         except BaseException:  # but not yet
+            block.go_on()
             self.keep(failure)
             if self.failures:
                 self._interrupt(block, self.failures[0])
             raise
+        block.go_on()
         self.is_stopping = self.is_closed
         self.keep(failure)
 

@@ -36,12 +36,19 @@ class WithBlock:
         has_ended: it is interrupted no more.
     """
 
-    __slots__ = ("_interruption", "_is_in_task", "failure", "has_ended", "owner")
+    __slots__ = (
+        "_interruption",
+        "_is_in_task",
+        "_is_listening",
+        "failure",
+        "has_ended",
+        "owner",
+    )
 
     def __init__(self, owner: Coroutine) -> None:
         self.owner = owner
         self.failure: BaseException | None = None
-        self.has_ended = False
+        self.has_ended = self._is_listening = False
         self._interruption = Interruption()
         self._interruption.number = next(_numbers)
         # Then it is not main's: after the loop, or between two runs, that is elsewhere.
@@ -55,8 +62,10 @@ class WithBlock:
     def _interrupt(self) -> None:
         owner = self.owner
         hub = owner.hub
-        if self.has_ended or self._is_in_task or self.failure is None:
-            return  # the last: it was told meanwhile
+        if self.has_ended or self._is_in_task or self._is_listening:
+            return
+        if self.failure is None:
+            return  # it was told meanwhile
         if owner is hub.main and hub.host is not None and running_loop():
             # A loop can't be canceled: it is for what comes after.
             if self._is_before(hub.held_back):
@@ -79,6 +88,16 @@ class WithBlock:
             owner.hub.held_back = None
         failure, self.failure = self.failure, None
         return failure
+
+    def listen(self) -> BaseException | None:
+        """As `take_back`, until `go_on`: it waits for the bundle, and is told."""
+        self._is_listening = True
+        return self.take_back()
+
+    def go_on(self) -> None:
+        """Be interrupted again, but not for what came meanwhile."""
+        self._is_listening = False
+        self.take_back()
 
     def end(self) -> BaseException | None:
         """As `take_back`, for good."""
