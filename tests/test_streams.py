@@ -7,6 +7,7 @@ import errno
 import mmap
 import os
 import random
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -24,8 +25,9 @@ from tests.support import (
     soon,
     wait_until_blocked,
 )
-from umbel import Skip
+from umbel import Skip, sockets
 from umbel.connection import find_connection
+from umbel.unread import ask
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -39,6 +41,23 @@ def test_one_byte_that_was_sent_is_received(ends: Ends) -> None:
     umbel.bsend(left, b"x")
 
     assert umbel.brecv(right, 1) == b"x"
+
+
+def test_a_first_read_keeps_its_bytes_though_another_process_reads_the_rest(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, right = ends
+
+    def tell_and_take(sock: socket.SocketType, what: int) -> int:
+        there = ask(sock, what)
+        with socket.socket(fileno=os.dup(sock.fileno())) as theirs:
+            return len(theirs.recv(there))
+
+    umbel.bsend(left, pattern(1000))
+    monkeypatch.setattr(sockets, "ask", tell_and_take)
+    received = umbel.receive(right)
+
+    assert received == pattern(1000)[: sockets.FIRST_SIZE]
 
 
 def test_sending_nothing_sends_nothing(ends: Ends) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import ipaddress
+import select
 import socket
 import struct
 import threading
@@ -34,6 +35,8 @@ from umbel.socket_listener import SocketListener
 from umbel_transports import tcp
 
 Ends = tuple[umbel.StreamHandle, umbel.StreamHandle]
+
+MPTCP = getattr(socket, "IPPROTO_MPTCP", 262)
 
 
 @pytest.fixture(params=["127.0.0.1", "[::1]"], ids=["IPv4", "IPv6"])
@@ -114,6 +117,31 @@ def test_half_close_leaves_the_other_direction_open(ends: Ends) -> None:
     assert umbel.receive(server) == b""
     umbel.bsend(server, b"still")
     assert umbel.brecv(client, 5) == b"still"
+
+
+@pytest.mark.parametrize("size", [447, 448])
+def test_what_came_over_mptcp_before_a_reset_is_received(size: int) -> None:
+    try:
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, MPTCP)
+    except OSError:
+        pytest.skip("this machine has none")
+    with listener, socket.socket(socket.AF_INET, socket.SOCK_STREAM, MPTCP) as client:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        client.connect(listener.getsockname())
+        server = umbel.tcp_fromfd(listener.accept()[0].detach())
+        client.sendall(bytes(size))
+        umbel.fdin(server.fileno(), soon())
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    with select.epoll() as reset:
+        reset.register(server.fileno(), 0)
+        assert reset.poll(10)
+
+    assert umbel.receive(server) == bytes(size)
+    for _ in range(2):
+        with pytest.raises(umbel.BrokenStreamError):
+            umbel.receive(server)
+    umbel.hclose(server)
 
 
 def test_a_hard_close_with_bytes_unread_resets_the_peer(ends: Ends) -> None:

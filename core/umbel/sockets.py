@@ -251,11 +251,15 @@ class SocketStream:
         return data
 
     def _receive_more(self, max_bytes: int) -> bytes:
-        # Only what is sure to be there: to find none might take an error away.
-        there = ask(self._socket, termios.FIONREAD)
-        if not there:
+        # Only what is said to be there: to find none might take an error away.
+        try:
+            there = ask(self._socket, termios.FIONREAD)
+            return self._socket.recv(min(there, max_bytes), NOW) if there else b""
+        except OSError as error:
+            # Another process has read it, or it was a guess, as MPTCP gives after a
+            # reset. What has come must not be lost; a reset is told by the next read.
+            self._explain(error)
             return b""
-        return self._socket.recv(min(there, max_bytes), NOW)
 
     def receive_into(self, buffer: memoryview, deadline: int) -> int:
         """As `Stream.receive_into`."""
