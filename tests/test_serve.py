@@ -237,6 +237,23 @@ def test_a_peer_that_goes_away_is_no_error_of_the_program(
     assert {record.levelno for record in caplog.records} == {logging.INFO}
 
 
+def test_a_handler_that_can_not_connect_elsewhere_has_failed(
+    listener: umbel.ListenerHandle, caplog: pytest.LogCaptureFixture
+) -> None:
+    def handler(_: umbel.StreamHandle) -> None:
+        umbel.connect("mem://nobody-listens-here")
+
+    with serving(listener, handler):
+        client = connect(listener)
+        assert umbel.receive(client, 1, soon()) == b""
+        umbel.hclose(client)
+
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], ConnectionRefusedError)
+
+
 def test_beyond_the_limit_peers_wait_in_the_backlog(
     listener: umbel.ListenerHandle,
 ) -> None:

@@ -338,7 +338,9 @@ def ends_program(error: BaseException) -> bool:
 
 def report_failure(address: str, error: BaseException) -> None:
     """Log that a handler failed; a peer that went away is no failure of the program."""
-    if isinstance(error, ConnectionError):
+    # Refused: by whom the handler connects to, for its peer has been accepted.
+    is_refused = isinstance(error, ConnectionRefusedError)
+    if isinstance(error, ConnectionError) and not is_refused:
         _log().info("%s: a peer went away: %s", address, error)
     else:
         _log().error("%s: the handler of a stream failed", address, exc_info=error)
