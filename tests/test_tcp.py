@@ -271,6 +271,8 @@ def test_reuseport_lets_listeners_share() -> None:
         ":x",
         "host:70000",
         "::1:80",
+        "[]:80",
+        "[127.0.0.1]:80",
         "host:-1",
         "h:²",
         "h:" + "1" * 5000,

@@ -150,10 +150,11 @@ def _make_stream(sock: socket.SocketType, options: Options) -> TcpStream:
 
 def _split(address: Address) -> tuple[str, int]:
     host, colon, port = address.location.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
+    is_bracketed = host.startswith("[") and host.endswith("]")
+    if is_bracketed:
         host = host[1:-1]
-    elif ":" in host:
-        colon = ""  # an IPv6 address without brackets: which part is the port?
+    if is_bracketed != (":" in host):
+        colon = ""  # brackets are for IPv6: without them, which part is the port?
     is_number = port.isascii() and port.isdigit() and len(port) <= 5
     if not colon or not is_number or int(port) > 65535:
         message = f"{address}: write tcp://host:port, or tcp://[::1]:port for IPv6"
