@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import umbel
+from umbel import activation
 
 SERVICE = """
 import os, sys
@@ -98,3 +99,18 @@ def test_a_count_that_is_no_number_is_none(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("LISTEN_FDS", "\N{SUPERSCRIPT TWO}")
 
     assert umbel.activated_listeners() == []
+
+
+def test_a_descriptor_that_is_not_there_keeps_all_from_being_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with listening(tmp_path / "x.sock") as one:
+        monkeypatch.setattr(activation, "FIRST", one.fileno())
+        monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+        monkeypatch.setenv("LISTEN_FDS", str(1 << 20))
+
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            umbel.activated_listeners()
+
+        with umbel.ipc_connect(tmp_path / "x.sock") as client:
+            umbel.hclose(client)  # it still listens

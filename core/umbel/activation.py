@@ -26,7 +26,7 @@ def activated_listeners() -> list[tuple[str, ListenerHandle]]:
         none, if nothing was passed to this process. Their files belong to the manager.
 
     Raises:
-        OSError: EBADF, a descriptor that was promised is not open.
+        OSError: EBADF, a descriptor that was promised is not open. None is taken over.
         Canceled: ECANCELED, the calling coroutine is being canceled.
 
     Source:
@@ -38,9 +38,10 @@ def activated_listeners() -> list[tuple[str, ListenerHandle]]:
         return []
     fds = range(FIRST, FIRST + int(count))
     shown = names.split(":") if names else []
+    for fd in fds:
+        os.set_inheritable(fd, False)  # EBADF before any is taken over
     found = []
     for index, fd in enumerate(fds):
-        os.set_inheritable(fd, False)
         try:
             listener = ipc_listener_fromfd(fd)
         except OSError as error:
