@@ -90,6 +90,7 @@ class Connection(Resource):
         "try_receive",
         "try_send",
         "waits_left",
+        "was_cut",
     )
 
     noun: ClassVar[str] = "byte stream"
@@ -107,6 +108,8 @@ class Connection(Resource):
         #: Who waits in an orderly close for the users to leave.
         self.closer: Coroutine | None = None
         self.must_abort = False
+        #: The send that failed last had moved bytes: a close that took over has cut it.
+        self.was_cut = False
         self.bytes_in = 0
         self.bytes_out = 0
         #: What the hub may receive for who waits (`Watch.catch`), and whether the last
@@ -157,6 +160,7 @@ class Connection(Resource):
         """Break that direction; tell whether *error* is to be explained."""
         if not is_harmless(error):
             self.break_outbound()
+            self.was_cut = bool(getattr(error, "bytes_done", 0))
         return is_plain(error)
 
     def break_outbound(self) -> None:
@@ -360,6 +364,7 @@ class Connection(Resource):
             if (
                 outbound_error in (BrokenStreamError, BusyError)
                 or inbound_error is BrokenStreamError
+                or self.was_cut  # the peer would take a part for the whole
             ):
                 message = (
                     "a send or receive on the stream failed before, so that the peer "

@@ -384,7 +384,7 @@ def close(
     Raises:
         BadHandleError: EBADF, *handle* is not open.
         BrokenStreamError: ECONNRESET, the peer died, left without reading our
-            bytes, or the stream was broken before.
+            bytes, or the stream was broken before; or a send was cut by this call.
         DeadlineError: ETIMEDOUT, the peer did not end in time.
         Canceled: ECANCELED, the calling coroutine is being canceled.
         OSError: EMSGSIZE, more than *drain_limit* bytes came. All of these but EBADF
