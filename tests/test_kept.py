@@ -17,6 +17,8 @@ from umbel._kernel.current import current_hub
 from umbel._kernel.watch import MOST_CAUGHT
 from umbel.bridges import as_socket
 from umbel.connection import find_connection
+from umbel.spi import Readiness
+from umbel.uses import InboundUse
 
 
 def cancel_in_the_moment(left: umbel.StreamHandle, right: umbel.StreamHandle) -> None:
@@ -194,6 +196,30 @@ def test_nor_by_one_that_waits_in_another_thread(ends: Ends) -> None:
     assert (data, len(received)) == (b"f", 1)
     for descriptor in (mine, sent, *received):
         os.close(descriptor)
+
+
+@pytest.mark.parametrize("verb", ["receive", "brecv"])
+def test_a_task_that_begins_in_that_moment_begins_with_it(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    left, right = ends
+    connection = find_connection(left)
+    connection.readiness.is_drained = verb == "receive"
+    begin = {"receive": (Readiness, "watch_in"), "brecv": (InboundUse, "__init__")}
+    call = getattr(*begin[verb])
+
+    def keep_and_call(*arguments: object) -> object:
+        # As a receive of another thread's does that is canceled just now.
+        monkeypatch.undo()
+        connection.keep(b"kept")
+        return call(*arguments)
+
+    umbel.bsend(right, b"next")
+    monkeypatch.setattr(*begin[verb], keep_and_call)
+    receiving = getattr(aio, verb)(left, 4)
+
+    assert asyncio.run(receiving) == b"kept"
+    assert umbel.receive(left) == b"next"
 
 
 def test_an_orderly_close_counts_it_as_discarded(ends: Ends) -> None:

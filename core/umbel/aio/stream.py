@@ -108,8 +108,7 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
         raise refusal(handle, Connection)
     if max_bytes is not DEFAULT_SIZE and (type(max_bytes) is not int or max_bytes <= 0):
         refuse_size(max_bytes)
-    try_receive = connection.try_receive
-    if try_receive is None:
+    if connection.try_receive is None:
         call = partial(blocking.receive, as_stream(handle), max_bytes, deadline)
         return await enter().run(call, connection.keep)
     readiness = connection.readiness
@@ -130,6 +129,8 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
     if connection.receiver is not None:
         raise BusyError
     connection.receiver = me
+    # Not before: another thread's receive may just have left bytes to the next one.
+    try_receive = connection.try_receive
     try:
         data = None
         while data is None:
@@ -298,14 +299,14 @@ async def brecv(
     hub = host.hub
     connection = find_connection(handle)
     check_count(target, "the count")
-    try_receive = connection.try_receive
-    if try_receive is None:
+    if connection.try_receive is None:
         return await enter().run(
             partial(blocking.brecv, as_stream(handle), target, deadline)
         )
     if not target:
         return b""
     with InboundUse(hub.main, connection) as inbound:
+        try_receive = connection.try_receive  # as in receive
         pieces: list[bytes] = []
         while inbound.moved < target:
             size = min(target - inbound.moved, PIECE)
