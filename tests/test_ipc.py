@@ -728,6 +728,17 @@ def test_the_group_is_that_which_was_asked_for(tmp_path: Path) -> None:
             assert (found.st_gid, stat.S_IMODE(found.st_mode)) == (group.gr_gid, 0o660)
 
 
+@pytest.mark.parametrize("length", [120, 300])
+def test_a_takeover_at_a_name_that_is_too_long_to_connect_to_is_refused(
+    tmp_path: Path, length: int
+) -> None:
+    with pytest.raises(OSError, match="shorten it") as caught:
+        umbel.listen(umbel.Address("ipc", f"{tmp_path}/{'n' * length}"), takeover=True)
+
+    assert caught.value.errno == errno.ENAMETOOLONG
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_unknown_group_is_einval_and_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="no group") as caught:
         umbel.listen(f"ipc:{tmp_path}/x.sock", group="no such group")

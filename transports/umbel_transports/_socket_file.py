@@ -21,7 +21,6 @@ from typing import Final
 
 from umbel.spi import Address, Options, system_error
 from umbel_transports._local_names import (
-    check_location,
     explain,
     in_use,
     kind_of,
@@ -90,7 +89,8 @@ def replace_file(
 ) -> os.stat_result:
     """Listen under another name, then move that over the old one: no gap, no loss."""
     target = address.location
-    check_location(address)
+    with reachable(address):
+        pass  # else it could be moved there, and nobody could connect
     _require_replaceable(target, address)
     beside = f"{os.path.dirname(target)}/.{os.getpid()}-{id(sock):x}"
     with reachable(Address("ipc", beside)) as name:
