@@ -649,6 +649,33 @@ def test_a_handler_that_is_canceled_before_it_began_leaves_no_stream_open(
     loop.run(main)
 
 
+def test_its_deadline_comes_though_peers_are_still_queued(
+    loop: Loop, address: umbel.Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accepted: list[aio.AsyncStreamHandle] = []
+
+    async def accept(
+        listener: aio.AsyncListenerHandle, deadline: int
+    ) -> aio.AsyncStreamHandle:
+        accepted.append(await aio.accept(listener, deadline))
+        return accepted[-1]
+
+    async def main() -> None:
+        listener = aio.listen(address)
+        clients = [await aio.connect(address, soon()) for _ in range(3)]
+
+        with pytest.raises(umbel.DeadlineError):
+            await aio.serve(listener, hold, 0)
+
+        for client in clients:
+            client.abort()
+
+    monkeypatch.setattr(aio_serving, "accept", accept)
+    loop.run(main)
+
+    assert len(accepted) == 1
+
+
 def test_at_its_deadline_all_is_over(loop: Loop, address: umbel.Address) -> None:
     async def main() -> None:
         listener = aio.listen(address)

@@ -237,6 +237,20 @@ def test_a_peer_that_goes_away_is_no_error_of_the_program(
     assert {record.levelno for record in caplog.records} == {logging.INFO}
 
 
+def test_its_deadline_comes_though_peers_are_still_queued(
+    listener: umbel.ListenerHandle,
+) -> None:
+    clients = [connect(listener) for _ in range(3)]
+    served: list[umbel.StreamHandle] = []
+
+    with pytest.raises(umbel.DeadlineError):
+        umbel.serve(listener, served.append, 0)
+
+    assert len(served) == 1  # as all that tries once
+    for client in clients:
+        umbel.hclose(client)
+
+
 def test_a_handler_that_can_not_connect_elsewhere_has_failed(
     listener: umbel.ListenerHandle, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -160,6 +160,8 @@ class _Server:
             except BaseException:  # we were stopped in that moment
                 self._end(stream)
                 raise
+            if is_past(deadline):
+                raise DeadlineError  # accept itself looks only when nobody is there
 
     def _next(self, deadline: int) -> StreamHandle:
         patience = Patience(self._address, deadline)

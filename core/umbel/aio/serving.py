@@ -197,6 +197,8 @@ class _Server:
             except BaseException:  # an eager task that has ended the program
                 self._end(stream)
                 raise
+            if is_past(deadline):
+                raise DeadlineError  # as in `umbel.serve`
 
     async def _next(self, deadline: int) -> AsyncStreamHandle:
         patience: Patience | None = None
