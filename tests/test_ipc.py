@@ -962,6 +962,18 @@ def test_a_peer_killed_at_any_step_is_told_as_far_as_it_can_be_known(
 # Limits, and what a name means.
 
 
+def test_a_wrong_buffer_size_is_refused_before_anybody_is_connected_to(
+    tmp_path: Path,
+) -> None:
+    with umbel.ipc_listen(tmp_path / "x.sock") as listener:
+        with pytest.raises(OSError, match="give 0 to") as caught:
+            umbel.connect(listener.address, buffer_size=-1)
+        with pytest.raises(umbel.DeadlineError):
+            umbel.accept(listener, 0)
+
+    assert caught.value.errno == errno.EINVAL
+
+
 @pytest.mark.parametrize(
     "options",
     [

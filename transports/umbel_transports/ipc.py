@@ -170,6 +170,8 @@ _STREAM_OPTIONS: Final = {"buffer_size": int, "descriptors": bool}
 
 
 def _open_socket(options: Options) -> socket.SocketType:
+    if options:
+        _buffer_size(options)  # EINVAL before anybody is connected to
     sock = socket.SocketType(socket.AF_UNIX, _KIND)
     try:
         if not _NONBLOCK:
@@ -292,7 +294,6 @@ class IpcListener(SocketListener):
 
 def _listen(address: Address, backlog: int, options: Options) -> SocketListener:
     location = address.location
-    _buffer_size(options)
     _check_number(options, "mode", 0o7777)
     _check_number(options, "group", LARGEST_GROUP)
     if not location.startswith("@") and location:
