@@ -308,6 +308,26 @@ def test_who_awaits_is_told_that_the_loop_has_ended(kind: str) -> None:
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are of 3.12")
+def test_eager_tasks_that_a_coroutine_starts_may_await_what_runs_on_a_stack() -> None:
+    tasks: list[asyncio.Task[None]] = []
+
+    def start() -> None:
+        tasks.append(asyncio.get_running_loop().create_task(aio.msleep(soon())))
+        tasks.append(asyncio.get_running_loop().create_task(aio.msleep(0)))
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined, unused-ignore]
+        bundle = umbel.go(start)
+        await asyncio.wait_for(tasks[1], PATIENCE)
+        tasks[0].cancel()
+        await asyncio.wait(tasks)
+        assert tasks[0].cancelled()
+        umbel.hclose(bundle)
+
+    asyncio.run(main())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are of 3.12")
 def test_what_is_awaited_does_not_begin_on_the_coroutines_stack(ends: Ends) -> None:
     got: list[bytes] = []
 

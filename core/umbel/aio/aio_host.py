@@ -189,6 +189,8 @@ class AioHost(Host):
         Returns:
             what *call* returned.
         """
+        if self.hub.current is not self.hub.main:
+            await self.pass_on()  # an eager task, on the stack of who has started it
         errand = Errand(self.hub, call)
         errand.start()
         canceled: BaseException | None = None
