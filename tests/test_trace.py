@@ -76,8 +76,8 @@ def test_pairs_and_adopted_sockets_are_told_with_their_descriptors(
 
     left, right = umbel.pair("mem")
     ours, theirs = socket.socketpair()
-    number = ours.detach()
-    adopted = umbel.ipc_fromfd(number)
+    adopted = umbel.ipc_fromfd(ours.detach())
+    number = adopted.fileno()  # of a copy, which is made for who may refuse it
     for handle in (left, right, adopted):
         umbel.hclose(handle)
     theirs.close()

@@ -168,6 +168,8 @@ def _add_result(event: Event, outcome: Outcome[R]) -> None:
     if event.name == "listen" and value is not None:
         # A port that the kernel chose, for one.
         event.address = getattr(value, "address", event.address)
+    if event.name == "adopt" and value is not None:
+        event.fd = None  # what was adopted has a copy, and the given one is closed
     if event.fd is None and value is not None and not isinstance(value, tuple):
         event.fd = _descriptor_of(value)
 
