@@ -9,13 +9,14 @@ import pty
 import re
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import termios
 import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -990,6 +991,21 @@ def test_output_waits_for_a_slow_reader_without_holding_up_others() -> None:
     output.close()
     os.close(read_end)
     os.close(write_end)
+
+
+def test_a_block_device_is_written_where_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # None is at hand: a file that says it is one. Opened anew, both begin at 0.
+    monkeypatch.setattr(stat, "S_ISREG", stat.S_ISBLK)
+    monkeypatch.setattr(stat, "S_ISBLK", lambda _: True)
+    path = tmp_path / "device"
+    with path.open("wb", buffering=0) as file:
+        file.write(b"head ")
+        with closing(Output(file.fileno())) as output:
+            output.write(b"body", umbel.within(10))
+
+    assert path.read_bytes() == b"head body"
 
 
 def test_output_to_a_socket_works_too() -> None:

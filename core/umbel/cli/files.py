@@ -51,8 +51,9 @@ class Output:
         self._must_wait = False
         #: Why it can't be written any more; None while it can.
         self.error: OSError | None = None
-        if stat.S_ISREG(os.fstat(fd).st_mode):
-            return
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISREG(mode) or stat.S_ISBLK(mode):
+            return  # it has a position, where it is to be written
         try:
             # A description of our own, which may be non-blocking.
             flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY
