@@ -7,6 +7,8 @@ import errno
 import json
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -27,6 +29,7 @@ from umbel.spi import (
     ListenContext,
     Listener,
     PairContext,
+    SocketStream,
     Stream,
     Traits,
     WaitQueue,
@@ -42,6 +45,7 @@ from umbel.testing.conformance import (
     Subject,
     Verdict,
     check,
+    try_behaviour,
 )
 from umbel_transports import ipc, mem
 
@@ -390,6 +394,42 @@ def test_what_the_limit_cuts_short_is_not_tried_and_has_not_failed() -> None:
         assert (first.state, second.state) == ("not tried", "not tried")
         assert first.reason == "no time was left to finish it"
         wait_until(lambda: threading.active_count() == 1, "the end of the first")
+
+
+def test_a_behaviour_that_hangs_leaves_no_child_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parent = os.getpid()
+    fork = os.fork
+    children: list[int] = []
+
+    class Stuck(SocketStream):
+        def abort(self) -> None:
+            if os.getpid() != parent:
+                threading.Event().wait()
+            super().abort()
+
+    class Sticking:
+        @hookimpl.pair
+        def pair(self, context: PairContext) -> tuple[Stream, Stream]:
+            left, right = socket.socketpair()
+            return Stuck(left), Stuck(right)
+
+    def note_fork() -> int:
+        children.append(fork())
+        return children[-1]
+
+    monkeypatch.setattr(os, "fork", note_fork)
+    with transport_at_hand(Sticking(), "sticking"):
+        verdict = try_behaviour(BEHAVIOURS[73], Subject("sticking"), "threads", 1)
+
+    assert verdict.reason.startswith("it hangs")
+    (child,) = children
+    try:
+        wait_until(lambda: not Path(f"/proc/{child}").exists(), "the end of the child")
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
 
 
 def test_a_limit_of_0_is_none() -> None:

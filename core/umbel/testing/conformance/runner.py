@@ -188,7 +188,9 @@ def _run(behaviour: Behaviour, subject: Subject, driver: str, patience: float) -
         worker.start()
         _join(worker, patience)
         if worker.is_alive():
-            return f"it hangs: {_where(worker)}"
+            told = f"it hangs: {_where(worker)}"
+            kill_all()  # children: they would outlive the program
+            return told
     if not problems and not _is_clean(before, threads):
         left = len(open_descriptors() - before)
         problems.append(
