@@ -144,6 +144,20 @@ def test_an_awaited_redis_that_has_no_room_is_late(full_address: Address) -> Non
     asyncio.run(main())
 
 
+def test_who_is_not_known_to_an_awaited_redis_is_told_so(
+    redis_address: Address,
+) -> None:
+    async def main() -> None:
+        retry = awaited.retry.Retry(NoBackoff(), 0)
+        async with make_awaited(
+            redis_address, retry=retry, username="nobody", password="x"
+        ) as client:
+            with pytest.raises(redis.AuthenticationError):
+                await client.ping()
+
+    asyncio.run(main())
+
+
 def test_many_tasks_share_a_pool_of_awaited_connections(redis_address: Address) -> None:
     async def main() -> None:
         async with make_awaited(redis_address, decode_responses=True) as client:

@@ -84,7 +84,6 @@ class AsyncUmbelConnection(AsyncConnection):
     async def _connect(self) -> None:
         deadline = _deadline(self.socket_connect_timeout)
         self._reader, self._writer = await open_connection(self.address, deadline)
-        await self.on_connect()
 
     def _host_error(self) -> str:
         return str(self.address)
