@@ -8,6 +8,7 @@ import errno
 import io
 import pickle
 import sys
+from contextlib import nullcontext, suppress
 
 import pytest
 
@@ -243,13 +244,15 @@ def test_closing_a_file_ends_the_call_of_another_coroutine(
             told.append(error.errno)
 
     def close_too() -> None:
-        drain(right)
-        umbel.close(right, soon())
+        with suppress(ConnectionResetError):  # a write that is cut short is no good end
+            drain(right)
+            umbel.close(right, soon())
 
     with umbel.bundle() as peers:
         peers.go(work)  # it waits, and the buffer is locked
         peers.go(close_too)
-        file.close()
+        with nullcontext() if mode == "rb" else pytest.raises(ConnectionResetError):
+            file.close()
 
     assert file.closed
     assert told == [errno.EBADF]
