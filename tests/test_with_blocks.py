@@ -207,6 +207,30 @@ def test_if_both_have_failed_both_are_ended(first: str) -> None:
     assert failed == ["outer"]
 
 
+@pytest.mark.parametrize("first", ["inner", "outer"])
+def test_if_the_outer_one_is_told_meanwhile_the_inner_one_is_ended_yet(
+    first: str,
+) -> None:
+    second = "outer" if first == "inner" else "inner"
+    reached: list[str] = []
+
+    def inner_block(outer: umbel.BundleHandle) -> None:
+        with umbel.bundle() as inner:
+            bundles = {"inner": inner, "outer": outer}
+            bundles[first].go(fail, first)
+            bundles[second].go(fail, second)
+            assert failures_of(outer.wait) == ["outer"]
+            umbel.msleep(soon())
+            reached.append("the end of the inner one")
+
+    with umbel.bundle() as outer:
+        assert failures_of(partial(inner_block, outer)) == ["inner"]
+        umbel.yield_()
+        reached.append("the end of the outer one")
+
+    assert reached == ["the end of the outer one"]
+
+
 def test_a_block_that_swallows_the_interruption_fails_all_the_same() -> None:
     def block() -> None:
         with umbel.go(fail_soon):

@@ -22,8 +22,7 @@ _numbers: Final = itertools.count(1)
 class Interruption(Canceled):
     """What is pending in a coroutine whose `with` block is to end."""
 
-    #: Of the block: one within another has the larger number.
-    number: int
+    block: WithBlock
 
 
 @final
@@ -40,6 +39,8 @@ class WithBlock:
         "_interruption",
         "_is_in_task",
         "_is_listening",
+        "_number",
+        "_put_off",
         "failure",
         "has_ended",
         "owner",
@@ -50,7 +51,11 @@ class WithBlock:
         self.failure: BaseException | None = None
         self.has_ended = self._is_listening = False
         self._interruption = Interruption()
-        self._interruption.number = next(_numbers)
+        self._interruption.block = self
+        #: One within another has the larger number.
+        self._number = next(_numbers)
+        #: Those within it that have failed too, whose turn comes if it is told first.
+        self._put_off: list[WithBlock] = []
         # Then it is not main's: after the loop, or between two runs, that is elsewhere.
         self._is_in_task = owner is owner.hub.main and bool(running_loop())
 
@@ -68,14 +73,21 @@ class WithBlock:
             return  # it was told meanwhile
         if owner is hub.main and hub.host is not None and running_loop():
             # A loop can't be canceled: it is for what comes after.
-            if self._is_before(hub.held_back):
+            if self._displaces(hub.held_back):
                 hub.held_back = self._interruption
-        elif self._is_before(owner.pending):
+        elif self._displaces(owner.pending):
             hub.interrupt(owner, self._interruption)
 
-    def _is_before(self, pending: BaseException | None) -> bool:
+    def _displaces(self, pending: BaseException | None) -> bool:
+        """Tell whether it comes first; the other of two blocks is put off."""
         if isinstance(pending, Interruption):
-            return self._interruption.number < pending.number
+            other = pending.block
+            if self._number < other._number:
+                self._put_off.append(other)
+                return True
+            if self is not other:
+                other._put_off.append(self)
+            return False
         # A cancellation is for good, and what ends the program comes first.
         return pending is None or isinstance(pending, BadHandleError)
 
@@ -87,6 +99,9 @@ class WithBlock:
         if owner.hub.held_back is self._interruption:
             owner.hub.held_back = None
         failure, self.failure = self.failure, None
+        put_off, self._put_off = self._put_off, []
+        for block in put_off:
+            block._interrupt()
         return failure
 
     def listen(self) -> BaseException | None:
