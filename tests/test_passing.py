@@ -346,6 +346,23 @@ def test_what_waits_to_travel_is_in_use(ends: Ends) -> None:
     umbel.hclose(near)
 
 
+def test_what_gets_a_new_handle_as_it_waits_to_travel_does_all_the_same(
+    ends: Ends,
+) -> None:
+    near, far = umbel.ipc_pair()
+    count = fill_socket(ends[0])
+
+    with umbel.go(umbel.send_handle, ends[0], far):
+        renamed = umbel.hown(far)
+        umbel.brecv(ends[1], count)
+    moved = umbel.receive_handle(ends[1])
+
+    with pytest.raises(umbel.BadHandleError):
+        umbel.bsend(renamed, b"it is there, and no longer here")
+    umbel.hclose(moved)
+    umbel.hclose(near)
+
+
 @pytest.mark.parametrize("is_listener", [False, True])
 def test_what_is_closed_as_it_waits_to_travel_does_not(
     ends: Ends, is_listener: bool, tmp_path: Path

@@ -191,7 +191,7 @@ def send_handle(
         text = _describe(resource, transfer)
         size = len(text).to_bytes(HEADER_SIZE, "big")
         send_with_fds(handle, size + text, [transfer.fd], deadline)
-        claim(moved)
+        claim(resource.number)  # hown may have given it a new one
     transfer.release()
     resource.abort()
 
