@@ -10,6 +10,7 @@ import pytest
 
 import umbel
 from tests.support import run_python
+from umbel import testing
 
 
 async def work(*_: object) -> None:
@@ -63,6 +64,11 @@ def test_a_coroutine_of_umbels_that_gives_one_of_pythons_has_failed(
 def test_work_in_a_thread_that_is_async_is_a_type_error() -> None:
     with pytest.raises(TypeError, match=r"work.*async def"):
         umbel.to_thread(work)  # type: ignore[unused-coroutine]  # that is the mistake
+
+
+def test_so_is_what_the_clock_that_jumps_is_to_run() -> None:
+    with pytest.raises(TypeError, match=r"work.*async def"):
+        testing.run(work)  # type: ignore[unused-coroutine]  # likewise
 
 
 def test_a_server_with_an_async_handler_never_begins() -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import CoroutineType
 from typing import TypeVar
 
 from umbel._kernel.current import current_hub
+from umbel.bundles import ASYNC_ADVICE
+from umbel.errors import unawaited
 
 T = TypeVar("T")
 
@@ -24,6 +27,9 @@ def run(main: Callable[[], T]) -> T:
     Returns:
         what *main* returned.
 
+    Raises:
+        TypeError: *main* is an async function.
+
     Source:
         own; trio's MockClock with autojump.
     """
@@ -37,6 +43,9 @@ def run(main: Callable[[], T]) -> T:
     saved = hub.clock, hub.jump
     hub.clock, hub.jump = (lambda: time_now), jump
     try:
-        return main()
+        result = main()
+        if isinstance(result, CoroutineType):
+            raise unawaited(result, ASYNC_ADVICE)
+        return result
     finally:
         hub.clock, hub.jump = saved
