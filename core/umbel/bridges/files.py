@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import operator
 import sys
 import warnings
 from typing import TYPE_CHECKING, Literal, Never, cast, final, overload
@@ -84,7 +85,7 @@ def as_file(
     if mode not in ("rb", "wb", "rwb"):
         message = f"the mode is {mode!r}: give 'rb', 'wb' or 'rwb'"
         raise ValueError(message)
-    if not 1 <= buffer_size <= sys.maxsize:
+    if not 1 <= operator.index(buffer_size) <= sys.maxsize:  # a float: TypeError
         message = f"buffer_size is {buffer_size}: give 1 or more, or use StreamFile"
         raise ValueError(message)
     raw = StreamFile(handle, seconds, is_buffered=True)
