@@ -132,6 +132,21 @@ for end in umbel.pair():
     assert run(code, folder) == "own\n"
 
 
+@pytest.mark.parametrize("seed", ["1", "2", "3", "4"])
+def test_of_two_preferred_distributions_the_last_counts(seed: str) -> None:
+    code = """
+import umbel
+try:
+    umbel.pair("mem")
+except umbel.UnknownTransportError as error:
+    print("'last' is preferred" in str(error))
+"""
+    preferred = "mem=first,mem=last"
+    told = run_python(code, UMBEL_PREFER=preferred, PYTHONHASHSEED=seed)
+
+    assert told == "True\n"
+
+
 def test_one_plugin_may_serve_two_schemes(install: Install) -> None:
     install("some-transport", "some", GOOD)
     alias = "from some_transport import transport"

@@ -41,9 +41,10 @@ def names_in(variable: str) -> set[str]:
 
 _blocked: Final = names_in("UMBEL_DISABLE")
 _allowed: set[str] | None = names_in("UMBEL_ALLOW") or None
+#: Of several for one scheme the last counts, as of several calls of `prefer`.
 _preferred: Final = {
     scheme: name
-    for scheme, _, name in (s.partition("=") for s in names_in("UMBEL_PREFER"))
+    for scheme, _, name in (s.partition("=") for s in listed_in("UMBEL_PREFER"))
 }
 _found: dict[str, list[EntryPoint]] | None = None
 
