@@ -248,6 +248,27 @@ def test_a_server_that_was_replaced_is_found_anew(address: Address) -> None:
                 assert client.post("/", content=body).content == body
 
 
+def test_a_connection_that_the_program_has_closed_is_made_anew(
+    address: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[umbel.StreamHandle] = []
+    connect = umbel.connect
+
+    def note(to: Address, deadline: int) -> umbel.StreamHandle:
+        opened.append(connect(to, deadline))
+        return opened[-1]
+
+    monkeypatch.setattr(umbel, "connect", note)
+    with (
+        serving(address),
+        httpx.Client(transport=UmbelTransport(address), base_url=HERE) as client,
+    ):
+        client.get("/")
+        umbel.hclose(opened[0])
+
+        assert client.get("/").status_code == 200
+
+
 def test_a_server_ends_though_a_client_keeps_its_connection(address: Address) -> None:
     with httpx.Client(transport=UmbelTransport(address)) as client:
         with serving(address) as server:

@@ -215,6 +215,8 @@ def _close(handle: umbel.StreamHandle | aio.AsyncStreamHandle) -> None:
 def _is_readable(handle: umbel.StreamHandle | aio.AsyncStreamHandle) -> bool:
     try:
         fd = handle.fileno()
+    except umbel.BadHandleError:
+        return True  # closed by others: as httpcore's own, which the pool then drops
     except umbel.UmbelError:
         return False  # it has none: the next request will tell
     poller = select.poll()
