@@ -13,6 +13,7 @@ import trio
 import umbel
 from tests.support import PATIENCE, Ends, run_python, soon
 from umbel import aio
+from umbel.aio.entry import enter
 from umbel.with_block import WithBlock
 
 
@@ -622,6 +623,27 @@ def test_what_waits_after_a_loop_is_interrupted(
     assert ran == ["ran to its end"]
     assert failed == ["mine"]
     umbel.yield_()  # which would be Canceled, were something pending
+
+
+@pytest.mark.parametrize(
+    "run", [asyncio.run, lambda main: trio.run(lambda: main)], ids=["asyncio", "trio"]
+)
+def test_a_verb_that_a_task_of_the_loop_does_not_await_is_not_interrupted(
+    run: Callable[[Coroutine[object, None, None]], None],
+) -> None:
+    ran: list[str] = []
+
+    async def main() -> None:
+        enter()
+        umbel.yield_()
+        ran.append("to its end")
+
+    def block() -> None:
+        with umbel.go(fail):
+            run(main())
+
+    assert failures_of(block) == ["mine"]
+    assert ran == ["to its end"]
 
 
 def test_a_loop_that_has_stopped_but_is_not_closed_is_none_that_runs() -> None:

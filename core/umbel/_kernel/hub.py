@@ -471,6 +471,11 @@ class Hub:
             if loop:
                 self.interrupt(main, loop_error(loop, frame_of(main.carrier)))
 
+    def hold_back(self) -> None:
+        """Keep what main is canceled with for after a loop, which can't be canceled."""
+        if isinstance(self.main.pending, Canceled):
+            self.held_back, self.main.pending = self.main.pending, None
+
     def _cancel_main(self) -> None:
         held = self.held_back
         if held is not None and self.main.pending is None:
@@ -572,13 +577,11 @@ class Hub:
         finally:
             self.is_turning = False
         self._is_asleep = True
-        pending = self.main.pending
-        if isinstance(pending, Canceled):
-            # From before the loop, which can't be canceled: it is for what comes after.
-            self.held_back, self.main.pending = pending, None
-        elif pending is not None:
-            # KeyboardInterrupt or SystemExit: it ends the loop, as a task's would.
-            self.main.raise_pending()
+        if self.main.pending is not None:
+            self.hold_back()  # from before, if the loop had stopped and runs again
+            if self.main.pending is not None:
+                # KeyboardInterrupt or SystemExit: it ends the loop, as a task's would.
+                self.main.raise_pending()
         if self.ready or self.inbox.calls:
             return 0
         return self.timers.soonest()

@@ -113,6 +113,7 @@ class Host:
         hub.timers = _Timers(self)
         hub.timers.take_over(self._own_timers)
         hub.host = self
+        hub.hold_back()
         hub.must_ask = self.checks_each_call
 
     def leave_if_over(self) -> None:
