@@ -26,10 +26,17 @@ def fail_soon(reason: str = "mine") -> None:
     raise ValueError(reason)
 
 
+def wait_in_vain() -> None:
+    umbel.msleep(soon())
+    pytest.fail("nobody has interrupted it")
+
+
 def failures_of(block: Callable[[], object]) -> list[str]:
-    """Run *block*, and give what it raises."""
+    """Run *block*, and give what has failed in it; it ends by itself, or interrupted."""
     with pytest.raises(ExceptionGroup) as caught:
         block()
+    ended_by = caught.value.__context__
+    assert ended_by is None or isinstance(ended_by, umbel.Canceled)
     return reasons(caught.value)
 
 
@@ -49,7 +56,7 @@ def test_a_failure_interrupts_the_block_where_it_waits(ends: Ends) -> None:
 def test_and_the_interruption_does_not_clutter_the_traceback() -> None:
     def block() -> None:
         with umbel.go(fail):
-            umbel.msleep(soon())
+            wait_in_vain()
 
     with pytest.raises(ExceptionGroup) as caught:
         block()
@@ -63,7 +70,7 @@ def test_a_failure_before_the_block_waits_interrupts_its_next_wait() -> None:
     def block() -> None:
         with umbel.go(fail):
             reached.append("here")
-            umbel.msleep(soon())
+            wait_in_vain()
             reached.append("there")
 
     failed = failures_of(block)
@@ -88,7 +95,7 @@ def test_siblings_are_canceled_at_once_not_at_the_end_of_the_block() -> None:
 
     def wait() -> None:
         try:
-            umbel.msleep(soon())
+            wait_in_vain()
         except umbel.Canceled:
             canceled.append("yes")
             raise
@@ -98,7 +105,7 @@ def test_siblings_are_canceled_at_once_not_at_the_end_of_the_block() -> None:
             b.go(wait)
             b.go(fail_soon)
             try:
-                umbel.msleep(soon())
+                wait_in_vain()
             finally:
                 assert canceled == ["yes"]
 
@@ -110,7 +117,7 @@ def test_what_starts_after_a_failure_runs_and_is_canceled_at_its_first_wait() ->
 
     def late() -> None:
         went.append("began")
-        umbel.msleep(soon())
+        wait_in_vain()
         went.append("slept")
 
     def block() -> None:
@@ -128,7 +135,7 @@ def test_what_starts_after_a_failure_runs_and_is_canceled_at_its_first_wait() ->
 def test_after_the_block_all_is_as_before() -> None:
     def block() -> None:
         with umbel.go(fail):
-            umbel.msleep(soon())
+            wait_in_vain()
 
     assert failures_of(block) == ["mine"]
 
@@ -140,7 +147,7 @@ def test_two_blocks_of_one_bundle_leave_nothing_pending() -> None:
         with umbel.bundle() as b:
             b.go(fail)
             with b:
-                umbel.msleep(soon())
+                wait_in_vain()
 
     assert failures_of(block) == ["mine"]
 
@@ -152,7 +159,7 @@ def test_a_failure_in_the_inner_of_two_blocks_ends_that_one_only() -> None:
 
     def block() -> None:
         with umbel.go(fail_soon):
-            umbel.msleep(soon())
+            wait_in_vain()
 
     with umbel.bundle() as outer:
         outer.go(umbel.yield_)
@@ -168,14 +175,14 @@ def test_a_failure_in_the_outer_of_two_blocks_ends_both() -> None:
 
     def wait() -> None:
         try:
-            umbel.msleep(soon())
+            wait_in_vain()
         except umbel.Canceled:
             canceled.append("of the inner one")
             raise
 
     def block() -> None:
         with umbel.go(fail_soon, "outer"), umbel.go(wait):
-            umbel.msleep(soon())
+            wait_in_vain()
 
     failed = failures_of(block)
 
@@ -193,13 +200,13 @@ def test_if_both_have_failed_both_are_ended(first: str) -> None:
             bundles = {"inner": inner, "outer": outer}
             bundles[first].go(fail, first)
             bundles[second].go(fail, second)
-            umbel.msleep(soon())
+            wait_in_vain()
 
     def block() -> None:
         with umbel.bundle() as outer:
             assert failures_of(partial(inner_block, outer)) == ["inner"]
             reached.append("between")
-            umbel.msleep(soon())
+            wait_in_vain()
             reached.append("after")
 
     failed = failures_of(block)
@@ -221,7 +228,7 @@ def test_if_the_outer_one_is_told_meanwhile_the_inner_one_is_ended_yet(
             bundles[first].go(fail, first)
             bundles[second].go(fail, second)
             assert failures_of(outer.wait) == ["outer"]
-            umbel.msleep(soon())
+            wait_in_vain()
             reached.append("the end of the inner one")
 
     with umbel.bundle() as outer:
@@ -236,7 +243,7 @@ def test_a_block_that_swallows_the_interruption_fails_all_the_same() -> None:
     def block() -> None:
         with umbel.go(fail_soon):
             try:
-                umbel.msleep(soon())
+                wait_in_vain()
             except BaseException:  # noqa: S110 - a mistake that is often made
                 pass
 
@@ -311,8 +318,7 @@ def test_who_waits_for_it_too_briefly_is_interrupted_later() -> None:
             b.go(fail_soon)
             with pytest.raises(umbel.DeadlineError):
                 b.wait(umbel.within(0.02))
-            umbel.msleep(soon())
-            pytest.fail("it slept on")
+            wait_in_vain()
 
     assert failures_of(block) == ["mine"]
 
@@ -343,7 +349,7 @@ def test_a_block_is_told_what_another_waiter_was_told_already() -> None:
             b.go(fail_soon)
             listening.go(listen, b)
             try:
-                umbel.msleep(soon())
+                wait_in_vain()
             finally:
                 umbel.hclose(resting)  # which lets others run
 
@@ -372,7 +378,7 @@ def test_so_is_a_block_that_then_ends_what_runs_by_itself(
             b.go(fail_soon)
             listening.go(listen, b)
             try:
-                umbel.msleep(soon())
+                wait_in_vain()
             finally:
                 umbel.hclose(resting)  # which lets others run
                 end(b)
@@ -404,7 +410,7 @@ def test_so_is_a_block_whose_bundle_was_closed_by_another() -> None:
         with umbel.bundle() as b:
             b.go(fail_later)
             closing.go(close, b)
-            umbel.msleep(soon())
+            wait_in_vain()
 
     failed = failures_of(block)
 
@@ -434,7 +440,7 @@ def test_one_that_is_moved_out_of_an_interrupted_block_can_be_used_on() -> None:
         with umbel.bundle() as b:
             b.go(fail)
             moved.append(umbel.hown(b))
-            umbel.msleep(soon())
+            wait_in_vain()
 
     assert failures_of(block) == ["mine"]
     moved[0].go(end)
@@ -453,7 +459,7 @@ def test_a_block_in_a_thread_is_interrupted_by_what_runs_in_another() -> None:
             with umbel.bundle() as b:
                 bundles.append(b)
                 is_open.set()
-                umbel.msleep(soon())
+                wait_in_vain()
         except BaseException as error:
             caught.append(error)
 
@@ -546,7 +552,7 @@ with left, right, umbel.bundle() as others:
 def test_a_block_in_a_task_is_interrupted_and_the_task_is_not_canceled() -> None:
     def block() -> None:
         with umbel.go(fail_soon):
-            umbel.msleep(soon())
+            wait_in_vain()
 
     async def main() -> None:
         try:
@@ -615,7 +621,7 @@ def test_what_waits_after_a_loop_is_interrupted(
     def block() -> None:
         with umbel.go(failing):
             ran.append(run(rest))
-            umbel.msleep(soon())
+            wait_in_vain()
             ran.append("and slept on")
 
     failed = failures_of(block)
@@ -651,7 +657,7 @@ def test_a_loop_that_has_stopped_but_is_not_closed_is_none_that_runs() -> None:
 
     def block() -> None:
         with umbel.go(fail_soon):
-            umbel.msleep(soon())
+            wait_in_vain()
             reached.append("the end")
 
     with asyncio.Runner() as runner:
