@@ -32,7 +32,7 @@ def wait_in_vain() -> None:
 
 
 def failures_of(block: Callable[[], object]) -> list[str]:
-    """Run *block*, and give what has failed in it; it ends by itself, or interrupted."""
+    """Run *block*, and give what failed in it; it ends by itself, or interrupted."""
     with pytest.raises(ExceptionGroup) as caught:
         block()
     ended_by = caught.value.__context__
