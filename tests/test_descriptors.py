@@ -145,6 +145,16 @@ def test_sending_a_closed_descriptor_is_ebadf_and_breaks_nothing(
     assert umbel.brecv(ends[1], 4) == b"fine"
 
 
+@pytest.mark.parametrize("number", [-1, 1 << 40])
+def test_so_is_sending_a_number_that_no_descriptor_can_have(
+    ends: Ends, number: int
+) -> None:
+    with pytest.raises(OSError, match="is no descriptor") as caught:
+        umbel.ipc_sendfd(ends[0], number)
+
+    assert caught.value.errno == errno.EBADF
+
+
 def test_waiting_for_a_descriptor_ends_at_the_deadline_and_breaks(ends: Ends) -> None:
     with pytest.raises(umbel.DeadlineError):
         umbel.ipc_recvfd(ends[1], umbel.within(0.01))

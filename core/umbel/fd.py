@@ -236,9 +236,14 @@ def _wait(fd: int, direction: int, wanted: int, deadline: int) -> None:
         _wait_for_edge(hub, fd, direction, deadline)
 
 
-def _is_ready(fd: int, direction: int, wanted: int) -> bool:
+def require_descriptor(fd: int) -> None:
+    """EBADF if *fd* is a number that no descriptor can have."""
     if not 0 <= fd < 1 << 31:
         raise OSError(errno.EBADF, f"{fd} is no descriptor")
+
+
+def _is_ready(fd: int, direction: int, wanted: int) -> bool:
+    require_descriptor(fd)
     look = select.poll()
     look.register(fd, direction)
     for _, events in look.poll(0):

@@ -26,6 +26,7 @@ from umbel.errors import (
     NotSupportedError,
     system_error,
 )
+from umbel.fd import require_descriptor
 from umbel.handle import bad_handle, claim, open_handles
 from umbel.iolist import check_count, outbound_view
 from umbel.listener import (
@@ -91,8 +92,9 @@ def send_with_fds(
     if len(fds) > MOST_DESCRIPTORS:
         message = f"{len(fds)} descriptors at once: the kernel takes {MOST_DESCRIPTORS}"
         raise system_error(errno.EINVAL, message)
-    for fd in fds:
-        os.fstat(fd)  # EBADF before anything has begun
+    for fd in fds:  # EBADF before anything has begun
+        require_descriptor(fd)
+        os.fstat(fd)
 
     def send(whole: memoryview, until: int) -> None:
         passing.send(whole, fds, until)
