@@ -144,7 +144,7 @@ class Connection(Resource):
 
     def leave(self, me: Coroutine) -> None:
         """End of a call that a close has overtaken: let the closer go on."""
-        me.hub.note_left(me)
+        me.hub.evictions.note_left(me)
         if self.sender is me:
             self.sender = None
         if self.receiver is me:
@@ -332,7 +332,7 @@ class Connection(Resource):
     def _evict(self, user: Coroutine) -> None:
         def evict() -> None:
             if self.sender is user or self.receiver is user:
-                user.hub.evict(user, self.leave, "handle")
+                user.hub.evictions.evict(user, self.leave, "handle")
 
         user.hub.reach(evict)
 

@@ -129,7 +129,7 @@ class Listening(Resource):
 
     def leave(self, me: Coroutine) -> None:
         """End of a use that a close has overtaken: free the descriptor."""
-        me.hub.note_left(me)
+        me.hub.evictions.note_left(me)
         self.accepter = None
         self.free()
         closer = self.closer
@@ -152,7 +152,7 @@ class Listening(Resource):
 
         def evict() -> None:
             if self.accepter is user:
-                user.hub.evict(user, self.leave, "listener")
+                user.hub.evictions.evict(user, self.leave, "listener")
 
         user.hub.reach(evict)
         # In another thread it may be in a system call, and frees it when it leaves.

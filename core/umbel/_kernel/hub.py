@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from umbel._kernel.carriers import Carriers
 from umbel._kernel.coroutine import Coroutine
+from umbel._kernel.evictions import Evictions
 from umbel._kernel.inbox import Inbox
 from umbel._kernel.loops import loop_error, running_loop
 from umbel._kernel.poller import BATCH, IN, LIVE, OUT, make_poller
@@ -45,7 +46,7 @@ from umbel._kernel.switch import (
 )
 from umbel._kernel.timers import Timers
 from umbel._kernel.watch import MOST_CAUGHT, Watch
-from umbel.errors import EXHAUSTED, BadHandleError, Canceled, DeadlineError
+from umbel.errors import EXHAUSTED, Canceled, DeadlineError
 
 if TYPE_CHECKING:
     from umbel._kernel.loops import Host
@@ -108,8 +109,7 @@ class Hub:
         #: What main is canceled with once no loop runs in it any more.
         self.held_back: Canceled | None = None
         self.is_abandoned = False
-        #: Who was told to leave what has been closed, and has yet to: see `evict`.
-        self.leaving: dict[Coroutine, Callable[[], None]] = {}
+        self.evictions = Evictions()
         try:
             self.inbox = Inbox(self)
         except BaseException:
@@ -224,25 +224,6 @@ class Hub:
             self.unpark(coroutine, Canceled() if is_canceled else error)
         elif coroutine.pending is None or not isinstance(error, Exception):
             coroutine.pending = error  # what ends the program comes first
-
-    def evict(
-        self, user: Coroutine, leave: Callable[[Coroutine], None], what: str
-    ) -> None:
-        """Raise EBADF in *user*: *what* it uses was closed, and it is to *leave*.
-
-        If this thread ends before it could, or has ended, that is done in its place.
-        """
-        if user.is_lost:
-            leave(user)
-        else:
-            self.leaving[user] = partial(leave, user)
-            self.interrupt(user, BadHandleError(f"the {what} was closed meanwhile"))
-
-    def note_left(self, user: Coroutine) -> None:
-        """Take note that *user* has left, maybe before it was told to."""
-        self.leaving.pop(user, None)
-        if isinstance(user.pending, BadHandleError):
-            user.pending = None  # it came too late for that call
 
     def yield_now(self) -> None:
         """Let every other coroutine that is ready run once, and look at events."""
@@ -611,7 +592,6 @@ class Hub:
         self._carriers.drop()
         Hub.ended += 1
         self.inbox.run_all()
-        for leave in tuple(self.leaving.values()):
-            leave()
+        self.evictions.stand_in_for_all()
         for coroutine in tuple(Hub.onlookers):
             coroutine.hub.post(partial(coroutine.hub.unpark, coroutine))

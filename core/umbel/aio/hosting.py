@@ -57,9 +57,7 @@ class _Queue(deque[Coroutine]):
     def _stand_in(self, guest: Guest) -> None:
         # Its loop was closed, and it never goes on: others must not wait for it.
         guest.sleep = FORGOTTEN
-        leave = self._hub.leaving.pop(guest, None)
-        if leave is not None:
-            leave()
+        self._hub.evictions.stand_in(guest)
 
     def remove(self, coroutine: Coroutine) -> None:
         """Take it out again."""

@@ -1,0 +1,52 @@
+"""Who uses what has been closed, and has yet to leave it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from umbel.errors import BadHandleError
+
+if TYPE_CHECKING:
+    from umbel._kernel.coroutine import Coroutine
+
+
+class Evictions:
+    """The coroutines of a hub that were told to leave, until they have."""
+
+    __slots__ = ("_leaving",)
+
+    def __init__(self) -> None:
+        self._leaving: dict[Coroutine, Callable[[], None]] = {}
+
+    def evict(
+        self, user: Coroutine, leave: Callable[[Coroutine], None], what: str
+    ) -> None:
+        """Raise EBADF in *user*: *what* it uses was closed, and it is to *leave*.
+
+        If its thread ends before it could, or has ended, that is done in its place.
+        """
+        if user.is_lost:
+            leave(user)
+        else:
+            self._leaving[user] = partial(leave, user)
+            error = BadHandleError(f"the {what} was closed meanwhile")
+            user.hub.interrupt(user, error)
+
+    def note_left(self, user: Coroutine) -> None:
+        """Take note that *user* has left, maybe before it was told to."""
+        self._leaving.pop(user, None)
+        if isinstance(user.pending, BadHandleError):
+            user.pending = None  # it came too late for that call
+
+    def stand_in(self, user: Coroutine) -> None:
+        """Leave in the place of *user*, which never goes on, if it was told to."""
+        leave = self._leaving.pop(user, None)
+        if leave is not None:
+            leave()
+
+    def stand_in_for_all(self) -> None:
+        """As `stand_in`: their thread has ended."""
+        for user in tuple(self._leaving):
+            self.stand_in(user)
