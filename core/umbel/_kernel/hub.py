@@ -383,7 +383,8 @@ class Hub:
             self._free_host()
         if until:
             self._is_asleep = True
-            if not (inbox.calls or self.ready) and (self.jump is None or until < 0):
+            is_idle = not (inbox.calls or self.ready or self._undone)
+            if is_idle and (self.jump is None or until < 0):
                 timeout = -1
                 if until > 0:
                     left = max(0, until - self.clock())
