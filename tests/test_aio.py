@@ -139,10 +139,14 @@ def test_what_can_not_be_done_in_time_is_etimedout(run: Run, verb: str) -> None:
     run(main)
 
 
+@pytest.mark.parametrize("before", ["nothing", "a loop of asyncio's"])
 def test_in_trio_a_canceled_task_makes_no_call_though_it_need_not_wait(
-    ends: Ends,
+    ends: Ends, before: str
 ) -> None:
     left, right = ends
+    if before != "nothing":
+        asyncio.run(aio.msleep(0))
+        umbel.yield_()
 
     async def main() -> None:
         with trio.CancelScope() as scope:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -14,10 +15,12 @@ from umbel._kernel.current import current_hub
 from umbel.handle import hclose_if_open
 
 _testcapi = pytest.importorskip("_testcapi", reason="CPython's own tests need it")
-#: CPython itself drops some errors of memory, and says so.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)
+pytestmark = [
+    # CPython itself drops some errors of memory, and says so.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    # It has no memory either, as between a verb's end and its caller.
+    pytest.mark.skipif(sys.gettrace() is not None, reason="a tracer is at work"),
+]
 #: Allocations after the first of a call that are tried.
 MOST = 60
 
@@ -61,13 +64,15 @@ def test_a_receive_without_memory_does_not_hide_that_bytes_are_missing() -> None
         def receive(s: umbel.StreamHandle = near, into: list[bytes] = got) -> None:
             into[0] = umbel.receive(s)
 
-        try:
+        is_told = False
+        with suppress(MemoryError):
             without(number, receive)
-        except MemoryError:
-            with pytest.raises(ConnectionResetError):
-                umbel.receive(near)
-        else:
-            assert got[0] + drain(near) == data
+        try:
+            got[1] = drain(near)
+        except ConnectionResetError:
+            is_told = True
+
+        assert is_told or b"".join(got) == data
         umbel.hclose(near)
         umbel.hclose(far)
 

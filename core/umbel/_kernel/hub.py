@@ -380,7 +380,7 @@ class Hub:
         inbox = self.inbox
         is_within = self._is_polling
         if self.host is not None and not self.is_turning:
-            self._free_host()
+            self._look_at_host(self.host)
         if until:
             self._is_asleep = True
             is_idle = not (inbox.calls or self.ready or self._undone)
@@ -443,15 +443,15 @@ class Hub:
                     sleeper.outcome = None
                     raise
 
-    def _free_host(self) -> None:
+    def _look_at_host(self, host: Host) -> None:
         """Let main, in a verb that others keep from waiting, go back to its loop."""
-        main = self.main
-        if self.held_back is not None and not running_loop():
-            self._cancel_main()  # its loop has stopped, but may run again
-        if main.is_parked and not main.is_shielded and self.current is not main:
-            loop = running_loop()
-            if loop:
-                self.interrupt(main, loop_error(loop, frame_of(main.carrier)))
+        host.leave_if_over()
+        main, loop = self.main, running_loop()
+        if not loop:
+            self.must_ask = True  # it has stopped: another one may run next
+            self._cancel_main()
+        elif main.is_parked and not main.is_shielded and self.current is not main:
+            self.interrupt(main, loop_error(loop, frame_of(main.carrier)))
 
     def hold_back(self) -> None:
         """Keep what main is canceled with for after a loop, which can't be canceled."""

@@ -80,8 +80,10 @@ def enter_soon() -> None:
 async def begin() -> AioHost:
     """Begin a verb that may wait: be fair, and be canceled if each call must be."""
     host = enter()
-    host.hub.budget -= 1
-    if host.hub.budget < 0 or host.checks_each_call:
+    hub = host.hub
+    hub.must_ask = host.checks_each_call
+    hub.budget -= 1
+    if hub.budget < 0 or host.checks_each_call:
         await host.pause()
     return host
 
