@@ -333,34 +333,8 @@ def test_who_closes_the_bundle_in_its_block_is_told_there() -> None:
     assert reasons(caught.value) == ["mine"]
 
 
-def test_a_block_is_told_what_another_waiter_was_told_already() -> None:
-    told: list[str] = []
-
-    def listen(b: umbel.BundleHandle) -> None:
-        try:
-            umbel.bundle_wait(b)
-        except ExceptionGroup as group:
-            told.extend(reasons(group))
-
-    listening, resting = umbel.bundle(), umbel.go(umbel.msleep, -1)
-
-    def block() -> None:
-        with umbel.bundle() as b:
-            b.go(fail_soon)
-            listening.go(listen, b)
-            try:
-                wait_in_vain()
-            finally:
-                umbel.hclose(resting)  # which lets others run
-
-    failed = failures_of(block)
-
-    listening.close()
-    assert told == failed == ["mine"]
-
-
-@pytest.mark.parametrize("end", [umbel.bundle_wait, umbel.hclose])
-def test_so_is_a_block_that_then_ends_what_runs_by_itself(
+@pytest.mark.parametrize("end", [bool, umbel.bundle_wait, umbel.hclose])
+def test_a_block_is_told_what_another_waiter_was_told_already(
     end: Callable[[umbel.BundleHandle], object],
 ) -> None:
     told: list[str] = []
@@ -381,7 +355,7 @@ def test_so_is_a_block_that_then_ends_what_runs_by_itself(
                 wait_in_vain()
             finally:
                 umbel.hclose(resting)  # which lets others run
-                end(b)
+                end(b)  # bool: it ends by itself
 
     failed = failures_of(block)
 
