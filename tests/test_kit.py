@@ -430,6 +430,7 @@ def test_a_behaviour_that_hangs_leaves_no_child_behind(
     finally:
         with suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
+    wait_until(lambda: threading.active_count() == 1, "the end of the behaviour")
 
 
 def test_a_limit_of_0_is_none() -> None:
