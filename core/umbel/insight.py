@@ -20,6 +20,7 @@ from umbel.connection import Connection
 from umbel.errors import BrokenStreamError, EndOfStreamError
 from umbel.handle import Resource, open_handles, place_of, where_opened
 from umbel.listener import Listening
+from umbel.telling import say
 
 
 class OpenHandle(NamedTuple):
@@ -128,12 +129,7 @@ def census_on_signal(number: int = signal.SIGQUIT) -> None:
     """
 
     def show(_number: int, _frame: FrameType | None) -> None:
-        if sys.stderr is None:
-            return  # print would turn to standard output
-        try:
-            print(census(), file=sys.stderr, flush=True)
-        except (OSError, ValueError):
-            pass  # nobody reads it, or it is closed: no reason to end the program
+        say(census())
 
     signal.signal(number, show)
 

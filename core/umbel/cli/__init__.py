@@ -22,8 +22,8 @@ from umbel.cli.standard import (
     all_written,
     fill_gaps,
     require_useful,
-    say,
 )
+from umbel.telling import say
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -67,11 +67,3 @@ def all_written() -> Iterator[None]:
             # Python would try again as it exits, and tell of it in its own words.
             os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
             raise
-
-
-def say(line: str) -> None:
-    """Print *line* on standard error, if somebody is there to be told."""
-    try:
-        print(line, file=sys.stderr, flush=True)
-    except OSError:
-        pass  # the exit status says it
