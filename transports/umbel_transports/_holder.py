@@ -6,9 +6,18 @@ import os
 import re
 from typing import Final
 
-#: Under which a listener was made that has taken a path over; it is listed by it ever
-#: after. See `_socket_file.replace_file`.
-TAKER: Final = re.compile(rb"\.\d+-[0-9a-f]+")
+_TAKER: Final = re.compile(rb"\.\d+-[0-9a-f]+")
+
+
+def taker_name(number: int) -> str:
+    """Name the file of a listener that is to take a path over.
+
+    /proc lists the listener by that name ever after.
+
+    Args:
+        number: one that no other such listener of this process has.
+    """
+    return f".{os.getpid()}-{number:x}"
 
 
 def find_holder(name: bytes) -> int | None:
@@ -19,8 +28,8 @@ def find_holder(name: bytes) -> int | None:
             rows = [line.split(None, 7) for line in table]
         # Not those of accepted streams, which have the name of their listener.
         listed = [(r[6], r[7].strip()) for r in rows if len(r) == 8 and r[5] == b"01"]
-        inodes = {inode.decode() for inode, name in listed if name == shown}
-        if len(inodes) != 1 or any(_may_have_taken(name, shown) for _, name in listed):
+        inodes = {inode.decode() for inode, at in listed if at == shown}
+        if len(inodes) != 1 or any(_may_have_taken(at, shown) for _, at in listed):
             return None  # after a takeover the old listener has the name, too
         (inode,) = inodes
         for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -34,7 +43,7 @@ def find_holder(name: bytes) -> int | None:
 def _may_have_taken(name: bytes, path: bytes) -> bool:
     folder, last = os.path.split(name)
     is_near = folder == os.path.dirname(path) or folder.startswith(b"/proc/self/fd/")
-    return is_near and TAKER.fullmatch(last) is not None
+    return is_near and _TAKER.fullmatch(last) is not None
 
 
 def _holds(pid: str, inode: str) -> bool:

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from umbel.spi import Address, Options, system_error
+from umbel_transports._holder import taker_name
 from umbel_transports._local_names import (
     explain,
     in_use,
@@ -92,7 +93,7 @@ def replace_file(
     with reachable(address):
         pass  # else it could be moved there, and nobody could connect
     _require_replaceable(target, address)
-    beside = f"{os.path.dirname(target)}/.{os.getpid()}-{id(sock):x}"
+    beside = f"{os.path.dirname(target)}/{taker_name(id(sock))}"
     with reachable(Address("ipc", beside)) as name:
         file = make_file(sock, name, address, backlog, options)
         try:
