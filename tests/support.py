@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -36,6 +36,15 @@ def calls(*given: Callable[[], object]) -> tuple[Callable[[], object], ...]:
 def pattern(size: int) -> bytes:
     """Make *size* bytes in which every position can be told from its neighbours."""
     return array.array("I", range(size // 4 + 1)).tobytes()[:size]
+
+
+def watched_stream() -> umbel.StreamHandle:
+    """Give a stream that this thread's hub watches; its peer has gone."""
+    near, far = umbel.ipc_pair()
+    with suppress(umbel.DeadlineError):
+        umbel.receive(near, deadline=0)
+    umbel.hclose(far)
+    return near
 
 
 def soon() -> int:

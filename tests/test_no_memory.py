@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 import umbel
-from tests.support import drain, pattern
+from tests.support import drain, pattern, watched_stream
 from umbel._kernel.current import current_hub
 from umbel.handle import hclose_if_open
 
@@ -40,12 +40,9 @@ def test_a_close_without_memory_leaves_no_watch(
 ) -> None:
     hub = current_hub()
     for number in range(1, MOST):
-        near, far = umbel.ipc_pair()
-        with suppress(umbel.DeadlineError):
-            umbel.receive(near, deadline=0)
+        near = watched_stream()
         fd = near.fileno()
         assert hub.watching(fd) is not None
-        umbel.hclose(far)
         with suppress(MemoryError):
             without(number, partial(close, near))
         hclose_if_open(near)

@@ -31,6 +31,14 @@ def wait_in_vain() -> None:
     pytest.fail("nobody has interrupted it")
 
 
+def wait_to_be_canceled(noted: list[str]) -> None:
+    try:
+        wait_in_vain()
+    except umbel.Canceled:
+        noted.append("canceled")
+        raise
+
+
 def failures_of(block: Callable[[], object]) -> list[str]:
     """Run *block*, and give what failed in it; it ends by itself, or interrupted."""
     with pytest.raises(ExceptionGroup) as caught:
@@ -91,23 +99,16 @@ def test_a_block_that_never_waits_is_not_interrupted() -> None:
 
 
 def test_siblings_are_canceled_at_once_not_at_the_end_of_the_block() -> None:
-    canceled: list[str] = []
-
-    def wait() -> None:
-        try:
-            wait_in_vain()
-        except umbel.Canceled:
-            canceled.append("yes")
-            raise
+    noted: list[str] = []
 
     def block() -> None:
         with umbel.bundle() as b:
-            b.go(wait)
+            b.go(wait_to_be_canceled, noted)
             b.go(fail_soon)
             try:
                 wait_in_vain()
             finally:
-                assert canceled == ["yes"]
+                assert noted == ["canceled"]
 
     assert failures_of(block) == ["mine"]
 
@@ -171,22 +172,15 @@ def test_a_failure_in_the_inner_of_two_blocks_ends_that_one_only() -> None:
 
 
 def test_a_failure_in_the_outer_of_two_blocks_ends_both() -> None:
-    canceled: list[str] = []
-
-    def wait() -> None:
-        try:
-            wait_in_vain()
-        except umbel.Canceled:
-            canceled.append("of the inner one")
-            raise
+    noted: list[str] = []
 
     def block() -> None:
-        with umbel.go(fail_soon, "outer"), umbel.go(wait):
+        with umbel.go(fail_soon, "outer"), umbel.go(wait_to_be_canceled, noted):
             wait_in_vain()
 
     failed = failures_of(block)
 
-    assert canceled == ["of the inner one"]
+    assert noted == ["canceled"]  # in the inner one
     assert failed == ["outer"]
 
 
