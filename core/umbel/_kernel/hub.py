@@ -245,9 +245,7 @@ class Hub:
 
         So a coroutine that has just started or gone on is not made to wait.
         """
-        if self.is_in_task():
-            return
-        if self._carriers.is_making:
+        if self.is_in_task() or self._carriers.is_making:
             return
         self.budget = BUDGET
         if not (
