@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import io
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -187,8 +188,10 @@ def _signature(function: Callable[..., object], *, of_method: bool = False) -> s
     if of_method:
         _self, *others = found.parameters.values()
         found = found.replace(parameters=others)
-    text = str(found)
-    return re.sub(r"(: |-> )(['\"])(.*?)\2", r"\1\3", text)
+    text = re.sub(r"(: |-> )(['\"])(.*?)\2", r"\1\3", str(found))
+    # By name, since it differs between versions of Python.
+    name = "buffer_size: int = io.DEFAULT_BUFFER_SIZE"
+    return text.replace(f"buffer_size: int = {io.DEFAULT_BUFFER_SIZE}", name)
 
 
 def _methods(found: type) -> list[tuple[str, object]]:

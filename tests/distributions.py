@@ -21,14 +21,12 @@ class Distribution(NamedTuple):
         entry: name of the entry point: a scheme, or that of a plugin.
         code: of the module, which is to have the object `transport`.
         group: of the entry point.
-        target: what the entry point says; "": the object in the module.
     """
 
     name: str
     entry: str
     code: str
     group: str = TRANSPORTS
-    target: str = ""
 
     @property
     def module(self) -> str:
@@ -39,7 +37,6 @@ class Distribution(NamedTuple):
 def make_wheel(distribution: Distribution, folder: Path) -> Path:
     """Write the wheel of a distribution into *folder*."""
     name, module = distribution.name, distribution.module
-    target = distribution.target or f"{module}:transport"
     info = f"{module}-1.0.dist-info"
     files = {
         f"{module}.py": distribution.code,
@@ -47,7 +44,7 @@ def make_wheel(distribution: Distribution, folder: Path) -> Path:
         f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\n"
         "Tag: py3-none-any\n",
         f"{info}/entry_points.txt": f"[{distribution.group}]\n"
-        f"{distribution.entry} = {target}\n",
+        f"{distribution.entry} = {module}:transport\n",
     }
     files[f"{info}/RECORD"] = "".join(f"{path},,\n" for path in files)
     wheel = folder / f"{module}-1.0-py3-none-any.whl"

@@ -389,6 +389,23 @@ def test_a_close_in_another_thread_is_ebadf_for_a_task_that_waits(run: Run) -> N
     umbel.hclose(right)
 
 
+def test_a_close_just_as_a_receive_looks_is_told_as_what_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    left, right = umbel.pair("mem")
+
+    def look(_max_bytes: int) -> None:
+        closing = threading.Thread(target=umbel.hclose, args=(left,))
+        closing.start()
+        closing.join()
+
+    monkeypatch.setattr(find_connection(left), "try_receive", look)
+
+    with pytest.raises(umbel.BadHandleError, match="closed meanwhile"):
+        asyncio.run(aio.receive(left, 10, soon()))
+    umbel.hclose(right)
+
+
 def test_handles_of_both_kinds_name_one_stream() -> None:
     left, right = umbel.pair("mem")
     number = int(left)

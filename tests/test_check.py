@@ -70,6 +70,23 @@ def check(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 # The command.
 
 
+def test_what_a_loop_opens_for_itself_is_not_laid_to_the_transport(
+    tmp_path: Path,
+) -> None:
+    # As trio's import of ctypes does where libffi keeps a descriptor of its own.
+    (tmp_path / "ctypes.py").write_text(
+        "import os, sys\n"
+        "os.open(os.devnull, os.O_RDONLY)\n"
+        "sys.path.remove(os.path.dirname(__file__))\n"
+        "del sys.modules['ctypes']\n"
+        "import ctypes\n"
+    )
+
+    done = check("mem", "--driver", "trio", "--only", "1", folder=tmp_path)
+
+    assert "1 passed, 0 failed" in done.stdout
+
+
 def test_a_transport_that_passes_gives_a_report_and_status_0(tmp_path: Path) -> None:
     done = check("mem", *BY_TWO, "--only", "1", "14", "35", "50", folder=tmp_path)
 

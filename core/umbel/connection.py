@@ -332,7 +332,7 @@ class Connection(Resource):
     def _evict(self, user: Coroutine) -> None:
         def evict() -> None:
             if self.sender is user or self.receiver is user:
-                user.hub.evictions.evict(user, self.leave, "handle")
+                user.hub.evictions.evict(user, self.leave)
 
         user.hub.reach(evict)
 

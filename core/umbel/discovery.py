@@ -247,10 +247,15 @@ def _unknown(scheme: str) -> OSError:
 
 
 def _name_of(dist: Distribution | None) -> str:
-    # One that was only half removed has no name, which it is deprecated to ask for.
-    if dist is None or "Name" not in dist.metadata:
+    if dist is None:
         return ""
-    return dist.metadata["Name"]
+    try:
+        # One that was only half removed has no name, which it is deprecated to ask for.
+        if "Name" in dist.metadata:
+            return dist.metadata["Name"]
+    except Exception:  # noqa: BLE001, S110 - from Python 3.15 on it has no metadata, either
+        pass
+    return ""
 
 
 def source_of(entry: EntryPoint) -> str:

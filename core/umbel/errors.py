@@ -56,7 +56,7 @@ class BadHandleError(UmbelError):
     """EBADF: not open, or closed by another task while this one waited."""
 
     number: ClassVar[int] = errno.EBADF
-    advice: ClassVar[str] = "the handle is not open: it was closed, or never existed"
+    advice: ClassVar[str] = "the handle was closed meanwhile"
 
 
 class NotSupportedError(UmbelError):

@@ -152,7 +152,7 @@ class Listening(Resource):
 
         def evict() -> None:
             if self.accepter is user:
-                user.hub.evictions.evict(user, self.leave, "listener")
+                user.hub.evictions.evict(user, self.leave)
 
         user.hub.reach(evict)
         # In another thread it may be in a system call, and frees it when it leaves.

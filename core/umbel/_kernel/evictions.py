@@ -20,10 +20,8 @@ class Evictions:
     def __init__(self) -> None:
         self._leaving: dict[Coroutine, Callable[[], None]] = {}
 
-    def evict(
-        self, user: Coroutine, leave: Callable[[Coroutine], None], what: str
-    ) -> None:
-        """Raise EBADF in *user*: *what* it uses was closed, and it is to *leave*.
+    def evict(self, user: Coroutine, leave: Callable[[Coroutine], None]) -> None:
+        """Raise EBADF in *user*: what it uses was closed, and it is to *leave*.
 
         If its thread ends before it could, or has ended, that is done in its place.
         """
@@ -31,8 +29,7 @@ class Evictions:
             leave(user)
         else:
             self._leaving[user] = partial(leave, user)
-            error = BadHandleError(f"the {what} was closed meanwhile")
-            user.hub.interrupt(user, error)
+            user.hub.interrupt(user, BadHandleError())
 
     def note_left(self, user: Coroutine) -> None:
         """Take note that *user* has left, maybe before it was told to."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from importlib.util import find_spec
+from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 from umbel import aio
@@ -108,7 +108,11 @@ class TrioTrial(HostedTrial):
     @classmethod
     def why_not(cls) -> str:
         """As `Trial.why_not`."""
-        if find_spec("trio") is None:
+        # Before the trial, which would be told that it left what is opened by that:
+        # libffi keeps a descriptor of its own once ctypes was imported.
+        try:
+            import_module("trio")
+        except ImportError:
             return "trio is not installed"
         return super().why_not()
 
