@@ -60,6 +60,18 @@ for name in ("pluggy", "asyncio", "umbel_transports", "importlib.metadata", "log
     assert run_python(code) == ""
 
 
+def test_on_a_free_threaded_build_umbel_warns_when_it_is_imported() -> None:
+    code = """
+import sys, warnings
+sys.abiflags = "t"
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    import umbel
+print(*[warning.message for warning in caught])
+"""
+    assert "use the usual build" in run_python(code)
+
+
 def test_importing_umbel_has_typing_compile_no_annotations() -> None:
     code = """
 import selectors, socket, sys, typing
