@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 import umbel
 from tests.support import run_python
 from umbel import aio
-from umbel.testing.conformance import BEHAVIOURS, Subject, check, loops, try_behaviour
+from umbel.testing.conformance import BEHAVIOURS, Subject, check, try_behaviour
 from umbel.testing.conformance.behaviour import HOSTED
 from umbel.testing.conformance.loops import AsyncioTrial, TrioTrial
 from umbel.testing.conformance.runner import DRIVERS
@@ -175,7 +176,7 @@ def test_a_sound_transport_passes_all_behaviours_on_uvloop_too(
 def test_without_trio_its_driver_is_skipped_with_the_reason(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(loops, "find_spec", lambda _: None)
+    monkeypatch.setitem(sys.modules, "trio", None)
 
     asyncios, trios = check("mem", [1], HOSTED).verdicts
 
