@@ -176,9 +176,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def run(code: str, folder: str, **env: str) -> str:
-    """Run *code*, which has `failing` to show an error and `use` to try a scheme."""
+    """Run *code*: `failing` shows an error, `use` tries a scheme, `gather` warnings."""
     start = """
-import errno, umbel
+import errno, umbel, warnings
 def failing(call, *arguments):
     try:
         call(*arguments)
@@ -190,6 +190,13 @@ def failing(call, *arguments):
 def use(scheme):
     for end in umbel.pair(scheme):
         umbel.hclose(end)
+def gather():
+    gathered = []
+    warnings.simplefilter("always")
+    warnings.showwarning = lambda message, category, *_: gathered.append(
+        f"{category.__name__} {message}"
+    )
+    return gathered
 """
     return run_python(start + code, PYTHONPATH=folder, **env)
 
@@ -328,13 +335,10 @@ def test_one_of_two_can_be_preferred(
 
 def test_a_built_in_wins_and_a_warning_names_the_other(folder: str) -> None:
     code = """
-import warnings
-with warnings.catch_warnings(record=True) as caught:
-    warnings.simplefilter("always")
-    use("mem")
-    use("ipc")
-for found in caught:
-    print(found.category.__name__, found.message)
+gathered = gather()
+use("mem")
+use("ipc")
+print(*gathered, sep="\\n")
 """
     first, second = run(code, folder).splitlines()
 
@@ -500,14 +504,11 @@ def test_a_list_that_can_not_be_read_breaks_no_transport(tmp_path: Path) -> None
     write_list(tmp_path, "torn", "torn = nothing:th\nno")
     write_list(tmp_path, "left", "left = nothing:there")
     code = """
-import warnings
-with warnings.catch_warnings(record=True) as caught:
-    warnings.simplefilter("always")
-    for end in umbel.pair("mem"):
-        umbel.hclose(end)
-    failing(umbel.pair, "left")
-    failing(umbel.load_plugins, "nothing")
-print(caught[0].message)
+gathered = gather()
+use("mem")
+failing(umbel.pair, "left")
+failing(umbel.load_plugins, "nothing")
+print(gathered[0])
 """
     left, plugin, told = run(code, str(tmp_path)).splitlines()
 
@@ -520,12 +521,10 @@ def test_an_entry_point_that_makes_no_sense_is_named(tmp_path: Path) -> None:
     write_list(tmp_path, "no-module", "no-module = !nonsense")
     write_list(tmp_path, "left", "left = nothing:there")
     code = """
-import warnings
-with warnings.catch_warnings(record=True) as caught:
-    warnings.simplefilter("always")
-    failing(umbel.pair, "no-module")
-    failing(umbel.pair, "left")
-print(*[warning.message for warning in caught])
+gathered = gather()
+failing(umbel.pair, "no-module")
+failing(umbel.pair, "left")
+print(*gathered)
 """
     senseless, left, told = run(code, str(tmp_path)).splitlines()
 
