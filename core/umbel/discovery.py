@@ -250,11 +250,12 @@ def _name_of(dist: Distribution | None) -> str:
     if dist is None:
         return ""
     try:
-        # One that was only half removed has no name, which it is deprecated to ask for.
-        if "Name" in dist.metadata:
-            return dist.metadata["Name"]
-    except Exception:  # noqa: BLE001, S110 - from Python 3.15 on it has no metadata, either
-        pass
+        metadata = dist.metadata  # once: each time the file is read and parsed
+    except Exception:  # noqa: BLE001 - Python 3.15: one that was only half removed has none
+        return ""
+    # Before, it has no name, which it is deprecated to ask for.
+    if "Name" in metadata:
+        return metadata["Name"]
     return ""
 
 

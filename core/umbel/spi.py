@@ -63,6 +63,7 @@ from umbel.shutdown import shut_down
 from umbel.socket_adoption import adopt_socket
 from umbel.socket_listener import SocketListener
 from umbel.sockets import LOCAL_CAPABILITIES, SEND_BUFFER, SocketStream
+from umbel.telling import say
 from umbel.transport import (
     AcceptContext,
     AdoptContext,
@@ -131,6 +132,7 @@ __all__ = [
     "check_seconds",
     "hookimpl",
     "now",
+    "say",
     "shut_down",
     "system_error",
     "take_options",

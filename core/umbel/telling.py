@@ -6,7 +6,16 @@ import sys
 
 
 def say(text: object) -> None:
-    """Print *text* on standard error, if somebody is there to be told."""
+    """Print *text* on standard error, if somebody is there to be told.
+
+    For an observer that can't do its work, which is no reason to stop the program.
+
+    Args:
+        text: one line, or several.
+
+    Source:
+        own.
+    """
     if sys.stderr is None:
         return  # print would turn to standard output
     try:

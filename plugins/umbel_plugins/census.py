@@ -20,8 +20,7 @@ import umbel
 
 # By name, so that they are imported now.
 from umbel import census, serve
-from umbel.spi import hookimpl
-from umbel_plugins._telling import tell
+from umbel.spi import hookimpl, say
 
 #: For a client that connects and then reads nothing.
 PATIENCE = 5.0
@@ -50,12 +49,12 @@ class CensusPlugin:
         # Looking on is no reason to stop the program that is looked at.
         if address.scheme != "ipc":
             reason = "only ipc keeps other users out"
-            tell(f"umbel: no census at {address}: {reason}")
+            say(f"umbel: no census at {address}: {reason}")
             return
         try:
             self._listener = umbel.listen(address, mode=0o600)
         except OSError as error:
-            tell(f"umbel: no census at {address}: {error}")
+            say(f"umbel: no census at {address}: {error}")
             return
         has_begun = threading.Event()
         self._thread = threading.Thread(

@@ -29,10 +29,10 @@ from umbel.spi import (
     Stream,
     Wrapped,
     hookimpl,
+    say,
     system_error,
 )
 from umbel_plugins._outcomes import outcome_name
-from umbel_plugins._telling import tell
 
 try:
     from prometheus_client import REGISTRY, start_http_server
@@ -78,7 +78,7 @@ class MetricsPlugin:
             server, thread = start_http_server(port, host, self.registry)
         except (OSError, UnicodeError) as error:  # UnicodeError: no name of a host
             # Looking on is no reason to stop the program that is looked at.
-            tell(f"umbel: no metrics at {place}: {error}")
+            say(f"umbel: no metrics at {place}: {error}")
             return
         self._server = os.getpid(), server, thread
 

@@ -37,11 +37,11 @@ from umbel.spi import (
     Stream,
     Wrapped,
     hookimpl,
+    say,
     system_error,
 )
 from umbel_plugins._events import Event, JsonFormatter
 from umbel_plugins._outcomes import outcome_name
-from umbel_plugins._telling import tell
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
@@ -202,7 +202,7 @@ class _TraceFile(logging.FileHandler):
         if not self.has_failed:
             self.has_failed = True
             error = sys.exc_info()[1]
-            tell(f"umbel: no trace in {self.baseFilename}: {error}")
+            say(f"umbel: no trace in {self.baseFilename}: {error}")
 
 
 def _open_handler(place: str) -> logging.Handler:
