@@ -477,6 +477,63 @@ def test_a_coroutine_cannot_close_or_await_the_bundle_it_runs_in() -> None:
     assert caught == [errno.EDEADLK] * 2
 
 
+def test_a_coroutine_cannot_close_or_await_what_waits_for_itself() -> None:
+    caught: list[str] = []
+
+    def inner() -> None:
+        for call in calls(lambda: umbel.bundle_wait(b), lambda: umbel.hclose(b)):
+            with pytest.raises(OSError, match="can't end before") as error:
+                call()
+            assert error.value.errno == errno.EDEADLK
+        caught.append("inner")
+
+    def late() -> None:
+        umbel.yield_()
+        inner()
+
+    def outer() -> None:
+        with umbel.bundle() as within:
+            within.go(inner)  # while it is in the block
+            within.go(late)  # while it waits at the end
+
+    with umbel.bundle() as b:
+        with umbel.go(b.go, outer):
+            pass
+        b.wait()
+
+    assert caught == ["inner"] * 2
+
+
+def test_of_two_who_close_each_others_bundles_the_second_is_told() -> None:
+    told: list[int | None] = []
+
+    def inner() -> None:
+        umbel.yield_()
+        umbel.hclose(b)  # which cancels outer
+
+    def outer() -> None:
+        within = umbel.go(inner)
+        try:
+            umbel.msleep(-1)
+        finally:
+            try:
+                within.close()
+            except OSError as error:
+                told.append(error.errno)
+            moved.append(within)
+
+    moved: list[umbel.BundleHandle] = []
+    b = umbel.go(outer)
+    while not moved:
+        umbel.yield_()
+    umbel.bundle_wait(moved[0])  # inner went on
+    umbel.hclose(moved[0])
+
+    assert told == [errno.EDEADLK]
+    with pytest.raises(umbel.BadHandleError):
+        umbel.hclose(b)
+
+
 def test_a_canceled_waiter_still_waits_for_the_bundles_it_closes() -> None:
     order: list[str] = []
 

@@ -207,12 +207,13 @@ class Bundle(Resource):
         if not self.running:
             return
         me = current_hub().current
+        if not me.is_shielded:
+            self._require_outside(me)
         # Before the look: what runs in another thread may end just after it.
         self.waiting.append(me)
         Hub.onlookers.add(me)
         try:
             while self._is_running() and not (until_failure and self.failures):
-                self._require_outside(me)
                 me.hub.park(deadline)
         finally:
             self.waiting.remove(me)
@@ -266,19 +267,46 @@ class Bundle(Resource):
         self.running.pop(coroutine, None)
 
     def _require_outside(self, me: Coroutine) -> None:
-        if me in self.running:
-            raise system_error(
-                errno.EDEADLK,
+        """Refuse to let *me* wait for what can't end before *me* does."""
+        held_up = [me]
+        for one in held_up:  # which grows
+            if one in self.running:
+                break
+            if isinstance(one, Task):
+                found = one.bundle.bound()
+                held_up += [other for other in found if other not in held_up]
+        else:
+            return
+        if one is me:
+            message = (
                 f"coroutine {me.name} waits for the bundle that it runs in itself: "
-                "return from it instead, or let another coroutine close the bundle",
+                "return from it instead, or let another coroutine close the bundle"
             )
+        else:
+            message = (
+                f"coroutine {me.name} waits for a bundle whose coroutine {one.name} "
+                f"can't end before {me.name} does: return from it instead, or let a "
+                "coroutine outside of both close the bundle"
+            )
+        raise system_error(errno.EDEADLK, message)
+
+    def bound(self) -> list[Coroutine]:
+        """Give who can't go on before all that runs in it has ended."""
+        found = [waiter for waiter in self.waiting if waiter.is_shielded]
+        block = self.block
+        if block is not None and (not block.has_ended or block.owner in self.waiting):
+            found.append(block.owner)
+        return found
 
     def abort(self) -> None:
         """Cancel what runs, wait until all of it has stopped, raise failures."""
         me = current_hub().current
-        if me in self.running:
-            open_handles[self.number] = self  # it was taken out to be closed
-            self._require_outside(me)
+        if self.running:
+            try:
+                self._require_outside(me)
+            except OSError:
+                open_handles[self.number] = self  # it was taken out to be closed
+                raise
         self._stop(me)
         if self.block is not None and self.block.owner is me:
             self.keep(self.block.end())  # who closes it is told

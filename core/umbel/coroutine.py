@@ -110,7 +110,7 @@ def bundle_wait(handle: BundleHandle, deadline: int = FOREVER) -> None:
         NotSupportedError: ENOTSUP, it is not a bundle.
         DeadlineError: ETIMEDOUT, something still runs.
         Canceled: ECANCELED, the calling coroutine is being canceled.
-        OSError: EDEADLK, the caller runs in the bundle itself.
+        OSError: EDEADLK, the bundle can't end before the caller does.
 
     Source:
         libdill bundle_wait(3).

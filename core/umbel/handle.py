@@ -333,7 +333,7 @@ def hclose(handle: int) -> None:
 
     Raises:
         BadHandleError: EBADF, *handle* is not open.
-        OSError: EDEADLK, a coroutine closes the bundle that it runs in itself.
+        OSError: EDEADLK, a coroutine closes a bundle that can't end before itself.
         ExceptionGroup: a bundle's coroutines failed, and nobody has been told yet.
 
     Source:
@@ -374,7 +374,8 @@ def close(
 
     Args:
         handle: any handle. Closed on return, whatever is raised, except after EBADF,
-            EINVAL, and a RecursionError or MemoryError before it could be freed.
+            EINVAL, EDEADLK, and a RecursionError or MemoryError before it could be
+            freed.
         deadline: see `umbel.deadline`.
         drain_limit: bytes that may be discarded; None: any number.
 
@@ -389,6 +390,7 @@ def close(
         Canceled: ECANCELED, the calling coroutine is being canceled.
         OSError: EMSGSIZE, more than *drain_limit* bytes came. All of these but EBADF
             carry the CloseReport as `report`. EINVAL, *drain_limit* is negative.
+            EDEADLK, as `hclose`.
 
     Source:
         libdill ipc_close(3), made generic. Differs: see `ipc_close`.
