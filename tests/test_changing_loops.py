@@ -8,6 +8,8 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -43,6 +45,13 @@ async def talk_in_trio() -> None:
             assert await right.receive() == b"x"
     left.abort()
     right.abort()
+
+
+def end(task: asyncio.Task[Any]) -> None:
+    """End what *task* runs, whose loop is closed."""
+    coroutine = task.get_coro()
+    assert coroutine is not None
+    coroutine.close()
 
 
 # Closed.
@@ -91,7 +100,7 @@ def test_a_task_that_is_closed_after_its_loop_ends_what_it_ran(
     if has_run:
         umbel.msleep(umbel.within(0.01))
 
-    close = task.get_coro().close
+    close = partial(end, task)
     if place == "main":
         close()
     elif place == "coroutine":
@@ -129,7 +138,7 @@ def test_an_orderly_close_does_not_wait_for_a_task_of_a_closed_loop(
 
     assert umbel.close(left, soon()).consumed
 
-    receiving.get_coro().close()
+    end(receiving)
 
 
 def test_a_server_that_is_closed_after_its_loop_frees_what_it_has() -> None:
@@ -151,7 +160,7 @@ def test_a_server_that_is_closed_after_its_loop_frees_what_it_has() -> None:
     server = loop.run_until_complete(main())
     loop.close()
     for task in (server, *begun):
-        task.get_coro().close()
+        end(task)
 
     assert listener not in open_handles
     assert umbel.receive(client, 1, soon()) == b""

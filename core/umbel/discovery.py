@@ -122,7 +122,8 @@ def all_entries() -> EntryPoints:
 
     try:
         # In Python 3.11 of another class, which has what is used here.
-        return cast("EntryPoints", entry_points())
+        found_by_python: object = entry_points()
+        return cast("EntryPoints", found_by_python)
     except Exception:  # noqa: BLE001 - a list that can't be read hides no other
         found: list[EntryPoint] = []
         seen: set[str] = set()
