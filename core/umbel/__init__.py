@@ -64,16 +64,8 @@ from umbel.verbs import connect, listen, pair
 
 if TYPE_CHECKING:
     from umbel.activation import activated_listeners
-    from umbel.channel import (
-        ChannelHandle,
-        Recv,
-        Send,
-        chdone,
-        chmake,
-        choose,
-        chrecv,
-        chsend,
-    )
+    from umbel.channel import ChannelHandle, chdone, chmake, chrecv, chsend
+    from umbel.choice import Recv, Send, choose
     from umbel.insight import Census, census, census_on_signal
     from umbel.ipaddr import (
         IPADDR_IPV4,
@@ -116,12 +108,12 @@ _LATER: Final = {
     "Census": "umbel.insight",
     "activated_listeners": "umbel.activation",
     "ChannelHandle": "umbel.channel",
-    "Recv": "umbel.channel",
-    "Send": "umbel.channel",
+    "Recv": "umbel.choice",
+    "Send": "umbel.choice",
     "chdone": "umbel.channel",
     "chmake": "umbel.channel",
     "hmake": "umbel.made",
-    "choose": "umbel.channel",
+    "choose": "umbel.choice",
     "chrecv": "umbel.channel",
     "chsend": "umbel.channel",
     "bundle_go_threadsafe": "umbel.threads",

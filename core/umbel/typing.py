@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING, Final
 
 from umbel.aio.listener import AnyListener
 from umbel.aio.stream import AnyStream
-from umbel.channel import Clause, Inbound, Outbound
+from umbel.channel import Inbound, Outbound
+from umbel.choice import Clause
 from umbel.insight import LiveCoroutine, OpenHandle
 from umbel.iolist import Skip
 from umbel.protocols import Buffer, HandleObject, WritableBuffer

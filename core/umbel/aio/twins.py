@@ -6,13 +6,15 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial, wraps
 from typing import Final, Never, ParamSpec, TypeVar
 
-import umbel.channel as blocking
+import umbel.channel
+import umbel.choice
 import umbel.coroutine
 import umbel.fd
 import umbel.ipaddr
 import umbel.threads
 from umbel.aio.entry import run_blocking, run_undoable
-from umbel.channel import ChannelHandle, Clause, Recv, give_back
+from umbel.channel import ChannelHandle, give_back
+from umbel.choice import Clause, Recv
 from umbel.deadline import FOREVER
 from umbel.handle import open_handles
 
@@ -33,7 +35,7 @@ bundle_wait: Final = _twin(umbel.coroutine.bundle_wait)
 msleep: Final = _twin(umbel.coroutine.msleep)
 fdin: Final = _twin(umbel.fd.fdin)
 fdout: Final = _twin(umbel.fd.fdout)
-chsend: Final = _twin(blocking.chsend)
+chsend: Final = _twin(umbel.channel.chsend)
 ipaddr_remote: Final = _twin(umbel.ipaddr.ipaddr_remote)
 ipaddr_remotes: Final = _twin(umbel.ipaddr.ipaddr_remotes)
 to_thread: Final = _twin(umbel.threads.to_thread)
@@ -41,7 +43,7 @@ to_thread: Final = _twin(umbel.threads.to_thread)
 
 async def chrecv(handle: ChannelHandle[T], deadline: int = FOREVER) -> T:
     """Receive a value, as `umbel.chrecv`. If canceled, it loses nothing."""
-    call = partial(blocking.chrecv, handle, deadline)
+    call = partial(umbel.channel.chrecv, handle, deadline)
     return await run_undoable(call, partial(give_back, open_handles.get(handle)))
 
 
@@ -64,4 +66,4 @@ async def choose(
         if index in ends:
             give_back(ends[index], value)
 
-    return await run_undoable(partial(blocking.choose, clauses, deadline), undo)
+    return await run_undoable(partial(umbel.choice.choose, clauses, deadline), undo)

@@ -1,0 +1,123 @@
+"""The choice between channels: the first of several sends and receives that can go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Generic, Never, TypeAlias, TypeVar, cast, final
+
+from umbel._kernel.current import checkpoint
+from umbel._kernel.hub import Hub
+from umbel.channel import Inbound, Outbound, find_end
+from umbel.deadline import FOREVER
+from umbel.errors import EndOfStreamError, UmbelError
+from umbel.lane import Lane, Queue, has_settled, refuse_wait, settle
+from umbel.record import Record
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+T_contra = TypeVar("T_contra", contravariant=True)
+
+
+class Clause(Record, Generic[T_co]):
+    """What `choose` may do: a `Send` or a `Recv`, and the type of what it receives."""
+
+
+@final
+class Send(Clause[Never], Generic[T_contra]):
+    """A clause of `choose`: send *value* on *channel*."""
+
+    channel: Outbound[T_contra]
+    value: T_contra
+
+
+@final
+class Recv(Clause[T_co]):
+    """A clause of `choose`: receive a value from *channel*."""
+
+    channel: Inbound[T_co]
+
+
+_Clause: TypeAlias = Send[Never] | Recv[object]
+
+
+def choose(
+    clauses: Sequence[Clause[T]], deadline: int = FOREVER
+) -> tuple[int, T | None]:
+    """Do the first clause that can go, waiting until one can.
+
+    Args:
+        clauses: each a `Send` or a `Recv`; of those that can go at once, the first is
+            done. Without clauses, it sleeps until the deadline.
+        deadline: see `umbel.deadline`.
+
+    Returns:
+        the index of the clause that was done, and what it received; None for a Send.
+
+    Raises:
+        BadHandleError: EBADF, a channel is not open, or was closed meanwhile.
+        NotSupportedError: ENOTSUP, one is not a channel of this thread.
+        EndOfStreamError: EPIPE, its direction has ended. These three carry the index
+            of their clause as `clause`.
+        DeadlineError: ETIMEDOUT, none could go in time.
+        Canceled: ECANCELED, the calling coroutine is being canceled.
+
+    Source:
+        libdill choose(3).
+    """
+    me = checkpoint()
+    steps = cast("Sequence[_Clause]", clauses)
+    sides: list[Queue] = []
+    for index, clause in enumerate(steps):
+        lane, mine, theirs = _sides(index, clause, me.hub)
+        other = theirs.take()
+        if other is not None:
+            return index, cast("T | None", settle(other, _offer(clause)))
+        if lane.has_ended:
+            message = "that direction of the channel has ended: close the handle"
+            raise _named(EndOfStreamError(message), index)
+        sides.append(mine)
+    if me.is_parked:
+        refuse_wait(deadline)
+    ticket = me.ticket
+    for index, (queue, clause) in enumerate(zip(sides, steps, strict=True)):
+        queue.append((me, ticket, index, _offer(clause)))
+    try:
+        while me.ticket == ticket:
+            me.hub.park(deadline)
+    except BaseException as error:
+        has_failed = me.ticket != ticket
+        if not has_settled(me, ticket, sides, error):
+            if has_failed and isinstance(error, UmbelError):
+                _named(error, me.chosen)
+                _forget_others(sides, me.chosen)
+            raise
+    _forget_others(sides, me.chosen)
+    value, me.parcel = me.parcel, None
+    return me.chosen, cast("T | None", value)
+
+
+def _forget_others(sides: Sequence[Queue], chosen: int) -> None:
+    for index, queue in enumerate(sides):
+        if index != chosen:
+            queue.forget_one()
+
+
+def _offer(clause: object) -> object:
+    return clause.value if isinstance(clause, Send) else None
+
+
+def _sides(index: int, clause: _Clause, hub: Hub) -> tuple[Lane, Queue, Queue]:
+    """Give the lane of *clause*, where it would wait, and who may wait for it."""
+    try:
+        end = find_end(clause.channel, hub)
+    except UmbelError as error:
+        raise _named(error, index) from None
+    if isinstance(clause, Send):
+        return end.outbound, end.outbound.senders, end.outbound.receivers
+    return end.inbound, end.inbound.receivers, end.inbound.senders
+
+
+def _named(error: UmbelError, index: int) -> UmbelError:
+    error.clause = index
+    error.add_note(f"in clause {index} of choose")
+    return error
