@@ -231,7 +231,7 @@ def test_an_unknown_name_has_no_addresses(
 
 def test_a_name_that_no_resolver_takes_is_unknown() -> None:
     assert umbel.ipaddr_remotes("a" * 70 + ".invalid", 80, 0, umbel.within(20)) == []
-    assert umbel.ipaddr_remotes("a\0b", 80, 0, umbel.within(20)) == []
+    assert umbel.ipaddr_remotes("localhost\0b", 80, 0, umbel.within(20)) == []
 
 
 def test_a_look_up_that_fails_says_so_and_is_not_the_same_as_none(

@@ -275,6 +275,8 @@ def test_reuseport_lets_listeners_share() -> None:
         "[127.0.0.1]:80",
         "host:-1",
         "h:²",
+        "localhost\0x:80",
+        "[fe80::1%1\0x]:80",
         "h:" + "1" * 5000,
     ],
     ids=lambda location: location[:10],

@@ -223,6 +223,9 @@ def ipaddr_remotes(
 def _look_up(name: str, deadline: int) -> list[str]:
     from umbel.threads import to_thread
 
+    if "\0" in name:
+        return []  # Python would look up what stands before it
+
     def resolve() -> list[str]:
         found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
         hosts = [_host_of(where) for _, _, _, _, where in found]
@@ -231,7 +234,7 @@ def _look_up(name: str, deadline: int) -> list[str]:
     try:
         return to_thread(resolve, deadline)
     except ValueError:
-        return []  # too long, or with a NUL: it can't be anybody's
+        return []  # too long: it can't be anybody's
     except socket.gaierror as error:
         if error.errno in _UNKNOWN:
             return []

@@ -155,6 +155,8 @@ def _split(address: Address) -> tuple[str, int]:
         host = host[1:-1]
     if is_bracketed != (":" in host):
         colon = ""  # brackets are for IPv6: without them, which part is the port?
+    if "\0" in host:
+        colon = ""  # Python would look up what stands before it
     is_number = port.isascii() and port.isdigit() and len(port) <= 5
     if not colon or not is_number or int(port) > 65535:
         message = f"{address}: write tcp://host:port, or tcp://[::1]:port for IPv6"
