@@ -7,8 +7,9 @@ import fcntl
 import grp
 import os
 import socket
+import stat
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -23,9 +24,9 @@ def just_before(
     """Have *look* called before each call of the function *name* of `os`."""
     call = getattr(os, name)
 
-    def look_and_call(*arguments: object) -> None:
+    def look_and_call(*arguments: object) -> object:
         look()
-        call(*arguments)
+        return call(*arguments)
 
     monkeypatch.setattr(os, name, look_and_call)
 
@@ -52,25 +53,40 @@ def test_nobody_can_connect_before_mode_and_group_are_in_force(
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_file_that_is_taken_over_while_it_is_made_is_not_ours_to_remove(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+@pytest.mark.parametrize("name", ["lstat", "chmod"])
+def test_a_takeover_waits_while_a_file_is_made(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    threads: ThreadPoolExecutor,
+    name: str,
+    fails: bool,
 ) -> None:
     address = f"ipc:{tmp_path}/x.sock"
-    others: list[umbel.ListenerHandle] = []
+    honest = getattr(os, name)
+    others: list[Future[umbel.ListenerHandle]] = []
 
-    def take_over() -> None:
-        others.append(umbel.listen(address, takeover=True))
+    def take_over() -> umbel.ListenerHandle:
+        return umbel.listen(address, takeover=True, mode=0o640)
+
+    def begin() -> None:
+        monkeypatch.setattr(os, name, honest)
+        others.append(threads.submit(take_over))
+        with pytest.raises(TimeoutError):
+            others[0].result(0.1)
         if fails:
             raise PermissionError
 
-    just_before(monkeypatch, "chmod", take_over)
+    just_before(monkeypatch, name, begin)
     try:
         umbel.hclose(umbel.listen(address, mode=0o600))
     except PermissionError:
         assert fails
+    other = others[0].result()
 
+    # It has neither gone with ours, nor got the mode of ours.
+    assert stat.S_IMODE(os.stat(tmp_path / "x.sock").st_mode) == 0o640
     umbel.hclose(umbel.connect(address))
-    umbel.hclose(others[0])
+    umbel.hclose(other)
     assert not list(tmp_path.iterdir())
 
 

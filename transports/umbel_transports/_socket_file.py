@@ -3,8 +3,8 @@
 * Nobody can connect before it has its group and its mode.
 * A live listener's file is never taken, unless a takeover is asked for; a stale one
   is replaced; what is no socket is never touched.
-* Whoever replaces or removes a file holds the folder's lock, and looks at the file
-  under it: two who do so at the same moment don't remove each other's.
+* Whoever makes, replaces or removes a file holds the folder's lock, and looks at the
+  file under it: two who do so at the same moment don't remove each other's.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ SHORT_PATIENCE: Final = 0.1
 
 
 def bind(sock: socket.SocketType, name: bytes, address: Address) -> None:
-    """Give *sock* its name, in place of a stale file. EADDRINUSE: somebody holds it."""
+    """Give *sock* its name, in place of a stale file. EADDRINUSE: somebody holds it.
+
+    If the name is of a file, whoever calls holds the folder's lock.
+    """
     try:
         sock.bind(name)
         return
@@ -44,12 +47,11 @@ def bind(sock: socket.SocketType, name: bytes, address: Address) -> None:
             if error.errno == errno.EADDRINUSE:
                 raise in_use(name, address) from None
             raise explain(error, address) from None
-    with _locked_folder(name):
-        _remove_stale(name, address)
-        try:
-            sock.bind(name)
-        except OSError as error:
-            raise explain(error, address) from None
+    _remove_stale(name, address)
+    try:
+        sock.bind(name)
+    except OSError as error:
+        raise explain(error, address) from None
 
 
 def make_file(
@@ -64,17 +66,19 @@ def make_file(
     number = None if group is None else _group_number(group)  # which may take long
     file = None
     try:
-        bind(sock, name, address)
-        file = os.lstat(name)  # at once: later it may be another's, by a takeover
-        if number is not None:
-            try:
-                os.chown(name, -1, number)
-            except PermissionError:
-                message = f"{address}: group={group!r}: you are not in that group"
-                raise system_error(errno.EPERM, message) from None
-        mode = options.get("mode")
-        if isinstance(mode, int):
-            os.chmod(name, mode)
+        # Meanwhile it could become another's, by a takeover.
+        with _locked_folder(name):
+            bind(sock, name, address)
+            file = os.lstat(name)
+            if number is not None:
+                try:
+                    os.chown(name, -1, number)
+                except PermissionError:
+                    message = f"{address}: group={group!r}: you are not in that group"
+                    raise system_error(errno.EPERM, message) from None
+            mode = options.get("mode")
+            if isinstance(mode, int):
+                os.chmod(name, mode)
         sock.listen(backlog)
         return file
     except BaseException:  # also Ctrl-C, right after the bind
