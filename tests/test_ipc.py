@@ -27,7 +27,6 @@ from tests.support import (
     wait_until,
     wait_until_blocked,
 )
-from umbel import spi
 from umbel_transports import ipc
 
 
@@ -465,6 +464,28 @@ def test_a_full_backlog_is_waited_for_until_the_deadline(
             connecting.go(lambda: waiting.append(umbel.connect(address)))
             umbel.hclose(umbel.accept(listener))
 
+        for client in waiting:
+            umbel.hclose(client)
+
+
+def test_who_waits_for_a_full_backlog_waits_there_after_a_change_of_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with (
+        umbel.ipc_listen("x.sock", 1) as listener,
+        umbel.ipc_listen("other/x.sock") as other,
+    ):
+        waiting = fill_backlog("ipc:x.sock")
+        with umbel.bundle() as connecting:
+            connecting.go(lambda: waiting.append(umbel.ipc_connect("x.sock")))
+            monkeypatch.chdir(tmp_path / "other")
+            for _ in tuple(waiting):
+                umbel.hclose(umbel.accept(listener))
+
+        with pytest.raises(umbel.DeadlineError):
+            umbel.accept(other, 0)
         for client in waiting:
             umbel.hclose(client)
 
@@ -1128,18 +1149,18 @@ def test_descriptors_are_refused_before_anyone_is_connected(
 ) -> None:
     path = tmp_path / "x.sock"
     allowed: list[int] = []
-    honest = ipc._connect
+    honest = ipc._is_connected
 
-    def look(sock: socket.SocketType, name: bytes, context: spi.ConnectContext) -> None:
+    def look(sock: socket.SocketType, name: bytes, address: umbel.Address) -> bool:
         allowed.append(sock.getsockopt(socket.SOL_SOCKET, ipc.SO_PASSRIGHTS))
-        honest(sock, name, context)
+        return honest(sock, name, address)
 
     with umbel.ipc_listen(path):
         try:
             umbel.hclose(umbel.connect(f"ipc:{path}", descriptors=False))
         except umbel.NotSupportedError:
             pytest.skip("this kernel can't refuse them")
-        monkeypatch.setattr(ipc, "_connect", look)
+        monkeypatch.setattr(ipc, "_is_connected", look)
         umbel.hclose(umbel.connect(f"ipc:{path}", descriptors=False))
 
     assert allowed == [0]

@@ -109,11 +109,9 @@ class IpcTransport:
         sock = _open_socket(options)
         try:
             name = short_name(context.address)
-            if name is not None:  # without a context manager, for speed
-                _connect(sock, name, context)
-            else:
-                with reachable(context.address) as name:
-                    _connect(sock, name, context)
+            # Without a context manager, for speed.
+            if name is None or not _is_connected(sock, name, context.address):
+                _connect(sock, context)
             return _make_stream(sock, options)
         except BaseException:
             sock.close()
@@ -334,26 +332,33 @@ def _require_no_file(options: Options) -> None:
 # Connecting.
 
 
-def _connect(sock: socket.SocketType, name: bytes, context: ConnectContext) -> None:
-    pause = 1
-    while True:
-        try:
-            sock.connect(name)
-            return
-        except BlockingIOError:
-            pass  # the backlog is full, and nothing is there to poll
-        except OSError as error:
-            raise explain(error, context.address) from None
-        deadline = context.deadline
-        if 0 <= deadline <= now():
-            message = (
-                f"the backlog of {context.address} was full until the deadline: "
-                "the listener is too slow, or stuck"
-            )
-            raise DeadlineError(message)
-        until = now() + pause
-        msleep(until if deadline < 0 else min(until, deadline))
-        pause = min(pause * 2, LONGEST_PAUSE)
+def _is_connected(sock: socket.SocketType, name: bytes, address: Address) -> bool:
+    """Try to connect; False if the backlog is full, and nothing is there to poll."""
+    try:
+        sock.connect(name)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise explain(error, address) from None
+    return True
+
+
+def _connect(sock: socket.SocketType, context: ConnectContext) -> None:
+    address, deadline, pause = context.address, context.deadline, 1
+    where = address
+    if not address.location.startswith("@"):
+        where = Address("ipc", absolute(address))  # also after a chdir meanwhile
+    with reachable(where) as name:
+        while not _is_connected(sock, name, address):
+            if 0 <= deadline <= now():
+                message = (
+                    f"the backlog of {address} was full until the deadline: "
+                    "the listener is too slow, or stuck"
+                )
+                raise DeadlineError(message)
+            until = now() + pause
+            msleep(until if deadline < 0 else min(until, deadline))
+            pause = min(pause * 2, LONGEST_PAUSE)
 
 
 transport = IpcTransport()
