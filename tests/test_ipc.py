@@ -1050,7 +1050,7 @@ def test_both_sides_mean_the_same_place(
         exchange(listener, "link/../x.sock")
         exchange(listener, listener.address.location)
     assert not (tmp_path / "deep" / "x.sock").exists()
-    for wrong in ("missing/../x.sock", "x.sock/"):
+    for wrong in ("missing/../x.sock", "x.sock/", "x.sock/."):
         with pytest.raises(FileNotFoundError):
             umbel.ipc_listen(wrong)
 

@@ -89,8 +89,9 @@ def absolute(address: Address) -> str:
     """Give the path that another process can use, and that we find after a chdir."""
     location = address.location
     try:
-        if ".." in location.split("/") or location.endswith("/"):
-            # As the kernel will read it: what leads to ".." may be a symbolic link.
+        if ".." in location.split("/") or location.endswith(("/", "/.")):
+            # As the kernel will read it: what leads to ".." may be a symbolic link, and
+            # what is in front of a last "/" must be a folder.
             return os.path.join(os.getcwd(), location)
         return os.path.abspath(location)
     except FileNotFoundError:
