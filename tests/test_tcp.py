@@ -591,6 +591,13 @@ def _link_address(interface: str) -> str:
     return ""
 
 
+def test_an_interface_that_is_not_there_is_enodev() -> None:
+    for call in (umbel.listen, umbel.connect):
+        with pytest.raises(OSError, match="no interface 'nothing0'") as caught:
+            call("tcp://[fe80::1%25nothing0]:80")
+        assert caught.value.errno == errno.ENODEV
+
+
 def test_families_take_turns() -> None:
     six, four = socket.AF_INET6, socket.AF_INET
     targets: list[tcp.Target] = [(six, (1,)), (six, (2,)), (four, (3,)), (four, (4,))]

@@ -186,11 +186,16 @@ def _numeric(host: str, port: int) -> Target | None:
     """Read a numeric address, maybe with an interface; None for a name. Never waits."""
     try:
         ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    try:
         found = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
         )
-    except (ValueError, socket.gaierror):
-        return None
+    except socket.gaierror:
+        zone = host.partition("%")[2]
+        message = f"{host}: there is no interface {zone!r} for such an address"
+        raise system_error(errno.ENODEV, message) from None
     family, _, _, _, where = found[0]
     return family, where
 
