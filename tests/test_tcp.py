@@ -229,6 +229,19 @@ def test_nobody_there_is_econnrefused_and_says_so() -> None:
         umbel.connect(address, umbel.within(20))
 
 
+@pytest.mark.parametrize(
+    ("number", "what"), [(errno.EADDRNOTAVAIL, "free port"), (errno.EACCES, "firewall")]
+)
+def test_what_keeps_one_from_connecting_is_not_told_as_of_a_listener(
+    monkeypatch: pytest.MonkeyPatch, number: int, what: str
+) -> None:
+    monkeypatch.setattr(socket.socket, "connect_ex", lambda *_: number)
+
+    with pytest.raises(OSError, match=what) as caught:
+        umbel.connect("tcp://127.0.0.1:80", umbel.within(20))
+    assert caught.value.errno == number
+
+
 def test_a_socket_that_tcp_connects_to_itself_is_econnrefused() -> None:
     # Of so few ports the kernel soon chooses the one that is connected to.
     ports = "echo 40000 40003 > /proc/sys/net/ipv4/ip_local_port_range"
@@ -529,7 +542,7 @@ def test_a_failed_race_leaves_no_reference_cycle(
 
     made: list[weakref.ref[Watched]] = []
 
-    def explain(error: OSError, _: umbel.Address) -> OSError:
+    def explain(error: OSError, *_: object) -> OSError:
         watched = Watched(error.errno, "refused")
         made.append(weakref.ref(watched))
         return watched

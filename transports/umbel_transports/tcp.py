@@ -29,7 +29,7 @@ import errno
 import ipaddress
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, TypeVar, cast
 
 import umbel
@@ -294,7 +294,7 @@ def _reach(target: Target, deadline: int) -> socket.socket:
             number = errno.ECONNREFUSED
         if number:
             plain = OSError(number, os.strerror(number))
-            raise _explain(plain, _address_of(where))
+            raise _explain(plain, _address_of(where), _CONNECTING)
     except BaseException:
         readiness.forget()
         sock.close()
@@ -391,11 +391,19 @@ _ADVICE: Final = {
     errno.EHOSTUNREACH: "that machine can't be reached",
     errno.ETIMEDOUT: "that machine did not answer",
 }
+#: The same numbers mean something else to who connects.
+_CONNECTING: Final = {
+    **_ADVICE,
+    errno.EADDRNOTAVAIL: "this machine has no address or free port to connect from",
+    errno.EACCES: "a route or firewall forbids it",
+}
 
 
-def _explain(error: OSError, address: Address) -> OSError:
+def _explain(
+    error: OSError, address: Address, advice: Mapping[int, str] = _ADVICE
+) -> OSError:
     number = error.errno or errno.EIO
-    return system_error(number, f"{address}: {_ADVICE.get(number, 'it failed')}")
+    return system_error(number, f"{address}: {advice.get(number, 'it failed')}")
 
 
 transport = TcpTransport()
