@@ -1,8 +1,9 @@
 """A supervisor that listens once and forks workers, which accept from one listener.
 
-A worker that crashes is replaced. On SIGTERM the name is removed, so that nobody new
-comes, the workers serve who waits, and all end within a deadline: nothing that was
-accepted is lost. Run without arguments it plays its own clients and checks that.
+A worker that crashes is replaced. On SIGTERM and Ctrl-C the name is removed, so that
+nobody new comes, the workers serve who waits, and all end within a deadline: nothing
+that was accepted is lost, even if the signal comes to all processes at once, as from a
+terminal or systemd. Run without arguments it plays its own clients and checks that.
 """
 
 import os
@@ -26,7 +27,7 @@ def answer(s: umbel.StreamHandle) -> None:
 
 
 def work(listener: umbel.ListenerHandle) -> None:
-    umbel.exit_on_signal(signal.SIGTERM)
+    umbel.exit_on_signal()
     answering = umbel.bundle()
     s = None
     try:
@@ -35,6 +36,7 @@ def work(listener: umbel.ListenerHandle) -> None:
             answering.go(answer, s)
             s = None
     except SystemExit:
+        be_deaf()
         if s is not None:
             answering.go(answer, s)
     try:
@@ -44,6 +46,17 @@ def work(listener: umbel.ListenerHandle) -> None:
         pass  # nobody waits any more
     answering.wait(umbel.within(PATIENCE))
     answering.abort()
+
+
+def be_deaf() -> None:
+    """Let the signals after the first, such as the supervisor's, cut nobody off."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    while True:
+        try:
+            return umbel.yield_()
+        except SystemExit:
+            pass  # one that came just before
 
 
 def watch(pid: int, workers: set[int], deaths: umbel.ChannelHandle[int]) -> None:
@@ -59,26 +72,30 @@ def watch(pid: int, workers: set[int], deaths: umbel.ChannelHandle[int]) -> None
 
 
 def supervise(path: str) -> None:
-    umbel.exit_on_signal(signal.SIGTERM)
+    umbel.exit_on_signal()
     workers: set[int] = set()
     deaths, told = umbel.chmake(int)
     watching = umbel.bundle()
-    with umbel.ipc_listen(path) as listener, deaths, told:
-        print("listening", flush=True)
-        try:
-            while True:
-                while len(workers) < WORKERS:
-                    pid = fork_worker(listener)
-                    workers.add(pid)
-                    watching.go(watch, pid, workers, deaths)
-                told.receive()
-        except SystemExit:
-            watching.abort()
-        # Leaving the block removes the name; the workers have the listener still.
-    for pid in workers:
-        os.kill(pid, signal.SIGTERM)
-    for pid in workers:
-        os.waitpid(pid, 0)
+    try:
+        with umbel.ipc_listen(path) as listener, deaths, told:
+            print("listening", flush=True)
+            try:
+                while True:
+                    while len(workers) < WORKERS:
+                        pid = fork_worker(listener)
+                        workers.add(pid)
+                        watching.go(watch, pid, workers, deaths)
+                    told.receive()
+            finally:
+                watching.abort()
+            # Leaving the block removes the name; the workers have the listener still.
+    except SystemExit:
+        pass  # a signal
+    finally:
+        for pid in workers:
+            os.kill(pid, signal.SIGTERM)
+        for pid in workers:
+            os.waitpid(pid, 0)
 
 
 def fork_worker(listener: umbel.ListenerHandle) -> int:

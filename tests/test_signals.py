@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -11,6 +14,8 @@ import pytest
 import umbel
 from tests.support import Ends, python, run_python
 from umbel.connection import find_connection
+
+ROOT = Path(__file__).parent.parent
 
 SERVING = """
 import sys
@@ -626,3 +631,30 @@ for handle in (near, far, sending):
     umbel.hclose(handle)
 """
     assert run_python(code) == "11\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["TERM", "INT"])
+def test_a_signal_to_all_of_the_prefork_example_loses_nobody(
+    tmp_path: Path, number: int
+) -> None:
+    path = tmp_path / "x.sock"
+    command = [sys.executable, str(ROOT / "examples" / "prefork.py"), str(path)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        clients = [umbel.ipc_connect(path, umbel.within(10)) for _ in range(6)]
+        umbel.msleep(umbel.within(0.2))  # all are accepted
+        for _ in range(2):  # as if the workers had heard of it before their supervisor
+            os.killpg(process.pid, number)
+            umbel.msleep(umbel.within(0.1))
+        for client in clients:
+            client.send(b"a")
+        answers = [client.receive(3, umbel.within(10)) for client in clients]
+        for client in clients:
+            umbel.hclose(client)
+        assert process.wait(30) == 0
+
+    assert answers == [b"<a>"] * 6
+    assert not path.exists()
