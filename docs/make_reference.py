@@ -41,7 +41,13 @@ Parts: [umbel](#umbel), [umbel.aio](#umbelaio-for-asyncio-and-trio),
 """
 
 #: Classes with a constructor that is not for users: functions of umbel's call it.
-GIVEN = {"AnyioStream", "StreamServer", "StreamTransport", "Trial"}
+GIVEN = {
+    "AnyioStream",
+    "BufferedStreamFile",
+    "StreamServer",
+    "StreamTransport",
+    "Trial",
+}
 #: What is longer is no help in a heading.
 LONGEST_VALUE = 100
 

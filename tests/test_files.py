@@ -53,6 +53,21 @@ def test_a_file_is_read_by_lines_and_closed_in_good_order(any_ends: Ends) -> Non
         assert [line.decode() for line in file] == ["eins\n", "zwei\n", "drei: Ω"]
 
 
+def test_lines_of_text_go_both_ways(ends: Ends) -> None:
+    left, right = ends
+    where = str(left.address)
+
+    def other_side() -> None:
+        with io.TextIOWrapper(as_file(right), line_buffering=True) as text:
+            for line in text:
+                text.write(line.upper())
+
+    with umbel.go(other_side), io.TextIOWrapper(as_file(left)) as text:
+        assert text.name == where
+        print("zwölf", file=text, flush=True)
+        assert text.readline() == "ZWÖLF\n"
+
+
 def test_much_goes_through_a_file_both_ways_at_once(any_ends: Ends) -> None:
     left, right = any_ends
 

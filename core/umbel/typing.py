@@ -14,7 +14,7 @@
     AnyListener         a ListenerHandle, or one of `umbel.aio`
     LiveCoroutine, OpenHandle
                         what a `Census` lists
-    AnyioStream, StreamServer, StreamTransport
+    AnyioStream, BufferedStreamFile, StreamServer, StreamTransport
                         what `umbel.bridges` gives
 
 umbel does not import this module itself.
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from umbel.bridges.anyio_stream import AnyioStream
     from umbel.bridges.asyncio_server import StreamServer
     from umbel.bridges.asyncio_transport import StreamTransport
+    from umbel.bridges.files import BufferedStreamFile
     from umbel.iolist import Target
 else:
     Target = WritableBuffer | Skip
@@ -44,6 +45,7 @@ else:
 #: What brings asyncio or anyio with it is imported when it is first used.
 _LATER: Final = {
     "AnyioStream": "umbel.bridges.anyio_stream",
+    "BufferedStreamFile": "umbel.bridges.files",
     "StreamServer": "umbel.bridges.asyncio_server",
     "StreamTransport": "umbel.bridges.asyncio_transport",
 }
@@ -66,6 +68,7 @@ __all__ = [
     "AnyStream",
     "AnyioStream",
     "Buffer",
+    "BufferedStreamFile",
     "Clause",
     "HandleObject",
     "Inbound",

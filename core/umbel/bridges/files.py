@@ -48,7 +48,7 @@ def as_file(
     *,
     seconds: float = math.inf,
     buffer_size: int = io.DEFAULT_BUFFER_SIZE,
-) -> io.BufferedRWPair: ...
+) -> BufferedStreamFile: ...
 
 
 def as_file(
@@ -57,7 +57,7 @@ def as_file(
     *,
     seconds: float = math.inf,
     buffer_size: int = io.DEFAULT_BUFFER_SIZE,
-) -> io.BufferedReader | io.BufferedWriter | io.BufferedRWPair:
+) -> io.BufferedReader | io.BufferedWriter | BufferedStreamFile:
     """Turn a stream into a buffered binary file.
 
     Closing the file sends what it holds, and closes the stream in good order. For text,
@@ -93,7 +93,7 @@ def as_file(
         return _Reader(raw, buffer_size)
     if mode == "wb":
         return _Writer(raw, buffer_size)
-    return _Both(raw, buffer_size)
+    return BufferedStreamFile(raw, buffer_size)
 
 
 @final
@@ -123,8 +123,10 @@ class StreamFile(io.RawIOBase):
         is_buffered: bool = False,
     ) -> None:
         check_seconds(seconds, "seconds")
-        find_connection(handle)  # ENOTSUP, before anything is taken over
+        # ENOTSUP, before anything is taken over.
+        address = find_connection(handle).address
         self._handle = recast(hown(handle), StreamHandle)
+        self._address = address
         self._seconds = seconds
         self._is_buffered = is_buffered
         self._has_failed = self._is_forgotten = False
@@ -198,6 +200,11 @@ class StreamFile(io.RawIOBase):
     def _is_open(self) -> bool:
         return self._handle in open_handles
 
+    @property
+    def name(self) -> str:
+        """The address of the stream, as of a file its path."""
+        return str(self._address)
+
     def fileno(self) -> int:
         """Give the descriptor; OSError (ENOTSUP) if there is none."""
         self._require_open()
@@ -257,12 +264,17 @@ class _Writer(io.BufferedWriter):
 
 
 @final
-class _Both(io.BufferedRWPair):
-    """A file for both directions."""
+class BufferedStreamFile(io.BufferedRWPair):
+    """A file for both directions, which an `io.TextIOWrapper` can be put around."""
 
     def __init__(self, raw: StreamFile, buffer_size: int) -> None:
         super().__init__(raw, raw, buffer_size)
         self._raw = raw
+
+    @property
+    def name(self) -> str:
+        """The address of the stream, as of a file its path."""
+        return self._raw.name
 
     def close(self) -> None:
         """As `BufferedRWPair.close`, also while another coroutine is in a call."""
