@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -535,3 +536,34 @@ print(*gathered)
     else:  # it is not even read
         assert senseless.startswith("EPROTONOSUPPORT")
         assert "!nonsense" in told
+
+
+def test_an_umbel_without_metadata_says_what_it_lacks(tmp_path: Path) -> None:
+    # As in an archive, or a program that was frozen.
+    for name in ("umbel", "umbel_transports", "umbel_plugins", "greenlet", "pluggy"):
+        found = find_spec(name)
+        assert found is not None
+        assert found.origin is not None
+        (tmp_path / name).symlink_to(Path(found.origin).parent)
+    code = """
+import umbel, umbel.cli
+for call in (umbel.ipc_pair, lambda: umbel.load_plugins("trace")):
+    try:
+        call()
+    except OSError as error:
+        print(error)
+print(umbel.cli.main(["--version"]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    transport, plugin, *rest = done.stdout.splitlines()
+    for line in (transport, plugin):
+        assert "there is none; umbel's own are not found without its metadata" in line
+        assert "brings" not in line
+    assert (rest, done.stderr) == (["umbel unknown", "0"], "")

@@ -24,6 +24,9 @@ API_VERSION: Final = 1
 TRANSPORTS: Final = f"umbel.transports.v{API_VERSION}"
 PLUGINS: Final = f"umbel.plugins.v{API_VERSION}"
 
+#: The version of an umbel that is there, and not installed.
+UNKNOWN: Final = "unknown"
+
 #: Installed schemes that are named when one is unknown, the most alike first.
 NEAREST: Final = 5
 
@@ -239,12 +242,32 @@ def _unknown(scheme: str) -> OSError:
                 return PluginError(message)
     installed = sorted(installed_entries())
     near = difflib.get_close_matches(scheme, installed, len(installed) or 1, 0)
+    advice = lack_of_metadata() or f"install the distribution that brings {scheme!r}"
     message = (
         f"no transport for {scheme!r} is installed: there is "
-        f"{', '.join(near[:NEAREST]) or 'none'}; install the distribution that brings "
-        f"{scheme!r}"
+        f"{', '.join(near[:NEAREST]) or 'none'}; {advice}"
     )
     return UnknownTransportError(message)
+
+
+def lack_of_metadata() -> str:
+    """Say why none of umbel's own plugins are found; "" if they are."""
+    if own_version() != UNKNOWN:
+        return ""
+    return (
+        "umbel's own are not found without its metadata (umbel-*.dist-info): install "
+        "umbel, or put that into the frozen program or archive"
+    )
+
+
+def own_version() -> str:
+    """Give umbel's version; UNKNOWN where its metadata is not to be found."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("umbel")
+    except PackageNotFoundError:
+        return UNKNOWN
 
 
 def _name_of(dist: Distribution | None) -> str:

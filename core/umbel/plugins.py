@@ -16,6 +16,7 @@ from umbel.discovery import (
     PLUGINS,
     all_entries,
     import_entry,
+    lack_of_metadata,
     listed_in,
     source_of,
 )
@@ -176,8 +177,10 @@ def load_plugins(*names: str) -> None:
             found = known.select(name=name)
             entries = {(source_of(entry), entry.value): entry for entry in found}
             if not entries:
-                installed = sorted(known.names)
+                installed = ", ".join(sorted(known.names)) or "none"
                 message = f"no plugin {name!r} is installed: there is {installed}"
+                if advice := lack_of_metadata():
+                    message += f"; {advice}"
                 raise PluginError(message)
             if len(entries) > 1:
                 sources = " and ".join(sorted(source for source, _ in entries))

@@ -23,6 +23,7 @@ from umbel.cli.standard import (
     fill_gaps,
     require_useful,
 )
+from umbel.discovery import own_version
 from umbel.telling import say
 
 
@@ -75,9 +76,7 @@ def _exit_on_signal() -> None:
 
 def _run(options: argparse.Namespace) -> int:
     if options.version:
-        from importlib.metadata import version
-
-        print(f"umbel {version('umbel')}")
+        print(f"umbel {own_version()}")
         return 0
     if options.command is None:
         make_parser().print_help(sys.stderr)

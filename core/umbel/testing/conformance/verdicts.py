@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 
+from umbel.discovery import own_version
 from umbel.record import Record
 
 
@@ -79,10 +80,8 @@ class Report(Record):
 
 def environment() -> dict[str, str]:
     """Say where a report was made."""
-    from importlib.metadata import version
-
     return {
-        "umbel": version("umbel"),
+        "umbel": own_version(),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()}",
     }
