@@ -231,6 +231,19 @@ def test_top_shows_the_census_of_another_process(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+def test_the_census_may_be_at_an_abstract_name() -> None:
+    address = f"ipc:@umbel-census-{os.getpid()}"
+
+    with python(WATCHED, UMBEL_CENSUS=address) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        found = top(address, "--once")
+        _, err = process.communicate("\n", timeout=30)
+
+    assert (found.returncode, err) == (0, ""), found.stderr
+    assert f"process {process.pid}" in found.stdout
+
+
 def test_top_goes_on_until_it_is_stopped(tmp_path: Path) -> None:
     address = f"ipc:{tmp_path}/c.sock"
 

@@ -51,8 +51,11 @@ class CensusPlugin:
             reason = "only ipc keeps other users out"
             say(f"umbel: no census at {address}: {reason}")
             return
+        # An abstract name has no mode: there each client is looked at.
+        is_file = not address.location.startswith("@")
+        only_us = {"mode": 0o600} if is_file else {"allow": umbel.same_user}
         try:
-            self._listener = umbel.listen(address, mode=0o600)
+            self._listener = umbel.listen(address, **only_us)
         except OSError as error:
             say(f"umbel: no census at {address}: {error}")
             return
