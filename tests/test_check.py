@@ -180,6 +180,14 @@ def test_a_template_says_where_to_listen(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
+def test_a_template_with_one_name_is_in_a_new_folder_each_time(tmp_path: Path) -> None:
+    of_names = ("--only", "43", "50", "53", "67", "71")
+
+    done = check("ipc:{folder}/x.sock", *of_names, folder=tmp_path)
+
+    assert done.returncode == 0, done.stdout
+
+
 def test_an_address_outside_of_folders_is_not_tried_as_a_file(tmp_path: Path) -> None:
     of_files = ("--driver", "coroutines", "--only", "71", "72", "76", "79")
 

@@ -108,6 +108,9 @@ class Subject:
     def new_address(self, folder: str) -> Address:
         """Make an address that nobody has used, in *folder* if it is a file."""
         name = f"umbel-check-{os.getpid()}-{next(_numbers)}"
+        if "{folder}" in self.template and "{name}" not in self.template:
+            folder = os.path.join(folder, name)  # where nobody has used the one name
+            os.mkdir(folder)
         text = self.template.replace("{folder}", folder).replace("{name}", name)
         return Address.parse(text)
 
