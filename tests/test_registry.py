@@ -781,3 +781,10 @@ def test_an_object_whose_own_methods_fail_is_a_plugin_error() -> None:
                 add_transport(odd, "odd")
     finally:
         remove_transport("alike")
+
+
+def test_a_pair_by_an_address_is_told_to_be_by_a_scheme() -> None:
+    with pytest.raises(umbel.UnknownTransportError, match="give a scheme alone") as e:
+        umbel.pair("mem://x")
+
+    assert "install" not in str(e.value)

@@ -222,6 +222,9 @@ def _canonical(name: str) -> str:
 def _unknown(scheme: str) -> OSError:
     import difflib  # slow to import, and for errors only
 
+    if not is_scheme(scheme):  # an address, perhaps, for `pair`
+        message = f"{scheme!r} {NO_SCHEME}: give a scheme alone, such as 'mem'"
+        return UnknownTransportError(message)
     known = all_entries()
     for group in ("umbel.transports", "umbel.plugins.v1"):
         for entry in known.select(group=group, name=scheme):
