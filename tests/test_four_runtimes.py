@@ -453,6 +453,28 @@ def test_a_misfortune_is_the_same_error_in_all_four(
     assert found["threads"][1:3] == (number, bytes_done)
 
 
+# Room.
+
+
+async def fill(scheme: str, verbs: ModuleType) -> int:
+    """Tell how much a peer that does not read leaves room for."""
+    left, right = umbel.pair(scheme)
+    try:
+        with pytest.raises(umbel.DeadlineError) as raised:
+            await verbs.bsend(left, bytes(64 << 20), 0)
+        return raised.value.bytes_done
+    finally:
+        close_hard(left)
+        close_hard(right)
+
+
+@pytest.mark.parametrize("scheme", ["ipc", "mem"])
+def test_a_send_finds_as_much_room_in_all_four(scheme: str) -> None:
+    found = {name: run(partial(fill, scheme)) for name, run in RUNTIMES.items()}
+
+    assert set(found.values()) == {found["threads"]}, found
+
+
 # What would stop a loop.
 
 

@@ -269,9 +269,9 @@ async def _send_rest(
     assert try_send is not None
     try:
         host = enter()
-        while sent < len(view):
+        # Again before it waits: the buffer grows for an attempt that finds no room.
+        while (sent := sent + try_send(view[sent:])) < len(view):
             await host.wait_out(connection.readiness, deadline, connection.send_as)
-            sent += try_send(view[sent:])
     except BaseException as error:
         # The loop's own cancellation carries it too.
         error.bytes_done = sent  # type: ignore[attr-defined]  # of UmbelError
