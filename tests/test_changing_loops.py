@@ -587,6 +587,20 @@ def test_a_loop_goes_on_in_another_thread_when_its_first_one_has_ended() -> None
     loop.close()
 
 
+def test_blocking_code_of_a_thread_that_has_ended_can_be_closed_with_its_task() -> None:
+    loop = asyncio.new_event_loop()
+    begun: list[asyncio.Task[None]] = []
+
+    async def begin() -> None:
+        begun.append(asyncio.create_task(aio.msleep(-1)))
+        await asyncio.sleep(0)
+
+    in_thread(lambda: loop.run_until_complete(begin()))
+    loop.close()
+
+    end(begun.pop())
+
+
 def test_a_loop_that_moves_on_leaves_its_first_thread_its_hub(ends: Ends) -> None:
     loop = asyncio.new_event_loop()
     told: list[str] = []

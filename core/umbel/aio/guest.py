@@ -137,9 +137,11 @@ class Errand(Guest):
         thread. And since then the hub itself may have made us ready, or run us.
         """
         hub = self.hub
+        if self.is_over or hub.is_abandoned:
+            return  # first: what is posted to a thread that has ended runs at once
         if hub.thread != get_ident():
             hub.post(self.abandon)
-        elif not self.is_over and not hub.is_abandoned:
+        else:
             hub.interrupt(self, Canceled())
             with suppress(ValueError):
                 hub.ready.remove(self)
