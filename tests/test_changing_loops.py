@@ -141,6 +141,19 @@ def test_an_orderly_close_does_not_wait_for_a_task_of_a_closed_loop(
     end(receiving)
 
 
+def test_a_send_of_a_closed_loop_leaves_a_stream_that_was_closed_since(
+    ends: Ends,
+) -> None:
+    loop = asyncio.new_event_loop()
+    sending = loop.create_task(aio.bsend(ends[0], bytes(50_000_000)))
+    loop.run_until_complete(asyncio.sleep(0.01))
+    loop.close()
+
+    umbel.hclose(ends[0])
+
+    end(sending)
+
+
 def test_a_server_that_is_closed_after_its_loop_frees_what_it_has() -> None:
     listener = umbel.listen("mem://forgotten")
     client = umbel.connect("mem://forgotten")

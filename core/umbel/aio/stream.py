@@ -256,10 +256,10 @@ async def bsend(  # noqa: C901, PLR0912 - the data path, in few calls
             raise explain(error) from error
         raise
     finally:
-        if connection.outbound_error is BadHandleError:
-            connection.leave(connection.sender)
-        else:
+        if connection.outbound_error is not BadHandleError:
             connection.sender = None
+        elif connection.sender is not None:  # None: it was lost with its loop
+            connection.leave(connection.sender)
 
 
 async def _send_rest(
