@@ -610,6 +610,23 @@ def test_an_aborted_transport_whose_reading_is_paused_leaves_nothing_behind(
     run(main)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_transport_whose_loop_was_just_closed_is_collected(ends: Ends) -> None:
+    left, right = ends
+
+    async def main() -> None:
+        as_asyncio_transport(left, Recorder())
+        await asyncio.sleep(0.001)
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(main())
+    loop.close()
+    asyncio.run(aio.msleep(0))  # the hub is another loop's
+    gc.collect()
+
+    assert umbel.receive(right, 1, soon()) == b""
+
+
 def test_a_peer_that_has_read_everything_and_stays_is_no_error(
     ends: Ends, run: Run
 ) -> None:

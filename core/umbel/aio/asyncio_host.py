@@ -15,7 +15,8 @@ from umbel._kernel.hub import Hub
 from umbel._kernel.loops import running_loop
 from umbel.aio.aio_host import AioHost, drop
 from umbel.aio.asyncio_backstage import Backstage
-from umbel.aio.guest import Sleep
+from umbel.aio.guest import FORGOTTEN, Guest, Sleep
+from umbel.handle import open_handles
 
 T = TypeVar("T")
 
@@ -67,11 +68,27 @@ class AsyncioHost(AioHost):
 
     def leave(self) -> None:
         """As `Host.leave`; if the loop runs again, the hub becomes its guest again."""
-        if self.hub.host is self and not self.loop.is_closed():
-            self._forget_hub()
-            if not self.hub.is_abandoned:
-                self.loop.call_soon(self._come_back)
+        if self.hub.host is self:
+            if self.loop.is_closed():
+                self._let_go()
+            else:
+                self._forget_hub()
+                if not self.hub.is_abandoned:
+                    self.loop.call_soon(self._come_back)
         super().leave()
+
+    def _let_go(self) -> None:
+        # What is open knows who uses it, and so keeps a task that never goes on, and
+        # with it all that the task owns.
+        for resource in list(open_handles.values()):
+            for role in ("sender", "receiver", "accepter"):
+                user = getattr(resource, role, None)
+                if (
+                    isinstance(user, Guest)
+                    and user.hub is self.hub
+                    and _is_of_closed_loop(user.sleep)
+                ):
+                    user.sleep = FORGOTTEN
 
     def _forget_hub(self) -> None:
         if self._alarm is not None:
@@ -180,3 +197,7 @@ class AsyncioHost(AioHost):
                 task.cancel()
 
         return cancel
+
+
+def _is_of_closed_loop(sleep: object) -> bool:
+    return isinstance(sleep, asyncio.Future) and sleep.get_loop().is_closed()
