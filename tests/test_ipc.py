@@ -1186,3 +1186,9 @@ def test_a_folder_that_cannot_be_read_holds_no_file_back(
     with umbel.listen(f"ipc:{path}", takeover=True):
         assert path.exists()
     assert not path.exists()
+
+
+def test_what_is_no_ipc_listener_is_not_asked_to_be_a_stream() -> None:
+    match = "no IPC socket: it is for"
+    with umbel.bundle() as it, pytest.raises(umbel.NotSupportedError, match=match):
+        umbel.ipc_accept(it, 0)  # type: ignore[arg-type]

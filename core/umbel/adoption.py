@@ -9,7 +9,7 @@ from umbel._kernel.current import checkpoint
 from umbel.address import Address
 from umbel.connection import Connection
 from umbel.errors import NotSupportedError
-from umbel.handle import bad_handle, open_handles, refusal
+from umbel.handle import bad_handle, open_handles
 from umbel.listener import ListenerHandle, Listening, open_listener, open_stream
 from umbel.plugins import load_requested
 from umbel.registry import find_transport
@@ -48,7 +48,8 @@ def require_scheme(handle: int, schemes: Sequence[str], what: str) -> None:
     if found is None:
         raise bad_handle(handle)
     if not isinstance(found, (Connection, Listening)):
-        raise refusal(handle, Connection)
+        message = f"{found.describe()} is no {what}: it is for {found.verbs}"
+        raise NotSupportedError(message)
     if found.transport.scheme not in schemes:
         message = f"{found.describe()} is no {what}: use the generic verbs"
         raise NotSupportedError(message)
