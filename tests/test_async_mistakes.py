@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -10,7 +11,7 @@ import pytest
 
 import umbel
 from tests.support import run_python
-from umbel import testing
+from umbel import aio, testing
 
 
 async def work(*_: object) -> None:
@@ -64,6 +65,14 @@ def test_a_coroutine_of_umbels_that_gives_one_of_pythons_has_failed(
 def test_work_in_a_thread_that_is_async_is_a_type_error() -> None:
     with pytest.raises(TypeError, match=r"work.*async def"):
         umbel.to_thread(work)  # type: ignore[unused-coroutine]  # that is the mistake
+
+
+@pytest.mark.parametrize("function", [work, partial(work, 1)], ids=str)
+def test_so_is_what_is_to_run_beside_a_loop_on_a_stack_of_its_own(
+    function: Callable[[], object],
+) -> None:
+    with pytest.raises(TypeError, match=r"work.*async def.*await it"):
+        asyncio.run(aio.run_blocking(function))
 
 
 def test_so_is_what_the_clock_that_jumps_is_to_run() -> None:

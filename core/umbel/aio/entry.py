@@ -5,11 +5,13 @@ from __future__ import annotations
 from _thread import _local as _thread_local
 from collections.abc import Callable
 from functools import partial
+from types import CoroutineType
 from typing import TYPE_CHECKING, Final, ParamSpec, Protocol, TypeVar, cast
 
 from umbel._kernel.current import current_hub
 from umbel._kernel.loops import running_loop
 from umbel.aio.aio_host import AioHost
+from umbel.errors import unawaited
 
 if TYPE_CHECKING:
 
@@ -111,12 +113,16 @@ async def run_blocking(
             raises `Canceled`, and so does each later one; once it has ended, the loop's
             own cancellation goes on in the task.
         RuntimeError: no asyncio or trio loop runs in this thread.
+        TypeError: *function* is an async one, which is to be awaited as it is.
 
     Source:
         own; greenback's idea, with umbel's scheduler for its portal.
     """
     host = await begin()
-    return await host.run(partial(function, *args, **kwargs))
+    result = await host.run(partial(function, *args, **kwargs))
+    if isinstance(result, CoroutineType):
+        raise unawaited(result, "await it as it is")
+    return result
 
 
 async def run_undoable(call: Callable[[], R], undo: Callable[[R], object]) -> R:
