@@ -488,6 +488,50 @@ for handle in (near, far, quiet, _quiet, end, _end, sleeping):
     assert run_python(code) == "b'hello'\n"
 
 
+@pytest.mark.parametrize(
+    ("closed", "call", "error"),
+    [
+        ("stream", "stream.receive(10, umbel.within(5))", "BadHandleError"),
+        ("stream", "umbel.fdin(stream.fileno(), umbel.within(5))", "BadHandleError"),
+        ("near", "near.receive(umbel.within(5))", "BadHandleError"),
+        ("far", "near.receive(umbel.within(5))", "EndOfStreamError"),
+        ("far", "near.send(1, umbel.within(5))", "EndOfStreamError"),
+    ],
+)
+def test_who_is_closed_while_a_handler_tries_something_else_is_told_not_the_handler(
+    closed: str, call: str, error: str
+) -> None:
+    code = f"""
+import signal
+import threading
+import umbel
+near, far = umbel.chmake()
+stream, peer = umbel.pair()
+other, other_peer = umbel.pair()
+def handler(number, frame):
+    closer = threading.Thread(target=umbel.hclose, args=({closed},))
+    closer.start()
+    wait_until_told()
+    try:
+        other.receive(10, 0)
+    except OSError as error:
+        print(type(error).__name__)
+def wait_until_told():
+    while not umbel._kernel.current.current_hub().inbox.calls:
+        pass
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 0.05)
+try:
+    print({call})
+except OSError as error:
+    print(type(error).__name__)
+for handle in (near, far, stream, peer, other, other_peer):
+    if handle is not {closed}:
+        umbel.hclose(handle)
+"""
+    assert run_python(code) == f"DeadlineError\n{error}\n"
+
+
 def test_a_handler_can_not_wait_for_a_channel_while_another_call_waits() -> None:
     code = """
 import signal

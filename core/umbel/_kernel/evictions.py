@@ -31,6 +31,10 @@ class Evictions:
             self._leaving[user] = partial(leave, user)
             user.hub.interrupt(user, BadHandleError())
 
+    def is_leaving(self, user: Coroutine) -> bool:
+        """Tell whether *user* was told to leave, and has not left yet."""
+        return user in self._leaving
+
     def note_left(self, user: Coroutine) -> None:
         """Take note that *user* has left, maybe before it was told to."""
         self._leaving.pop(user, None)

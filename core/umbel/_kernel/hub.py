@@ -46,7 +46,13 @@ from umbel._kernel.switch import (
 )
 from umbel._kernel.timers import Timers
 from umbel._kernel.watch import MOST_CAUGHT, Watch
-from umbel.errors import EXHAUSTED, Canceled, DeadlineError
+from umbel.errors import (
+    EXHAUSTED,
+    BadHandleError,
+    Canceled,
+    DeadlineError,
+    UmbelError,
+)
 
 if TYPE_CHECKING:
     from umbel._kernel.loops import Host
@@ -99,8 +105,9 @@ class Hub:
         #: In a poll, without a host: who polls once more is a signal's handler, or runs
         #: while one waits.
         self._is_polling = False
-        #: Whose wait a handler has waited in: they look, once the handler has left.
-        self._to_look: list[Coroutine] = []
+        #: Whose wait a handler has waited in: they look, once the handler has left; and
+        #: the errors that were meant for them.
+        self._to_look: dict[Coroutine, UmbelError | None] = {}
         #: The loop that runs in main and calls `turn`; see `umbel.aio.hosting`.
         self.host: Host | None = None
         #: For `umbel.aio`: there is none yet, or it must be asked before each call.
@@ -165,13 +172,20 @@ class Hub:
         # What was to end that wait may have ended this one: let it look, later on. Not
         # at once, as the handler may wait again.
         me.is_parked = True
-        self._to_look.append(me)
+        error = self._to_look.get(me)
+        if isinstance(me.outcome, UmbelError) and not self.evictions.is_leaving(me):
+            # Not ours: here we could only be evicted from what we use.
+            error, me.outcome = me.outcome, None
+        self._to_look[me] = error
         self.inbox.ring()
 
     def _let_look(self) -> None:
-        to_look, self._to_look = self._to_look, []
-        for coroutine in to_look:
-            self.unpark(coroutine)
+        to_look, self._to_look = self._to_look, {}
+        for coroutine, error in to_look.items():
+            if self.evictions.is_leaving(coroutine):
+                self.unpark(coroutine, BadHandleError())  # the handler has heard it
+            else:
+                self.unpark(coroutine, error)
 
     def _end_wait(self, me: Coroutine) -> None:
         # A signal's handler has raised, and may have woken us before.
@@ -182,9 +196,9 @@ class Hub:
 
     def _try_once(self, me: Coroutine) -> None:
         is_within = me.is_parked  # as in park
-        to_look: Sequence[Coroutine] = ()
+        to_look: dict[Coroutine, UmbelError | None] = {}
         if is_within:  # what it still owes that wait does not end this one
-            to_look, self._to_look = self._to_look, []
+            to_look, self._to_look = self._to_look, to_look
         me.is_parked = True
         try:
             self.collect(0)
@@ -195,9 +209,12 @@ class Hub:
         if has_come:
             self.ready.remove(me)
         if is_within:
-            self._to_look += to_look
+            self._to_look |= to_look
             if has_come or to_look:
                 self._go_back_to_wait(me)
+                if isinstance(me.outcome, UmbelError):
+                    # Maybe of that wait's, which is told then; this one is over anyway.
+                    me.outcome, has_come = None, False
         if not has_come:
             me.is_parked = is_within
             raise DeadlineError
