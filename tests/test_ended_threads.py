@@ -156,6 +156,39 @@ def test_who_waits_for_its_bundle_is_told(closer: ThreadPoolExecutor) -> None:
     umbel.hclose(own)
 
 
+def test_who_waits_for_its_bundle_is_told_though_a_handler_has_waited_for_another() -> (
+    None
+):
+    code = """
+import signal
+import threading
+import umbel
+lost, extra = umbel.bundle(), umbel.bundle()
+extra.go(umbel.msleep, -1)
+def handler(number, frame):
+    try:
+        extra.wait(0)
+    except umbel.DeadlineError:
+        may_end.set()
+signal.signal(signal.SIGALRM, handler)
+def work():
+    lost.go(umbel.msleep, -1)
+    started.set()
+    may_end.wait()
+started, may_end = threading.Event(), threading.Event()
+threading.Thread(target=work).start()
+started.wait()
+signal.setitimer(signal.ITIMER_REAL, 0.05)
+try:
+    lost.wait(umbel.within(10))
+except ExceptionGroup as group:
+    print(group.exceptions[0].errno)
+lost.close()
+extra.close()
+"""
+    assert run_python(code) == f"{errno.ESRCH}\n"
+
+
 @pytest.mark.parametrize("hears", [False, True])
 def test_who_closes_its_bundle_goes_on(
     closer: ThreadPoolExecutor, *, hears: bool

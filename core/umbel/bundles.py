@@ -211,13 +211,15 @@ class Bundle(Resource):
             self._require_outside(me)
         # Before the look: what runs in another thread may end just after it.
         self.waiting.append(me)
+        is_within = me in Hub.onlookers  # we are a signal's handler, in such a wait
         Hub.onlookers.add(me)
         try:
             while self._is_running() and not (until_failure and self.failures):
                 me.hub.park(deadline)
         finally:
             self.waiting.remove(me)
-            Hub.onlookers.discard(me)
+            if not is_within:
+                Hub.onlookers.discard(me)
 
     def join(self, deadline: int) -> None:
         """Return when nothing runs in it; raise what escaped meanwhile."""
