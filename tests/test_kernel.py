@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from hypothesis import given, strategies as st
@@ -114,6 +114,41 @@ def test_a_poller_forgets_what_was_closed_before(poller: Poller) -> None:
     poller.remove(fd)
 
     assert poller.poll(0, BATCH) == []
+
+
+def test_poll_forgets_what_another_thread_closes_just_as_it_is_disarmed() -> None:
+    poller = PollPoller()
+    wrapped = poller._poll
+    raised: list[BaseException] = []
+
+    def remove() -> None:
+        try:
+            poller.remove(a.fileno())
+        except KeyError as error:
+            raised.append(error)
+
+    class Poll:
+        def unregister(self, fd: int) -> None:
+            if removing.ident is None:
+                removing.start()
+                removing.join(0.05)
+            wrapped.unregister(fd)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(wrapped, name)
+
+    a, b = socket.socketpair()
+    removing = threading.Thread(target=remove)
+    with a, b:
+        poller.add(a.fileno())
+        poller.arm(a.fileno(), IN)
+        b.send(b"x")
+        poller._poll = cast("select.poll", Poll())
+
+        assert poller.poll(1, BATCH) == [(a.fileno(), IN)]
+        removing.join()
+
+    assert not raised
 
 
 def test_a_poller_refuses_a_closed_descriptor(poller: Poller) -> None:

@@ -12,6 +12,7 @@ import errno
 import os
 import select
 import sys
+from _thread import RLock
 from typing import TYPE_CHECKING, Final, Protocol
 
 from umbel.errors import NotSupportedError, system_error
@@ -105,17 +106,21 @@ class PollPoller:
         self._armed: dict[int, int] = {}
         self._owed: list[tuple[int, int]] = []
         self._is_asking = False
+        # Another thread may `remove` meanwhile; a signal's handler may do anything.
+        self._lock = RLock()
 
     def add(self, fd: int) -> None:
         os.fstat(fd)  # EBADF here, as epoll has it, not in a later poll
 
     def remove(self, fd: int) -> None:
-        if fd in self._armed:
-            self._poll.unregister(fd)
-            del self._armed[fd]
+        with self._lock:
+            if fd in self._armed:
+                self._poll.unregister(fd)
+                del self._armed[fd]
 
     def arm(self, fd: int, direction: int) -> None:
-        self._set(fd, self._armed.get(fd, 0) | direction)
+        with self._lock:
+            self._set(fd, self._armed.get(fd, 0) | direction)
 
     def poll(self, timeout: float, most: int) -> list[tuple[int, int]]:
         found = self._owed
@@ -126,7 +131,8 @@ class PollPoller:
             reported = (IN if events & READABLE else 0) | (
                 OUT if events & WRITABLE else 0
             )
-            self._set(fd, self._armed.get(fd, 0) & ~reported)
+            with self._lock:
+                self._set(fd, self._armed.get(fd, 0) & ~reported)
         self._owed = []
         return found
 
