@@ -658,6 +658,37 @@ print(len(ran))
     assert run_python(code) == "2\n"
 
 
+def test_what_is_posted_just_as_another_gets_its_carrier_waits_for_that() -> None:
+    code = """
+import signal
+import umbel
+from umbel._kernel import carriers
+ran = []
+extra = umbel.bundle()
+near, far = umbel.chmake()
+def handler(number, frame):
+    umbel.bundle_go_threadsafe(extra, ran.append, "of the handler")
+    try:
+        near.receive(0)
+    except umbel.DeadlineError:
+        pass
+signal.signal(signal.SIGUSR1, handler)
+current_carrier = carriers.current_carrier
+def interrupted():
+    carriers.current_carrier = current_carrier
+    signal.raise_signal(signal.SIGUSR1)
+    return current_carrier()
+carriers.current_carrier = interrupted
+with umbel.go(ran.append, "of main"):
+    umbel.yield_()
+extra.close()
+umbel.hclose(near)
+umbel.hclose(far)
+print(ran)
+"""
+    assert run_python(code) == "['of main', 'of the handler']\n"
+
+
 def test_a_handler_that_waits_leaves_the_news_to_the_wait_it_interrupted() -> None:
     code = """
 import signal

@@ -434,7 +434,7 @@ class Hub:
         if until > 0 and not events and self.jump is not None and not inbox.calls:
             self.jump(until)
         # Also for who rang late: an answered doorbell is what the next one needs.
-        if inbox.calls or inbox.ringing.readable:
+        if (inbox.calls or inbox.ringing.readable) and not self._carriers.is_making:
             inbox.answer()
         self.polled_at = monotonic_ns()
         if self.timers.heap:
