@@ -263,6 +263,30 @@ def test_its_hub_leaves_nothing(ends: Ends) -> None:
     wait_until(lambda: len(open_descriptors()) == descriptors - 1)
 
 
+def test_finalizers_that_need_a_hub_as_their_thread_ends_pile_up_none() -> None:
+    code = """
+import os
+import threading
+import umbel
+class Client:
+    def __del__(self):
+        umbel.now()
+mine = threading.local()
+def work():
+    umbel.now()
+    mine.client = Client()
+def work_often():
+    for _ in range(30):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    return len(os.listdir("/proc/self/fd"))
+few = work_often()
+print(work_often() < few + 10)
+"""
+    assert run_python(code) == "True\n"
+
+
 def test_streams_that_many_threads_used_keep_none_of_their_hubs(ends: Ends) -> None:
     left, right = ends
     readiness = find_connection(left).readiness

@@ -68,6 +68,11 @@ def _make_hub() -> Hub:
     # A signal's handler may have made one meanwhile, and posted to it.
     hub = cast("Hub", local.__dict__.setdefault("hub", made))
     if hub is made:
+        for other in all_hubs():
+            if other.thread == hub.thread:
+                # Made by a finalizer as that thread ended, and no closer came after it.
+                _hubs.remove(other)
+                other.end(may_switch=False)
         _hubs.append(hub)
         local.closer = _Closer(hub)
     else:

@@ -598,14 +598,19 @@ class Hub:
         self.inbox.close()
         self.poller.close()
 
-    def end(self) -> None:
-        """Close with the thread: nothing is waited for that can't come any more."""
+    def end(self, *, may_switch: bool = True) -> None:
+        """Close with the thread: nothing is waited for that can't come any more.
+
+        Args:
+            may_switch: the thread has yet to end.
+        """
         if self.host is not None and not self.inbox.is_inherited:
             self.host.leave()  # whose loop may go on in another thread
         self.close()
         if self.inbox.is_inherited:
             return  # forked away, with its thread: what it had to do is the parent's
-        self._carriers.drop()
+        if may_switch:
+            self._carriers.drop()
         Hub.ended += 1
         self.inbox.run_all()
         self.evictions.stand_in_for_all()
