@@ -417,6 +417,28 @@ def test_one_that_is_moved_out_of_an_interrupted_block_can_be_used_on() -> None:
     moved[0].close()
 
 
+def test_what_runs_in_a_bundle_moved_out_of_a_block_may_wait_for_the_blocks_owner() -> (
+    None
+):
+    moved: list[umbel.BundleHandle] = []
+
+    def wait_for_owner() -> None:
+        umbel.yield_()
+        umbel.bundle_wait(outer, soon())
+
+    def own() -> None:
+        with umbel.bundle() as b:
+            b.go(wait_for_owner)
+            moved.append(umbel.hown(b))
+            umbel.msleep(umbel.within(0.02))
+
+    with umbel.bundle() as outer:
+        outer.go(own)
+        umbel.bundle_wait(outer, soon())
+        umbel.bundle_wait(moved[0], soon())
+    umbel.hclose(moved[0])
+
+
 def test_a_block_in_a_thread_is_interrupted_by_what_runs_in_another() -> None:
     caught: list[BaseException] = []
     is_open = threading.Event()

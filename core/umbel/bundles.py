@@ -121,6 +121,7 @@ class Bundle(Resource):
 
     __slots__ = (
         "block",
+        "entered_as",
         "failures",
         "hub",
         "is_closed",
@@ -145,6 +146,8 @@ class Bundle(Resource):
         #: What starts from now on is canceled as it starts.
         self.is_stopping = False
         self.block: WithBlock | None = None
+        #: The number of the handle whose block that is: `hown` moves it out.
+        self.entered_as = 0
         #: Nobody is left to be told.
         self.is_forgotten = False
         self.waiting: list[Coroutine] = []
@@ -170,6 +173,7 @@ class Bundle(Resource):
     def enter(self, block: WithBlock) -> None:
         """From now on failures interrupt *block*; so do those that are here already."""
         self.block = block
+        self.entered_as = self.number
         if self.failures:
             self._interrupt(block, self.failures[0])
 
@@ -296,8 +300,10 @@ class Bundle(Resource):
         """Give who can't go on before all that runs in it has ended."""
         found = [waiter for waiter in self.waiting if waiter.is_shielded]
         block = self.block
-        if block is not None and (not block.has_ended or block.owner in self.waiting):
-            found.append(block.owner)
+        if block is not None:
+            is_in_it = not block.has_ended and self.entered_as == self.number
+            if is_in_it or block.owner in self.waiting:
+                found.append(block.owner)
         return found
 
     def abort(self) -> None:
