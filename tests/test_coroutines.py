@@ -778,6 +778,55 @@ def test_a_bundle_can_be_closed_from_another_thread(
     waiting.result(20)
 
 
+def test_of_two_threads_that_close_each_others_bundles_at_once_one_is_refused() -> None:
+    code = """
+import os
+import threading
+import umbel
+from umbel.bundles import Bundle
+running, both = threading.Barrier(2), threading.Barrier(2)
+look = Bundle._require_outside
+def look_at_once(bundle, me):
+    look(bundle, me)
+    if me is not me.hub.main:
+        try:
+            both.wait(0.5)
+        except threading.BrokenBarrierError:
+            pass
+Bundle._require_outside = look_at_once
+def close(other):
+    running.wait()
+    try:
+        umbel.hclose(other)
+    except OSError as error:
+        print(error.errno)
+first, second = umbel.bundle(), umbel.bundle()
+def work(mine, other):
+    mine.go(close, other)
+    umbel.msleep(umbel.within(1))
+threads = [
+    threading.Thread(target=work, args=both_ways, daemon=True)
+    for both_ways in ((first, second), (second, first))
+]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join(10)
+    print(thread.is_alive(), flush=True)
+for handle in (first, second):
+    try:
+        umbel.bundle_wait(handle, umbel.within(1))
+    except umbel.BadHandleError:
+        pass
+    except umbel.DeadlineError:
+        print("hangs", flush=True)
+        os._exit(0)
+    else:
+        umbel.hclose(handle)
+"""
+    assert run_python(code) == f"{errno.EDEADLK}\nFalse\nFalse\n"
+
+
 def test_context_variables_are_those_of_the_coroutine() -> None:
     import contextvars
 

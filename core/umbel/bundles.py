@@ -309,13 +309,19 @@ class Bundle(Resource):
     def abort(self) -> None:
         """Cancel what runs, wait until all of it has stopped, raise failures."""
         me = current_hub().current
-        if self.running:
-            try:
-                self._require_outside(me)
-            except OSError:
-                open_handles[self.number] = self  # it was taken out to be closed
-                raise
-        self._stop(me)
+        was_shielded, me.is_shielded = me.is_shielded, True
+        self.waiting.append(me)  # before the look: of two threads, one sees the other
+        try:
+            if self.running:
+                try:
+                    self._require_outside(me)
+                except OSError:
+                    open_handles[self.number] = self  # it was taken out to be closed
+                    raise
+            self._stop(me)
+        finally:
+            self.waiting.remove(me)
+            me.is_shielded = was_shielded
         if self.block is not None and self.block.owner is me:
             self.keep(self.block.end())  # who closes it is told
         if not me.is_shielded and isinstance(me.pending, PROGRAM_ENDS):
