@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import ipaddress
+import os
 import select
 import socket
 import struct
@@ -178,6 +179,58 @@ def test_a_reset_that_a_send_was_told_is_no_end_of_the_stream(
     for _ in range(2):
         with pytest.raises(umbel.BrokenStreamError):
             receive(client)
+
+
+class Told(socket.socket):
+    """Its next send is told *number*, as after an ICMP message or `ss --kill`."""
+
+    number = 0
+
+    def send(self, *_: object) -> int:
+        raise OSError(self.number, os.strerror(self.number))
+
+
+def told(number: int) -> tuple[Told, socket.socket]:
+    """Make a connection whose next send is told *number*."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        near = Told()
+        near.number = number
+        near.connect(server.getsockname())
+        far, _ = server.accept()
+    return near, far
+
+
+@pytest.mark.parametrize(
+    "number", [errno.ECONNABORTED, errno.ECONNREFUSED, errno.EOPNOTSUPP, errno.EACCES]
+)
+def test_whatever_ended_a_connection_is_no_end_of_the_stream(number: int) -> None:
+    near, far = told(number)
+    linger = struct.pack("ii", 1, 0)  # close by a reset
+    far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    far.close()
+    with near:
+        select.select([near], [], [], 20)
+        near.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # told, and so forgotten
+        stream = tcp.TcpStream(near, 0)
+
+        with pytest.raises(umbel.BrokenStreamError):
+            stream.send([memoryview(b"x")], 0)
+        with pytest.raises(umbel.BrokenStreamError):
+            stream.receive_into(memoryview(bytearray(1)), 0)
+        stream.abort()
+
+
+def test_an_error_that_ends_no_connection_is_told_as_it_is() -> None:
+    near, far = told(errno.ENOBUFS)
+    with near, far:
+        stream = tcp.TcpStream(near, 0)
+        far.sendall(b"x")
+
+        with pytest.raises(OSError, match="buffer space") as caught:
+            stream.send([memoryview(b"x")], 0)
+        assert type(caught.value) is OSError
+        assert stream.receive_into(memoryview(bytearray(9)), umbel.within(20)) == 1
+        stream.abort()
 
 
 def can_send(stream: umbel.StreamHandle) -> bool:

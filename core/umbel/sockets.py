@@ -75,7 +75,9 @@ _TOLD_ONCE: Final = (
     errno.EHOSTUNREACH,
     errno.ENETUNREACH,
 )
-_GONE: Final = (errno.EPIPE, errno.ENOTCONN, *_TOLD_ONCE)
+#: What each call is told, so that it says nothing of how it came about.
+_TOLD_AGAIN: Final = (errno.EPIPE, errno.ENOTCONN)
+_GONE: Final = (*_TOLD_AGAIN, *_TOLD_ONCE)
 _PEER_IS_GONE: Final = (
     "the peer is gone, or closed without reading all that we sent: close the handle "
     "and connect anew"
@@ -308,12 +310,21 @@ class SocketStream:
             self._close_pidfd()
 
     def _explain(self, error: OSError) -> OSError:
-        if error.errno in _GONE:
-            self._is_reset |= error.errno in _TOLD_ONCE
+        if error.errno in _GONE or self._has_lost_its_peer():
+            self._is_reset |= error.errno not in _TOLD_AGAIN
             return BrokenStreamError(_PEER_IS_GONE)
         if error.errno == errno.EBADF:
             return BadHandleError()
         return error
+
+    def _has_lost_its_peer(self) -> bool:
+        # TCP may also tell what an ICMP message said, such as ECONNREFUSED or even
+        # EOPNOTSUPP; or ECONNABORTED, if an administrator has ended the connection.
+        try:
+            self._socket.getpeername()
+        except OSError as error:
+            return error.errno == errno.ENOTCONN
+        return False
 
     # Descriptors, at their place in the data.
 
