@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from tests.support import (
     wait_until,
 )
 from umbel import testing
+from umbel.connection import Connection
 from umbel.handle import lookup
 from umbel.listener import Listening
 from umbel.socket_listener import SocketListener
@@ -231,6 +233,36 @@ def test_an_error_that_ends_no_connection_is_told_as_it_is() -> None:
         assert type(caught.value) is OSError
         assert stream.receive_into(memoryview(bytearray(9)), umbel.within(20)) == 1
         stream.abort()
+
+
+def test_a_reset_that_another_threads_send_was_just_told_is_no_end(
+    ends: Ends, threads: ThreadPoolExecutor
+) -> None:
+    client, server = ends
+    connection = lookup(client, Connection)
+    stream = connection.stream
+    assert isinstance(stream, tcp.TcpStream)
+    was_told = threading.Event()
+
+    def send(_: bytes | memoryview) -> int:
+        with socket.socket(fileno=os.dup(client.fileno())) as same:
+            number = same.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        was_told.set()
+        time.sleep(0.1)  # before this thread goes on
+        raise stream._explain(OSError(number, os.strerror(number)))
+
+    umbel.bsend(client, b"unread")
+    umbel.fdin(server.fileno(), umbel.within(20))
+    umbel.hclose(server)
+    umbel.fdin(client.fileno(), umbel.within(20))
+    connection.try_send = send
+    sending = threads.submit(umbel.bsend, client, b"x")
+    assert was_told.wait(20)
+
+    with pytest.raises(umbel.BrokenStreamError):
+        umbel.receive(client, 1, umbel.within(20))
+    with pytest.raises(umbel.BrokenStreamError):
+        sending.result(20)
 
 
 def can_send(stream: umbel.StreamHandle) -> bool:

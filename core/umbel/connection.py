@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic, sleep
 from typing import ClassVar, Final, TypeGuard, TypeVar, final
 
 from umbel._kernel.coroutine import Coroutine
@@ -51,6 +53,9 @@ PIECE: Final = 1 << 20
 
 #: Looks in vain of which each doubles the way to the next.
 MOST_MISSED: Final = 8
+
+#: Seconds that a send in another thread may take to come back from one system call.
+LONGEST_ATTEMPT: Final = 1.0
 
 #: What a transport's plain errors mean.
 _OWN: Final[dict[int | None, type[UmbelError]]] = {
@@ -200,9 +205,30 @@ class Connection(Resource):
         raise self.inbound_error or BrokenStreamError
 
     def note_end(self) -> None:
-        """Take note of the peer's end of stream."""
+        """Take note of the peer's end of stream; a reset that only looks so is raised.
+
+        The kernel tells a reset once: it may have told it to a send.
+        """
+        sender = self.sender
+        if sender is not None and sender.hub is not current_hub():
+            self._let_attempt_end(sender)
+        if self.outbound_error is BrokenStreamError:
+            with suppress(DeadlineError):  # of one that tells its end once
+                self.stream.receive_into(memoryview(bytearray(1)), 0)
         if self.inbound_error is None:
             self.inbound_error = EndOfStreamError
+
+    def _let_attempt_end(self, sender: Coroutine) -> None:
+        # It runs in another thread, and may be about to take note of what it was told.
+        sent, give_up = self.bytes_out, monotonic() + LONGEST_ATTEMPT
+        while (
+            self.sender is sender
+            and sender.hub.current is sender
+            and not sender.is_parked
+            and self.bytes_out == sent
+            and monotonic() < give_up
+        ):
+            sleep(0)
 
     def send_indirectly(self, data: bytes | memoryview, deadline: int) -> None:
         """Send all of *data*, for a transport without attempts."""

@@ -149,7 +149,7 @@ def receive_with_fds(
         data, descriptors = passing.receive(max_bytes, max_fds, deadline)
         inbound.moved += len(data)
         if not data:
-            connection.inbound_error = connection.inbound_error or EndOfStreamError
+            connection.note_end()
         return data, descriptors
 
 
