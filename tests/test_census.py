@@ -9,12 +9,13 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 import umbel
-from tests.support import Ends, python, wait_until
+from tests.support import Ends, python, run_python, wait_until
 from umbel.cli.top import fetch_census
 from umbel.plugins import remove_plugin
 from umbel_plugins.census import PATIENCE
@@ -96,8 +97,6 @@ def test_what_is_ready_is_told_from_what_waits() -> None:
 
 
 def test_the_coroutines_of_other_threads_are_listed() -> None:
-    import threading
-
     left, right = umbel.ipc_pair()
     thread = threading.Thread(target=umbel.receive, args=(left,), name="other thread")
     thread.start()
@@ -111,6 +110,90 @@ def test_the_coroutines_of_other_threads_are_listed() -> None:
     thread.join()
     umbel.hclose(left)
     umbel.hclose(right)
+
+
+def test_of_a_thread_that_does_not_answer_it_is_told_where_it_is() -> None:
+    is_busy, may_go_on = threading.Event(), threading.Event()
+
+    def compute() -> None:
+        umbel.yield_()
+        is_busy.set()
+        may_go_on.wait()  # no call of umbel's
+
+    def work() -> None:
+        with umbel.bundle() as b:
+            b.go(umbel.msleep, umbel.within(20))
+            b.go(compute)
+            umbel.msleep(umbel.within(0.01))
+            b.abort()
+
+    thread = threading.Thread(target=work, name="busy", daemon=True)
+    thread.start()
+    is_busy.wait()
+    for _ in range(3):  # asked once, and not waited for again
+        lines = {line.name: line for line in umbel.census().coroutines}
+        busy = lines[f"{compute.__qualname__}"]
+        assert (busy.thread, busy.state) == ("busy", "running")
+        assert "threading.py" in busy.place
+        assert lines["msleep"].state == "waiting"
+        assert lines["msleep"].place == ""
+    may_go_on.set()
+    thread.join()
+    assert "busy" not in {line.thread for line in umbel.census().coroutines}
+
+
+def test_who_has_answered_late_is_asked_again() -> None:
+    is_over, may_go_on, ends = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        umbel.now()
+        may_go_on.wait()
+        umbel.msleep(umbel.within(0.01))
+        is_over.set()
+        with umbel.bundle() as b:
+            b.go(umbel.msleep, -1)
+            while not ends.is_set():
+                umbel.msleep(umbel.within(0.001))
+            b.abort()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    wait_until(lambda: thread.name in {c.thread for c in umbel.census().coroutines})
+    may_go_on.set()
+    is_over.wait()
+    try:
+        (line,) = (c for c in umbel.census().coroutines if c.name == "msleep")
+        assert line.waits_on == "msleep()"
+    finally:
+        ends.set()
+        thread.join()
+
+
+@pytest.mark.slow
+def test_a_census_bears_with_threads_that_run_on_meanwhile() -> None:
+    code = """
+import sys, threading, time, umbel
+end = time.monotonic() + 3
+sys.setswitchinterval(1e-6)
+
+def run():
+    while time.monotonic() < end:
+        with umbel.bundle() as b:
+            for _ in range(30):
+                b.go(umbel.yield_)
+                b.go(umbel.msleep, umbel.within(0.0005))
+            umbel.bundle_wait(b)
+
+threads = [threading.Thread(target=run) for _ in range(3)]
+for thread in threads:
+    thread.start()
+while time.monotonic() < end:
+    umbel.census()
+for thread in threads:
+    thread.join()
+print("fine")
+"""
+    assert run_python(code) == "fine\n"
 
 
 def test_a_census_is_printed_as_tables(ends: Ends) -> None:

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import signal
-import sys
-import threading
-from collections.abc import Iterator, Sequence
-from time import monotonic_ns
+from collections.abc import Sequence
 from types import FrameType
 from typing import NamedTuple
 
-from umbel._kernel.coroutine import Coroutine
-from umbel._kernel.current import all_hubs
-from umbel._kernel.hub import Hub
-from umbel._kernel.switch import frame_of
-from umbel.bundles import UNLISTED, Bundle, Task
+from umbel.bundles import Bundle
 from umbel.channel import ChannelEnd
 from umbel.connection import Connection
 from umbel.errors import BrokenStreamError, EndOfStreamError
-from umbel.handle import Resource, open_handles, place_of, where_opened
+from umbel.handle import Resource, open_handles, where_opened
 from umbel.listener import Listening
 from umbel.telling import say
+from umbel.whereabouts import LiveCoroutine, list_coroutines
 
 
 class OpenHandle(NamedTuple):
@@ -43,31 +37,6 @@ class OpenHandle(NamedTuple):
     bytes_in: int
     bytes_out: int
     opened: str
-
-
-class LiveCoroutine(NamedTuple):
-    """One coroutine that has not ended.
-
-    Attributes:
-        thread: the name of its thread.
-        name: of its function; "main" for the thread's own program.
-        bundle: the last handle of its bundle; 0 for "main".
-        state: "running", "ready" or "waiting".
-        waits_on: the call that it waits in, such as "receive(5)"; "" if in none.
-        place: "file:line" of that call, or of where it is.
-        waiting_ms: how long it has been waiting, by the real clock; counted from the
-            last time that its thread looked for events before it began to wait.
-        started: "file:line" of the call that started it.
-    """
-
-    thread: str
-    name: str
-    bundle: int
-    state: str
-    waits_on: str
-    place: str
-    waiting_ms: int
-    started: str
 
 
 class Census(NamedTuple):
@@ -104,9 +73,11 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def census() -> Census:
-    """List what is open and what runs in this process. Never blocks.
+    """List what is open and what runs in this process.
 
-    Other threads go on meanwhile, so their lines are from nearly the same moment.
+    Each thread tells of its own coroutines, so their lines are from nearly the same
+    moment. It takes 0.1 s if one does not answer, since it computes, or is in a call
+    that is not umbel's: of that one only the line where it is is known.
 
     Returns:
         the census; print it, or look into its lists.
@@ -115,7 +86,7 @@ def census() -> Census:
         own; libdill has goredump for it.
     """
     handles = [_describe_handle(resource) for resource in list(open_handles.values())]
-    return Census(handles, list(_all_coroutines()))
+    return Census(handles, list_coroutines())
 
 
 def census_on_signal(number: int = signal.SIGQUIT) -> None:
@@ -169,62 +140,3 @@ def _state_of(connection: Connection) -> str:
         elif error is BrokenStreamError:
             words.append(broken)
     return ", ".join(words) or "open"
-
-
-def _all_coroutines() -> Iterator[LiveCoroutine]:
-    names = {thread.ident: thread.name for thread in threading.enumerate()}
-    tops = sys._current_frames()
-    by_hub: dict[Hub, list[Coroutine]] = {hub: [hub.main] for hub in all_hubs()}
-    listed = [b for b in list(open_handles.values()) if isinstance(b, Bundle)]
-    for bundle in {*listed, *UNLISTED}:
-        for task in list(bundle.running):
-            by_hub.setdefault(task.hub, []).append(task)
-    for hub, coroutines in by_hub.items():
-        ready = set(hub.ready)
-        for coroutine in coroutines:
-            # Who polls for its hub has no frame of its own but the thread's.
-            frame = frame_of(coroutine.carrier) or tops.get(hub.thread)
-            yield _describe_coroutine(
-                coroutine, names.get(hub.thread, "?"), frame, coroutine in ready
-            )
-
-
-def _describe_coroutine(
-    coroutine: Coroutine, thread: str, frame: FrameType | None, is_ready: bool
-) -> LiveCoroutine:
-    call, place = _find_call(frame)
-    is_waiting = coroutine.is_parked
-    state = "waiting" if is_waiting else "ready" if is_ready else "running"
-    task = coroutine if isinstance(coroutine, Task) else None
-    return LiveCoroutine(
-        thread,
-        coroutine.name,
-        0 if task is None else task.bundle.number,
-        state,
-        call if is_waiting else "",
-        place,
-        (monotonic_ns() - coroutine.parked_at) // 1_000_000 if is_waiting else 0,
-        "" if task is None else place_of(task.started),
-    )
-
-
-def _find_call(frame: FrameType | None) -> tuple[str, str]:
-    """Find the call of ours that a coroutine is in, and the user's line.
-
-    The outermost one: what that calls may be a plugin's, or a transport's, which calls
-    us in turn.
-    """
-    call = found = place = ""
-    while frame is not None and frame.f_code is not Task.run.__code__:
-        package = frame.f_globals.get("__name__", "").partition(".")[0]
-        if package in ("umbel", "umbel_transports", "umbel_plugins"):
-            handle = frame.f_locals.get("handle", frame.f_locals.get("self"))
-            shown = str(int(handle)) if isinstance(handle, int) else ""
-            call = f"{frame.f_code.co_name}({shown})"
-        elif call or not place:
-            found, place = call, f"{frame.f_code.co_filename}:{frame.f_lineno}"
-            if not call:
-                break  # it runs
-            call = ""
-        frame = frame.f_back
-    return (found, place) if place else (call, "")  # its function is one of ours

@@ -29,9 +29,10 @@ from umbel.aio.listener import AnyListener
 from umbel.aio.stream import AnyStream
 from umbel.channel import Inbound, Outbound
 from umbel.choice import Clause
-from umbel.insight import LiveCoroutine, OpenHandle
+from umbel.insight import OpenHandle
 from umbel.iolist import Skip
 from umbel.protocols import Buffer, HandleObject, WritableBuffer
+from umbel.whereabouts import LiveCoroutine
 
 if TYPE_CHECKING:
     from umbel.bridges.anyio_stream import AnyioStream

@@ -1,0 +1,188 @@
+"""Where coroutines are: what each of them waits for, and in which line.
+
+A thread's coroutines are looked at in that thread. To read the frames of a greenlet
+that another thread may switch to at any moment crashes the interpreter.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Collection, Sequence
+from functools import partial
+from time import monotonic, monotonic_ns
+from types import FrameType
+from typing import Final, NamedTuple
+
+from umbel._kernel.coroutine import Coroutine
+from umbel._kernel.current import all_hubs
+from umbel._kernel.hub import Hub
+from umbel._kernel.switch import frame_of
+from umbel.bundles import UNLISTED, Bundle, Task
+from umbel.handle import open_handles, place_of
+
+#: Seconds that other threads may take to answer.
+PATIENCE: Final = 0.1
+#: Hubs that have yet to answer an earlier question; they are asked no other.
+_late: Final[set[Hub]] = set()
+
+
+class LiveCoroutine(NamedTuple):
+    """One coroutine that has not ended.
+
+    Attributes:
+        thread: the name of its thread.
+        name: of its function; "main" for the thread's own program.
+        bundle: the last handle of its bundle; 0 for "main".
+        state: "running", "ready" or "waiting".
+        waits_on: the call that it waits in, such as "receive(5)"; "" if in none.
+        place: "file:line" of that call, or of where it is.
+        waiting_ms: how long it has been waiting, by the real clock; counted from the
+            last time that its thread looked for events before it began to wait.
+        started: "file:line" of the call that started it.
+    """
+
+    thread: str
+    name: str
+    bundle: int
+    state: str
+    waits_on: str
+    place: str
+    waiting_ms: int
+    started: str
+
+
+def list_coroutines() -> list[LiveCoroutine]:
+    """List those of all threads, by thread; waits a little for what others tell."""
+    mine = threading.get_ident()
+    hubs = dict.fromkeys(all_hubs())
+    hubs.update(dict.fromkeys(task.hub for task in _all_tasks()))
+    answers = _ask([hub for hub in hubs if hub.thread != mine and not hub.is_abandoned])
+    found = []
+    for hub in hubs:
+        if hub.thread == mine and not hub.is_abandoned:
+            found += _look_at(hub)
+        else:
+            found += answers.get(hub) or _look_from_afar(hub)
+    return found
+
+
+def _ask(hubs: Sequence[Hub]) -> dict[Hub, list[LiveCoroutine]]:
+    """Have each of *hubs* look at its own coroutines; some may not answer in time."""
+    answers: dict[Hub, list[LiveCoroutine]] = {}
+    bell = threading.Semaphore(0)
+
+    def answer(hub: Hub) -> None:
+        if not hub.is_abandoned:
+            answers[hub] = _look_at(hub)
+        _late.discard(hub)
+        bell.release()
+
+    asked = [hub for hub in hubs if hub not in _late]
+    for hub in asked:
+        hub.post(partial(answer, hub))
+    give_up = monotonic() + PATIENCE
+    for _ in asked:
+        if not bell.acquire(timeout=max(0, give_up - monotonic())):
+            break
+    for hub in asked:
+        if hub not in answers:
+            _late.add(hub)
+            if hub in answers or hub.is_abandoned:  # just now
+                _late.discard(hub)
+    return answers
+
+
+def _all_tasks() -> list[Task]:
+    listed = [b for b in list(open_handles.values()) if isinstance(b, Bundle)]
+    bundles = {*listed, *UNLISTED}
+    tasks = [task for bundle in bundles for task in list(bundle.running)]
+    return [task for task in tasks if isinstance(task, Task)]
+
+
+def _coroutines_of(hub: Hub) -> list[Coroutine]:
+    main = [hub.main] if hub in all_hubs() else []
+    return [*main, *(task for task in _all_tasks() if task.hub is hub)]
+
+
+def _look_at(hub: Hub) -> list[LiveCoroutine]:
+    top = sys._getframe()
+    describe = partial(_describe, _thread_name(hub), set(hub.ready))
+    # Who runs, or polls for its hub, has no frame of its own but the thread's.
+    return [
+        describe(coroutine, *_find_call(frame_of(coroutine.carrier) or top))
+        for coroutine in _coroutines_of(hub)
+    ]
+
+
+def _look_from_afar(hub: Hub) -> list[LiveCoroutine]:
+    """Tell what can be told of one that does not answer, or whose thread has ended."""
+    top = None if hub.is_abandoned else sys._current_frames().get(hub.thread)
+    while top is not None and _is_ours(top):
+        top = top.f_back
+    here = "" if top is None else _place_in(top)
+    describe = partial(_describe, _thread_name(hub), set(hub.ready))
+    return [
+        describe(coroutine, "", here if coroutine is hub.current else "")
+        for coroutine in _coroutines_of(hub)
+    ]
+
+
+def _thread_name(hub: Hub) -> str:
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    return names.get(hub.thread, "?")
+
+
+def _describe(
+    thread: str,
+    ready: Collection[Coroutine],
+    coroutine: Coroutine,
+    call: str,
+    place: str,
+) -> LiveCoroutine:
+    is_waiting = coroutine.is_parked
+    state = "waiting" if is_waiting else "ready" if coroutine in ready else "running"
+    task = coroutine if isinstance(coroutine, Task) else None
+    now = monotonic_ns()
+    # There is none yet if it is on its way into its first wait.
+    begun = getattr(coroutine, "parked_at", now)
+    return LiveCoroutine(
+        thread,
+        coroutine.name,
+        0 if task is None else task.bundle.number,
+        state,
+        call if is_waiting else "",
+        place,
+        (now - begun) // 1_000_000 if is_waiting else 0,
+        "" if task is None else place_of(task.started),
+    )
+
+
+def _find_call(frame: FrameType | None) -> tuple[str, str]:
+    """Find the call of ours that a coroutine is in, and the user's line.
+
+    The outermost one: what that calls may be a plugin's, or a transport's, which calls
+    us in turn.
+    """
+    call = found = place = ""
+    while frame is not None and frame.f_code is not Task.run.__code__:
+        if _is_ours(frame):
+            handle = frame.f_locals.get("handle", frame.f_locals.get("self"))
+            shown = str(int(handle)) if isinstance(handle, int) else ""
+            call = f"{frame.f_code.co_name}({shown})"
+        elif call or not place:
+            found, place = call, _place_in(frame)
+            if not call:
+                break  # it runs
+            call = ""
+        frame = frame.f_back
+    return (found, place) if place else (call, "")  # its function is one of ours
+
+
+def _is_ours(frame: FrameType) -> bool:
+    package = frame.f_globals.get("__name__", "").partition(".")[0]
+    return package in ("umbel", "umbel_transports", "umbel_plugins")
+
+
+def _place_in(frame: FrameType) -> str:
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
