@@ -19,8 +19,11 @@ import umbel
 from tests.support import calls, fill, pattern, run_python
 from umbel import aio
 from umbel.plugins import add_plugin, remove_plugin
+from umbel.spi import CloseContext, CloseReport, hookimpl, shut_down
+from umbel.testing import transport_at_hand
 from umbel_plugins import faults
 from umbel_plugins.metrics import MetricsPlugin
+from umbel_transports.mem import MemTransport
 
 
 @pytest.fixture(autouse=True)
@@ -141,7 +144,11 @@ def test_a_stream_that_is_sent_on_is_not_aborted(registry: CollectorRegistry) ->
     umbel.send_handle(left, moved)
     received = umbel.receive_handle(right)
 
-    assert values(registry, "umbel_closed_total", "outcome") == {("sent",): 1}
+    assert values(registry, "umbel_closed_total", "outcome") == {
+        ("ok",): 0,
+        ("aborted",): 0,
+        ("sent",): 1,
+    }
     assert value(registry, "umbel_open_streams", "ipc") == 4
     for handle in (left, right, received, peer):
         umbel.hclose(handle)
@@ -298,10 +305,10 @@ def test_metrics_go_with_faults_in_any_order(is_outside: bool) -> None:
 
     assert value(registry, "umbel_open_streams", "mem") == 0
     assert value(registry, "umbel_sent_bytes_total", "mem") == 100
-    assert values(registry, "umbel_closed_total", "outcome") == {
-        ("ETIMEDOUT" if is_outside else "ok",): 1,
-        ("aborted",): 1,
-    }
+    ended = values(registry, "umbel_closed_total", "outcome")
+    assert ended["ETIMEDOUT" if is_outside else "ok",] == 1
+    assert sum(ended.values()) == 2
+    assert ended["aborted",] == 1
 
 
 def test_a_plugin_that_is_taken_out_leaves_the_registry_empty() -> None:
@@ -455,3 +462,70 @@ def test_errors_of_awaited_calls_are_counted(registry: CollectorRegistry) -> Non
         ("receive", "ECONNRESET"): 1,
         ("send", "ECONNRESET"): 1,
     }
+
+
+@pytest.mark.slow
+def test_a_stream_that_the_collector_ends_amid_the_making_of_a_label_is_counted() -> (
+    None
+):
+    code = """
+import faulthandler, gc, os, sys, warnings
+import umbel
+
+class Node: pass
+
+def forget():
+    node = Node()
+    node.itself, node.ends = node, umbel.pair()
+
+def close_with_a_collection_after(allocations):
+    gc.disable()
+    left, right = umbel.pair()
+    umbel.hclose(right)
+    forget()
+    gc.set_threshold(allocations)
+    gc.enable()
+    try:
+        umbel.close(left, 0)  # makes the labels of its end
+    except OSError:
+        pass
+
+warnings.simplefilter("ignore", ResourceWarning)
+umbel.load_plugins("metrics")
+for end in umbel.pair():
+    umbel.hclose(end)
+gc.collect()
+hung = []
+for allocations in range(80, 200):
+    child = os.fork()
+    if not child:
+        with open(os.devnull, "w") as nobody:
+            faulthandler.dump_traceback_later(5, exit=True, file=nobody)
+            close_with_a_collection_after(allocations)
+            os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        hung.append(allocations)
+        break
+print(hung)
+"""
+    assert run_python(code) == "[]\n"
+
+
+def test_a_transport_that_aborts_in_its_own_close_has_closed_well(
+    registry: CollectorRegistry,
+) -> None:
+    class Thorough(MemTransport):
+        @hookimpl.close
+        def close(self, context: CloseContext) -> CloseReport:
+            report = shut_down(context)
+            context.endpoint.abort()
+            return report
+
+    with transport_at_hand(Thorough(), "thorough"):
+        left, right = umbel.pair("thorough")
+        umbel.done(right)
+        umbel.close(left)
+
+        assert values(registry, "umbel_closed_total", "outcome")["ok",] == 1
+        assert value(registry, "umbel_open_streams", "thorough") == 1
+        umbel.hclose(right)

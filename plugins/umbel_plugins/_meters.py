@@ -21,7 +21,7 @@ from umbel.spi import (
     StreamAttempts,
     Transfer,
 )
-from umbel_plugins._outcomes import outcome_name
+from umbel_plugins._outcomes import OK, outcome_name
 from umbel_plugins._proxy import StreamProxy
 
 #: How a stream ended that was not closed in good order.
@@ -98,6 +98,7 @@ class Meter:
     """The metrics of one scheme, looked up once."""
 
     __slots__ = (
+        "_aborted",
         "_closed",
         "_errors",
         "_opened",
@@ -116,6 +117,10 @@ class Meter:
         self.close_seconds = meters.close_seconds.labels(scheme)
         self._opened = meters.opened
         self._closed = meters.closed
+        self._closed.labels(scheme, OK)  # the first that is shown
+        # Looked up now: forgotten streams end where the collector finds them, perhaps
+        # while that very lock is held in which others are looked up.
+        self._aborted = meters.closed.labels(scheme, ABORTED)
         self._errors = meters.errors
 
     def count_opened(self, verb: str, error: BaseException | None) -> None:
@@ -124,7 +129,10 @@ class Meter:
 
     def count_closed(self, outcome: str) -> None:
         """Count the end of a stream."""
-        self._closed.labels(self.scheme, outcome).inc()
+        if outcome == ABORTED:
+            self._aborted.inc()
+        else:
+            self._closed.labels(self.scheme, outcome).inc()
 
     def count_error(self, verb: str, error: BaseException) -> None:
         """Count an error."""
@@ -137,13 +145,15 @@ class MeteredStream(StreamProxy):
 
     Attributes:
         end: how it ends, as far as is known.
+        is_closing: how a close in good order ends will be known soon.
     """
 
-    __slots__ = ("_meter", "_uncounted", "end")
+    __slots__ = ("_meter", "_uncounted", "end", "is_closing")
 
     def __init__(self, inner: Stream, meter: Meter) -> None:
         super().__init__(inner)
         self.end = ABORTED
+        self.is_closing = False
         self._meter = meter
         # A list, since its pop is atomic: abort may come from several threads.
         self._uncounted = [meter]
@@ -152,6 +162,8 @@ class MeteredStream(StreamProxy):
     def abort(self) -> None:
         """As `Stream.abort`."""
         self.inner.abort()
+        if self.is_closing:
+            return  # by its transport's own close: core aborts it once more afterwards
         try:
             meter = self._uncounted.pop()
         except IndexError:

@@ -150,14 +150,17 @@ class MetricsPlugin:
     def closing(self, context: CloseContext) -> Wrapped[CloseReport]:
         """Note how long a close takes, and how it ends."""
         meter = self._meters.of(context.address.scheme)
+        metered = context.endpoint.query(MeteredStream)
+        if metered is not None:
+            metered.is_closing = True
         begun = time.perf_counter()
         outcome = yield
         meter.close_seconds.observe(time.perf_counter() - begun)
         if outcome.error is not None:
             meter.count_error("close", outcome.error)
-        metered = context.endpoint.query(MeteredStream)
         if metered is not None:
             metered.end = outcome_name(outcome.error)
+            metered.is_closing = False
         return None
 
     def _meter(
