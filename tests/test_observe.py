@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,8 @@ from umbel.spi import (
     AcceptContext,
     Answered,
     ConnectContext,
+    ListenContext,
+    Listener,
     Outcome,
     PairContext,
     Stream,
@@ -144,6 +148,62 @@ def test_what_another_wrapper_put_in_the_place_of_a_stream_is_aborted(
         umbel.pair("mem")
 
     assert [stream.is_aborted for stream in guarding.given] == [True, True]
+
+
+class Unreadable:
+    """A listener that can't be looked at, let alone be used."""
+
+    @property
+    def address(self) -> umbel.Address:
+        raise OSError(9, "closed")
+
+    def accept(self, deadline: int) -> None: ...
+    def abort(self) -> None: ...
+    def query(self, kind: object) -> None: ...
+
+
+class Unprintable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+
+@pytest.mark.parametrize("answer", [Outcome(Unreadable()), Unprintable()])
+def test_an_answer_that_fails_when_it_is_looked_at_changes_nothing(
+    answer: object, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Answering:
+        @hookimpl(wrapper=True)
+        def umbel_listen(self, context: ListenContext) -> Wrapped[object]:
+            yield
+            return answer  # type: ignore[return-value]  # on purpose
+
+    with plugins(Answering()):
+        umbel.hclose(umbel.ipc_listen(tmp_path / "x.sock"))
+
+    assert "can't be its outcome" in caplog.text
+    assert not (tmp_path / "x.sock").exists()
+
+
+def test_a_log_that_raises_leaves_nothing_open(tmp_path: Path) -> None:
+    class Strict(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise RuntimeError("strict")
+
+    class Wrong:
+        @hookimpl.listen.wrapper
+        def listening(self, context: ListenContext) -> Wrapped[Listener]:
+            yield
+            raise ValueError("wrong")
+
+    strict = Strict()
+    logging.getLogger("umbel").addHandler(strict)
+    try:
+        with plugins(Wrong()), pytest.raises(RuntimeError, match="strict"):
+            umbel.ipc_listen(tmp_path / "x.sock")
+    finally:
+        logging.getLogger("umbel").removeHandler(strict)
+
+    assert not (tmp_path / "x.sock").exists()
 
 
 def test_a_plugin_that_fails_to_start_is_not_loaded() -> None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
 
-from umbel.results import Kind, discard, flaw_of
+from umbel.results import Kind, discard, flaw_of, show
 
 T = TypeVar("T")
 C = TypeVar("C")
@@ -54,7 +54,10 @@ def run_wrapped(
     """Call *call* with *context*, inside *wrappers*, the first one outermost."""
     running: _Running = []
     values: list[object] = []
-    outcome = _enter(hook, wrappers, context, running)
+    try:
+        outcome = _enter(hook, wrappers, context, running)
+    except BaseException as error:  # noqa: BLE001 - of the log, as one below
+        outcome = Outcome(error=error)
     if outcome is None:
         try:
             outcome = Outcome(value=call(context))
@@ -62,7 +65,10 @@ def run_wrapped(
             outcome = Outcome(error=error)
     while running:
         values.append(outcome.value)
-        outcome = _leave(hook, *running.pop(), outcome)
+        try:
+            outcome = _leave(hook, *running.pop(), outcome)
+        except BaseException as error:  # noqa: BLE001 - a handler of the log that raises
+            outcome = Outcome(error=error)
     if outcome.error is None:
         return outcome.value  # type: ignore[return-value]  # of the wrappers' making
     values.append(outcome.value)
@@ -93,7 +99,8 @@ def _enter(
             if isinstance(answer, Outcome) and _is_sound(hook, answer):
                 return answer
             if answer is not None:
-                _log(name, hook, f"yielded {answer!r}, which can't be the outcome")
+                what = f"yielded {show(answer)}, which can't be the outcome"
+                _log(name, hook, what)
     return None
 
 
@@ -128,7 +135,7 @@ def _choose(
         return outcome
     if isinstance(answer, Outcome) and _is_sound(hook, answer):
         return answer
-    _log(name, hook, f"returned {answer!r}, which can't be its outcome")
+    _log(name, hook, f"returned {show(answer)}, which can't be its outcome")
     return outcome
 
 

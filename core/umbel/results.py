@@ -34,9 +34,9 @@ def flaw_of(found: object, kind: Kind) -> str:
     if kind == "a tuple of two streams":
         return _flaw_of_pair(found)
     methods = _METHODS[kind]
-    lacking = [name for name in methods if not callable(getattr(found, name, None))]
+    lacking = [name for name in methods if not callable(_look(found, name))]
     if kind == "a listener":
-        address = getattr(found, "address", None)
+        address = _look(found, "address")
         if not isinstance(address, Address):
             what = "address" if address is None else "address of class Address"
             lacking.append(what)
@@ -47,6 +47,14 @@ def flaw_of(found: object, kind: Kind) -> str:
         if type(code) is CodeType and code.co_flags & _NEVER_RUN:  # a mock's is none
             return f"{tell(found)}, whose {name} only gives a coroutine or generator"
     return ""
+
+
+def _look(found: object, name: str) -> object:
+    """Give an attribute; None if it has none, or fails to tell."""
+    try:
+        return getattr(found, name, None)
+    except Exception:  # noqa: BLE001 - a property's, whatever it is
+        return None
 
 
 def _flaw_of_pair(found: object) -> str:
@@ -76,6 +84,14 @@ def tell(found: object, lacking: Sequence[str] = ()) -> str:
     return f"{told}, which has no {', '.join(lacking)}" if lacking else told
 
 
+def show(found: object) -> str:
+    """Give the repr of *found*, or say what it is if that fails."""
+    try:
+        return repr(found)
+    except Exception:  # noqa: BLE001 - as in _look
+        return tell(found)
+
+
 def _name_of(kind: type) -> str:
     name = kind.__qualname__
     return name if kind.__module__ == "builtins" else f"{kind.__module__}.{name}"
@@ -89,7 +105,7 @@ def discard(found: object) -> None:
         return
     if isinstance(found, CoroutineType):
         found.close()  # or Python would tell that nobody awaited it
-    abort = getattr(found, "abort", None)
+    abort = _look(found, "abort")
     if callable(abort) and not isinstance(found, type):
         try:
             abort()
