@@ -314,6 +314,39 @@ def test_what_there_is_no_time_for_is_told_as_not_tried(tmp_path: Path) -> None:
     assert [b["state"] for b in report["behaviours"]].count("not tried") == 3
 
 
+#: An abort that never returns, as one that waits for a lock of its own.
+STUCK = """
+import socket, threading
+from umbel.spi import LOCAL_CAPABILITIES, SocketStream, Traits, hookimpl
+
+class Stuck(SocketStream):
+    def abort(self):
+        threading.Event().wait()
+
+class Sticking:
+    @hookimpl.pair
+    def pair(self, context):
+        left, right = socket.socketpair()
+        return Stuck(left), Stuck(right)
+
+    @hookimpl.traits
+    def traits(self):
+        return Traits(address="", capabilities=LOCAL_CAPABILITIES)
+
+transport = Sticking()
+"""
+
+
+@pytest.mark.slow
+def test_it_ends_though_a_transport_never_does(tmp_path: Path) -> None:
+    install(tmp_path, "stuck", "stuck", STUCK)
+
+    found = check("stuck", "--limit", "0.1", "--only", "1", "2", folder=tmp_path)
+
+    assert found.returncode == 1
+    assert "NOT COMPLETE" in found.stdout
+
+
 def test_a_limit_can_be_lifted(tmp_path: Path) -> None:
     done = check("mem", *BY_TWO, "--only", "1", "--limit", "0", folder=tmp_path)
 

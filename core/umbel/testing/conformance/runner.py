@@ -16,6 +16,7 @@ from typing import Final
 
 import umbel
 from umbel.errors import system_error
+from umbel.handle import open_handles
 from umbel.testing.conformance.behaviour import BEHAVIOURS, ELSEWHERE, Behaviour
 from umbel.testing.conformance.children import kill_all
 from umbel.testing.conformance.expecting import Violation
@@ -170,7 +171,7 @@ def try_behaviour(
 
 def _run(behaviour: Behaviour, subject: Subject, driver: str, patience: float) -> str:
     umbel.now()
-    before = open_descriptors()
+    before, handles = open_descriptors(), set(open_handles)
     threads = threading.active_count()
     problems: list[str] = []
 
@@ -190,6 +191,7 @@ def _run(behaviour: Behaviour, subject: Subject, driver: str, patience: float) -
         if worker.is_alive():
             told = f"it hangs: {_where(worker)}"
             kill_all()  # children: they would outlive the program
+            _disown(set(open_handles) - handles)
             return told
     if not problems and not _is_clean(before, threads):
         left = len(open_descriptors() - before)
@@ -198,6 +200,14 @@ def _run(behaviour: Behaviour, subject: Subject, driver: str, patience: float) -
             f"{threading.active_count() - threads} threads behind"
         )
     return "; ".join(problems)
+
+
+def _disown(handles: Collection[int]) -> None:
+    """Let nobody close what a call that hangs uses: its abort may hang at exit, too."""
+    for handle in handles:
+        resource = open_handles.get(handle)
+        if resource is not None:
+            resource.owner = 0
 
 
 def _join(worker: threading.Thread, patience: float) -> None:
