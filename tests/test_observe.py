@@ -245,3 +245,25 @@ print(*umbel.plugins._loaded)
     for names in ("trace,faults", "faults,trace", "faults,,trace,faults"):
         expected = " ".join(dict.fromkeys(filter(None, names.split(","))))
         assert run_python(code, UMBEL_PLUGINS=names) == f"{expected}\n"
+
+
+@pytest.mark.slow
+def test_a_start_that_never_ends_does_not_keep_the_program_from_ending() -> None:
+    code = """
+import threading
+from umbel.plugins import add_plugin
+from umbel.spi import hookimpl
+
+has_begun = threading.Event()
+
+class Endless:
+    @hookimpl.start
+    def start(self):
+        has_begun.set()
+        threading.Event().wait()
+
+threading.Thread(target=add_plugin, args=(Endless(), "endless"), daemon=True).start()
+has_begun.wait()
+print("ends")
+"""
+    assert run_python(code) == "ends\n"

@@ -37,6 +37,8 @@ _wrappers: Final[dict[str, list[Wrapper]]] = {}
 _manager: PluginManager | None = None
 #: The hooks that observers implement themselves.
 _BARE: Final = frozenset({"umbel_start", "umbel_stop"})
+#: Seconds that the end of the program waits for a thread that loads something.
+LAST_PATIENCE: Final = 1.0
 #: What UMBEL_PLUGINS names is loaded: no connection looks there again.
 _is_request_met = False
 
@@ -294,11 +296,13 @@ def _run_bare(function: object) -> None:
 
 @atexit.register
 def _stop_plugins() -> None:
-    if not _loaded:
+    # A daemon thread may be in a `start`, or an import, that never ends.
+    if not _loaded or not lock.acquire(timeout=LAST_PATIENCE):
         return
     try:
         remove_plugin(next(iter(_loaded)))
     finally:
+        lock.release()
         _stop_plugins()  # the others, though Ctrl-C ends the stop of one
 
 
