@@ -248,6 +248,26 @@ def test_a_reset_wakes_a_thread_that_waits_in_the_other_direction(
         abort(left, right)
 
 
+def test_a_reset_is_told_to_who_waits_for_the_peer_to_read() -> None:
+    with faults.plan(reset_after=3):
+        left, right = umbel.pair("ipc")
+        umbel.bsend(left, b"ab")
+        umbel.bsend(right, b"abc")
+        with umbel.bundle() as b:
+            b.go(flush_reset, left)
+            umbel.yield_()
+            umbel.brecv(left, 3)
+            receive_reset(left)
+            umbel.bundle_wait(b, umbel.within(10))
+        flush_reset(left)
+        abort(left, right)
+
+
+def flush_reset(stream: umbel.StreamHandle) -> None:
+    with pytest.raises(ConnectionResetError):
+        umbel.flush(stream, umbel.within(10))
+
+
 def receive_reset(stream: umbel.StreamHandle) -> None:
     with pytest.raises(ConnectionResetError):
         umbel.receive(stream)

@@ -11,14 +11,16 @@ import os
 import socket
 from collections.abc import Sequence
 from random import Random
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 import umbel
 from umbel.spi import (
     BrokenStreamError,
+    DeadlineError,
     DescriptorPassing,
     Fileno,
     Stream,
+    UnreadBytes,
     add_bytes_done,
     now,
 )
@@ -26,6 +28,10 @@ from umbel_plugins._proxy import StreamProxy
 
 if TYPE_CHECKING:
     from umbel_plugins.faults import Plan
+
+
+#: Seconds between two looks whether a reset has come while `flush` waits.
+GLANCE: Final = 0.05
 
 
 class _Direction:
@@ -181,6 +187,31 @@ class FaultyStream(StreamProxy):
             return data, descriptors
 
         return DescriptorPassing(faulty_send, faulty_receive)
+
+    # Waiting until all is read.
+
+    def unread_bytes(self, found: UnreadBytes) -> UnreadBytes:
+        """Let a reset end the wait, of which the stream behind it knows nothing."""
+
+        def is_zero() -> bool:
+            self._require_whole()
+            return found.is_zero()
+
+        def wait(deadline: int) -> None:
+            while True:
+                self._require_whole()
+                until = umbel.within(GLANCE)
+                if 0 <= deadline < until:
+                    until = deadline
+                try:
+                    found.wait(until)
+                except DeadlineError:
+                    if until == deadline:
+                        raise
+                else:
+                    return self._require_whole()
+
+        return UnreadBytes(is_zero, wait)
 
     # The end.
 

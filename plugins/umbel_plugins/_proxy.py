@@ -14,6 +14,7 @@ from umbel.spi import (
     Stream,
     StreamAttempts,
     Transfer,
+    UnreadBytes,
 )
 
 T = TypeVar("T")
@@ -56,6 +57,8 @@ class StreamProxy:
             found = self.descriptor_passing(found)
         elif isinstance(found, Transfer):
             found = self.transfer(found)
+        elif isinstance(found, UnreadBytes):
+            found = self.unread_bytes(found)
         return found if isinstance(found, kind) else None
 
     # Withheld unless a kind of proxy knows better: core then uses `send` and
@@ -70,5 +73,9 @@ class StreamProxy:
         return None
 
     def transfer(self, found: Transfer) -> Transfer | None:
+        """Give what stands in front of the inner stream's own."""
+        return found
+
+    def unread_bytes(self, found: UnreadBytes) -> UnreadBytes | None:
         """Give what stands in front of the inner stream's own."""
         return found
