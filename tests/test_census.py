@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 import signal
 import stat
 import subprocess
 import sys
+import termios
 import threading
 from pathlib import Path
 
@@ -224,6 +226,34 @@ with umbel.listen("mem://watched") as listener:
     assert process.returncode == 0
     assert "mem://watched" in err
     assert "accept(" in err
+
+
+def test_a_signal_amid_the_programs_own_output_disturbs_nothing() -> None:
+    code = """
+import sys, umbel
+umbel.census_on_signal()
+for _ in range(2000):
+    print("x" * 100, file=sys.stderr)
+print("goes on")
+"""
+    with python(code, PYTHONUNBUFFERED="") as process:
+        assert process.stderr is not None
+        wait_until(lambda: is_stuck(process), "a write that waits")
+        process.send_signal(signal.SIGQUIT)
+        out, err = process.communicate(timeout=30)
+
+    assert out == "goes on\n"
+    assert err.count("open handles") == 1
+    assert err.count("x" * 100) == 2000
+
+
+def is_stuck(process: subprocess.Popen[str]) -> bool:
+    """Tell whether a process sleeps, and its standard error is full."""
+    assert process.stderr is not None
+    answer = bytearray(4)
+    fcntl.ioctl(process.stderr, termios.FIONREAD, answer)
+    state = Path(f"/proc/{process.pid}/stat").read_text().rpartition(") ")[2][0]
+    return state == "S" and int.from_bytes(answer, sys.byteorder) > 60000
 
 
 #: 120 is Python's own word for output that it could not flush at the end.

@@ -315,7 +315,7 @@ def test_what_there_is_no_time_for_is_told_as_not_tried(tmp_path: Path) -> None:
 
 
 #: An abort that never returns, as one that waits for a lock of its own.
-STUCK = """
+ENDLESS = """
 import socket, threading
 from umbel.spi import LOCAL_CAPABILITIES, SocketStream, Traits, hookimpl
 
@@ -339,7 +339,7 @@ transport = Sticking()
 
 @pytest.mark.slow
 def test_it_ends_though_a_transport_never_does(tmp_path: Path) -> None:
-    install(tmp_path, "stuck", "stuck", STUCK)
+    install(tmp_path, "stuck", "stuck", ENDLESS)
 
     found = check("stuck", "--limit", "0.1", "--only", "1", "2", folder=tmp_path)
 

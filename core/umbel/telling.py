@@ -19,6 +19,12 @@ def say(text: object) -> None:
     if sys.stderr is None:
         return  # print would turn to standard output
     try:
-        print(text, file=sys.stderr, flush=True)
+        try:
+            print(text, file=sys.stderr, flush=True)
+        except RuntimeError:
+            # In a signal's handler, amid a write of the program's own: past its buffer.
+            number, errors = sys.stderr.fileno(), "backslashreplace"
+            with open(number, "w", errors=errors, closefd=False) as direct:
+                print(text, file=direct)
     except (OSError, ValueError):
         pass  # nobody reads it, or it is closed: no reason to end the program
