@@ -77,6 +77,32 @@ def test_fdin_returns_on_a_hang_up(pipe: Pipe) -> None:
     umbel.fdin(pipe[0], 0)
 
 
+def test_what_has_ended_once_and_was_opened_again_is_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    writer = os.open(tmp_path / "fifo", os.O_WRONLY)
+    readiness = Readiness(reader)
+    closing = threading.Timer(0.05, os.close, (writer,))
+    closing.start()
+    readiness.wait_in(soon())
+    assert os.read(reader, 1) == b""
+    closing.join()
+
+    readiness.wait_in(soon())  # it has ended still
+    writer = os.open(tmp_path / "fifo", os.O_WRONLY)
+    with suppress(umbel.DeadlineError):
+        readiness.wait_in(umbel.within(0.01))  # it may end early, once
+    with pytest.raises(umbel.DeadlineError):
+        readiness.wait_in(umbel.within(0.01))
+    os.write(writer, b"x")
+    readiness.wait_in(soon())
+    assert os.read(reader, 1) == b"x"
+
+    readiness.forget()
+    os.close(reader)
+    os.close(writer)
+
+
 def test_fdout_returns_when_there_is_room_again(pipe: Pipe) -> None:
     read_end, write_end = pipe
     os.set_blocking(write_end, False)

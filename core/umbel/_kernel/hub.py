@@ -494,7 +494,7 @@ class Hub:
             # Compared, which is faster than masked: most are IN, OUT, or both.
             if mask != OUT:
                 if mask > LIVE:
-                    watch.has_ended = True
+                    watch.has_ended = watch.is_news = True
                 waiter = watch.reader
                 if waiter is not None and waiter.is_parked:
                     catch = watch.catch

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from umbel._kernel.poller import IN, OUT
+from umbel._kernel.poller import IN, OUT, READABLE
 from umbel.errors import BusyError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Watch:
         "guest",
         "has_ended",
         "hub",
+        "is_news",
         "readable",
         "reader",
         "writable",
@@ -42,7 +44,7 @@ class Watch:
         self.writer: Coroutine | None = None
         self.readable = False
         self.writable = False
-        self.has_ended = False
+        self.has_ended = self.is_news = False
         #: What the hub receives with for the reader that waits, who sets it; and what
         #: that gave. So all that are ready receive first, and then all go on.
         self.catch: Callable[[int], bytes | None] | None = None
@@ -60,6 +62,20 @@ class Watch:
         if self.writer is not None and self.writer.is_parked:
             raise BusyError
 
+    def is_over(self) -> bool:
+        """Tell whether there is something to receive still, now that it `has_ended`.
+
+        A stream's end stays, but a FIFO, or a terminal, may be opened again: from the
+        second time on it is looked at.
+        """
+        if self.is_news:
+            self.is_news = False
+            return True
+        look = select.poll()
+        look.register(self.fd, READABLE)
+        self.has_ended = bool(look.poll(0))
+        return self.has_ended
+
     def arm_in(self) -> None:
         """Say that someone waits to receive, if the hub `needs_arming`."""
         self.hub.poller.arm(self.fd, IN)
@@ -70,7 +86,7 @@ class Watch:
 
     def wait_in(self, deadline: int) -> None:
         """Return once there may be something to receive. Own thread only."""
-        if self.readable or self.has_ended:
+        if self.readable or (self.has_ended and self.is_over()):
             self.readable = False
             return
         if self.reader is not None:

@@ -129,7 +129,7 @@ class AioHost(Host):
             if 0 <= deadline <= self.hub.clock():
                 raise DeadlineError
             return
-        if watch.readable or watch.has_ended:
+        if watch.readable or (watch.has_ended and watch.is_over()):
             watch.readable = readiness.is_drained = False
             return
         watch.require_no_reader()
