@@ -555,6 +555,48 @@ for handle in (near, far, other, _other):
     assert run_python(code) == "True\n42\n"
 
 
+@pytest.mark.parametrize(
+    ("call", "given"),
+    [
+        ("near.receive(umbel.within(20))", "'a value'"),
+        ("umbel.choose([umbel.Recv(near)], umbel.within(20))", "(0, 'a value')"),
+        ("far.send('lost', umbel.within(0.01))", "DeadlineError"),
+    ],
+)
+def test_a_handler_that_tries_a_channel_as_a_call_begins_to_wait_takes_not_its_wait(
+    call: str, given: str
+) -> None:
+    code = f"""
+import signal
+import sys
+import umbel
+near, far = umbel.chmake(str)
+other, _other = umbel.chmake(str)
+def handler(number, frame):
+    try:
+        other.receive(0)
+    except umbel.DeadlineError:
+        pass
+signal.signal(signal.SIGUSR1, handler)
+def interrupt(frame, event, argument):
+    if event == "call" and frame.f_code.co_name == "park":
+        sys.setprofile(None)
+        signal.raise_signal(signal.SIGUSR1)
+def send():
+    umbel.msleep(umbel.within(0.05))
+    far.send("a value")
+sending = umbel.go(send) if "lost" not in {call!r} else umbel.bundle()
+sys.setprofile(interrupt)
+try:
+    print(repr({call}))
+except umbel.DeadlineError as error:
+    print(type(error).__name__)
+for handle in (near, far, other, _other, sending):
+    umbel.hclose(handle)
+"""
+    assert run_python(code) == f"{given}\n"
+
+
 def test_a_handler_that_waits_and_then_wakes_somebody_is_heard() -> None:
     code = """
 import signal

@@ -26,7 +26,7 @@ from umbel.errors import (
     NotSupportedError,
 )
 from umbel.handle import Handle, Resource, open_handles, refusal, register
-from umbel.lane import Lane, has_settled, refuse_wait
+from umbel.lane import WAITING, Failure, Lane, Wait, is_settled, refuse_wait
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -180,22 +180,26 @@ def chsend(handle: ChannelHandle[T], value: T, deadline: int = FOREVER) -> None:
     if lane.receivers:
         receiver = lane.receivers.take()
         if receiver is not None:
+            # As `settle`, in one call.
             other = receiver[0]
-            other.ticket = receiver[1] + 1
-            other.chosen = receiver[2]
-            other.parcel = value
-            hub.unpark(other)
+            other.result = value
+            other.chosen = receiver[1]
+            hub.unpark(other.coroutine)
             return
     if me.is_parked:
         refuse_wait(deadline)
-    ticket = me.ticket
-    lane.senders.append((me, ticket, 0, value))
+    wait = Wait()
+    wait.coroutine = me
+    wait.result = WAITING
     try:
-        while me.ticket == ticket:
+        lane.senders.append((wait, 0, value))
+        while wait.result is WAITING:
             hub.park(deadline)
     except BaseException as error:
-        if not has_settled(me, ticket, (lane.senders,), error):
+        if not is_settled(wait, (lane.senders,), error):
             raise
+    if type(wait.result) is Failure:
+        raise wait.result.error
 
 
 def chrecv(handle: ChannelHandle[T], deadline: int = FOREVER) -> T:
@@ -228,25 +232,28 @@ def chrecv(handle: ChannelHandle[T], deadline: int = FOREVER) -> T:
         sender = lane.senders.take()
         if sender is not None:
             other = sender[0]
-            other.ticket = sender[1] + 1
-            other.chosen = sender[2]
-            hub.unpark(other)
-            return cast("T", sender[3])
+            other.result = None
+            other.chosen = sender[1]
+            hub.unpark(other.coroutine)
+            return cast("T", sender[2])
     if lane.has_ended:
         message = "the other end has ended its direction: nothing more will come"
         raise EndOfStreamError(message)
     if me.is_parked:
         refuse_wait(deadline)
-    ticket = me.ticket
-    lane.receivers.append((me, ticket, 0, None))
+    wait = Wait()
+    wait.coroutine = me
+    wait.result = WAITING
     try:
-        while me.ticket == ticket:
+        lane.receivers.append((wait, 0, None))
+        while wait.result is WAITING:
             hub.park(deadline)
     except BaseException as error:
-        if not has_settled(me, ticket, (lane.receivers,), error):
+        if not is_settled(wait, (lane.receivers,), error):
             raise
-    value, me.parcel = me.parcel, None
-    return cast("T", value)
+    if type(wait.result) is Failure:
+        raise wait.result.error
+    return cast("T", wait.result)
 
 
 def give_back(end: Resource | None, value: object) -> None:

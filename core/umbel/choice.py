@@ -10,7 +10,16 @@ from umbel._kernel.hub import Hub
 from umbel.channel import Inbound, Outbound, find_end
 from umbel.deadline import FOREVER
 from umbel.errors import EndOfStreamError, UmbelError
-from umbel.lane import Lane, Queue, has_settled, refuse_wait, settle
+from umbel.lane import (
+    WAITING,
+    Failure,
+    Lane,
+    Queue,
+    Wait,
+    is_settled,
+    refuse_wait,
+    settle,
+)
 from umbel.record import Record
 
 T = TypeVar("T")
@@ -78,22 +87,31 @@ def choose(
         sides.append(mine)
     if me.is_parked:
         refuse_wait(deadline)
-    ticket = me.ticket
-    for index, (queue, clause) in enumerate(zip(sides, steps, strict=True)):
-        queue.append((me, ticket, index, _offer(clause)))
+    wait = Wait()
+    wait.coroutine = me
+    wait.result = WAITING
+    _wait_in(sides, wait, [_offer(clause) for clause in steps], deadline)
+    if type(wait.result) is Failure:
+        raise _named(wait.result.error, wait.chosen)
+    return wait.chosen, cast("T | None", wait.result)
+
+
+def _wait_in(
+    sides: Sequence[Queue], wait: Wait, offers: Sequence[object], deadline: int
+) -> None:
+    hub = wait.coroutine.hub
     try:
-        while me.ticket == ticket:
-            me.hub.park(deadline)
+        for index, queue in enumerate(sides):
+            queue.append((wait, index, offers[index]))
+        while wait.result is WAITING:
+            hub.park(deadline)
     except BaseException as error:
-        has_failed = me.ticket != ticket
-        if not has_settled(me, ticket, sides, error):
-            if has_failed and isinstance(error, UmbelError):
-                _named(error, me.chosen)
-                _forget_others(sides, me.chosen)
+        is_over = wait.result is not WAITING
+        if not is_settled(wait, sides, error):
+            if is_over:
+                _forget_others(sides, wait.chosen)
             raise
-    _forget_others(sides, me.chosen)
-    value, me.parcel = me.parcel, None
-    return me.chosen, cast("T | None", value)
+    _forget_others(sides, wait.chosen)
 
 
 def _forget_others(sides: Sequence[Queue], chosen: int) -> None:

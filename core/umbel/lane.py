@@ -23,9 +23,41 @@ from umbel.errors import Canceled, DeadlineError, EndOfStreamError, UmbelError
 #: Below this many settled entries a lane's queue is not cleaned.
 SLACK: Final = 64
 
-#: Who waits, the ticket of that wait, the index of its clause, and what it sends. The
-#: wait is over, and the entry to be forgotten, once the coroutine has another ticket.
-Entry = tuple[Coroutine, int, int, object]
+#: What came of a wait that is not settled yet.
+WAITING: Final = object()
+
+
+class Failure:
+    """What came of a wait that has failed."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: UmbelError) -> None:
+        self.error = error
+
+
+class Wait:
+    """A call that waits in a queue or, for `choose`, in several.
+
+    It is an object of its own, not the coroutine: a signal's handler, or a finalizer,
+    may wait in the midst of it.
+
+    Attributes:
+        coroutine: whose call it is.
+        result: what it receives, or a `Failure`; WAITING until it is settled.
+        chosen: the index of the clause that was settled.
+    """
+
+    # Set by who makes it: a method for it would cost as much as all the rest.
+    __slots__ = ("chosen", "coroutine", "result")
+
+    chosen: int
+    coroutine: Coroutine
+    result: object
+
+
+#: Who waits, the index of its clause, and what it sends.
+Entry = tuple[Wait, int, object]
 
 
 class Queue(deque[Entry]):
@@ -40,7 +72,7 @@ class Queue(deque[Entry]):
         """Give the first who still waits."""
         while self:
             entry = self.popleft()
-            if entry[0].ticket == entry[1]:
+            if entry[0].result is WAITING:
                 return entry
             self._settled -= 1
         return None
@@ -49,7 +81,7 @@ class Queue(deque[Entry]):
         """Take note that one entry, wherever it stands, was settled elsewhere."""
         self._settled += 1
         if self._settled > SLACK and self._settled * 2 > len(self):
-            live = [entry for entry in self if entry[0].ticket == entry[1]]
+            live = [entry for entry in self if entry[0].result is WAITING]
             self.clear()
             self.extend(live)
             self._settled = 0
@@ -58,22 +90,16 @@ class Queue(deque[Entry]):
         """Let all who wait raise *error*; what was sent and given back stays."""
         returned = []
         while (entry := self.take()) is not None:
-            coroutine = entry[0]
+            coroutine = entry[0].coroutine
             if isinstance(coroutine, Returned):
                 returned.append(entry)
-                continue
-            is_to_raise = coroutine.pending is not None or (
-                coroutine.outcome not in (None, DeadlineError)
-            )
-            if is_to_raise and not coroutine.is_parked:
+            elif not coroutine.is_parked and (
+                coroutine.pending is not None
+                or coroutine.outcome not in (None, DeadlineError)
+            ):
                 self._settled -= 1  # it raises that, and then forgets this
-                continue
-            coroutine.ticket = entry[1] + 1
-            coroutine.chosen = entry[2]
-            if coroutine.is_parked:
-                coroutine.hub.unpark(coroutine, error())
             else:
-                coroutine.outcome = error()  # that came first, and is unnoticed yet
+                settle(entry, Failure(error()))
         self.extend(returned)
 
 
@@ -85,7 +111,6 @@ class Returned(Coroutine):
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
         self.is_parked = False
-        self.ticket = 0
 
 
 class Lane:
@@ -112,24 +137,26 @@ class Lane:
             return
         place = 0  # behind what was given back before
         while place < len(self.senders) and isinstance(
-            self.senders[place][0], Returned
+            self.senders[place][0].coroutine, Returned
         ):
             place += 1
-        self.senders.insert(place, (Returned(hub), 0, 0, value))
+        wait = Wait()
+        wait.coroutine, wait.result = Returned(hub), WAITING
+        self.senders.insert(place, (wait, 0, value))
 
 
-def settle(entry: Entry, parcel: object) -> object:
-    """Let who waits go on, with *parcel* if it receives; give what it sends."""
-    other = entry[0]
-    other.ticket = entry[1] + 1
-    other.chosen = entry[2]
-    other.parcel = parcel
-    other.hub.unpark(other)
-    return entry[3]
+def settle(entry: Entry, result: object) -> object:
+    """Let who waits go on, with *result*; give what it sends."""
+    wait = entry[0]
+    wait.result = result
+    wait.chosen = entry[1]
+    coroutine = wait.coroutine
+    coroutine.hub.unpark(coroutine)
+    return entry[2]
 
 
 def refuse_wait(deadline: int) -> None:
-    """Refuse a signal's handler: the wait that it holds up may have the ticket."""
+    """Refuse a signal's handler: it must not wait while it holds up another wait."""
     if 0 <= deadline <= now():
         raise DeadlineError
     message = (
@@ -139,20 +166,20 @@ def refuse_wait(deadline: int) -> None:
     raise RuntimeError(message)
 
 
-def has_settled(
-    me: Coroutine, ticket: int, queues: Sequence[Queue], error: BaseException
-) -> bool:
-    """Tell whether a wait was settled at the moment when *error* ended it.
+def is_settled(wait: Wait, queues: Sequence[Queue], error: BaseException) -> bool:
+    """Tell whether a wait counts as settled, though *error* ended it at that moment.
 
-    Then it counts, lest a value be lost; a next call is canceled instead.
+    If it does, no value is lost; a next call is canceled instead.
     """
-    if me.ticket == ticket:
-        me.ticket = ticket + 1
+    if wait.result is WAITING:
+        wait.result = None
         for queue in queues:
             queue.forget_one()
         return False
-    if isinstance(error, UmbelError):
-        return isinstance(error, DeadlineError)
-    if not isinstance(error, Canceled):
-        me.hub.interrupt(me, error)  # what ends the program: the next call raises it
+    if isinstance(error, (Canceled, DeadlineError)):
+        return True
+    # It ends the program: at once if there is nothing to lose, else in the next call.
+    if isinstance(wait.result, Failure):
+        return False
+    wait.coroutine.hub.interrupt(wait.coroutine, error)
     return True

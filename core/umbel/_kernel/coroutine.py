@@ -18,15 +18,12 @@ class Coroutine:
     __slots__ = (
         "__weakref__",
         "carrier",
-        "chosen",
         "hub",
         "is_parked",
         "is_shielded",
         "outcome",
-        "parcel",
         "parked_at",
         "pending",
-        "ticket",
     )
 
     #: All set by its hub, when it is started.
@@ -37,10 +34,6 @@ class Coroutine:
     is_shielded: bool
     outcome: BaseException | type[BaseException] | None
     pending: BaseException | None
-    #: For waits in queues: the number of the present one, and what came of the last.
-    ticket: int
-    chosen: int
-    parcel: object
     #: When it last began to wait, in ns of the real clock: the last poll before.
     parked_at: int
 

@@ -312,8 +312,7 @@ class Hub:
         coroutine.carrier = carrier
         coroutine.hub = self
         coroutine.is_parked = coroutine.is_shielded = False
-        coroutine.outcome = coroutine.pending = coroutine.parcel = None
-        coroutine.ticket = 0
+        coroutine.outcome = coroutine.pending = None
         self.ready.append(self.current)
         self.current = coroutine
         carrier.switch()
@@ -358,8 +357,7 @@ class Hub:
         coroutine.carrier = carrier
         coroutine.hub = self
         coroutine.is_parked = coroutine.is_shielded = False
-        coroutine.outcome = coroutine.pending = coroutine.parcel = None
-        coroutine.ticket = 0
+        coroutine.outcome = coroutine.pending = None
 
     # Descriptors.
 

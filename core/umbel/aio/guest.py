@@ -63,8 +63,7 @@ class Guest(Coroutine):
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
         self.is_parked = self.is_shielded = self.is_due = False
-        self.outcome = self.pending = self.parcel = self.sleep = None
-        self.ticket = 0
+        self.outcome = self.pending = self.sleep = None
         self.parked_at = 0
 
     @property
