@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import random
 import select
@@ -237,6 +238,44 @@ def test_canceled_timers_take_no_memory() -> None:
         timers.cancel(timers.add(10**9, i))
 
     assert len(timers.heap) < 1000
+
+
+def test_timers_that_a_signals_handler_uses_in_their_midst_are_all_there() -> None:
+    timers: Timers[int] = Timers()
+    numbers = itertools.count()
+    kept: list[int] = []
+    came: list[int] = []
+
+    def add_some(when: int, count: int) -> list[Timer[int]]:
+        made = [next(numbers) for _ in range(count)]
+        kept.append(made[0])  # the others are canceled
+        return [timers.add(when, number) for number in made]
+
+    def take_due(now: int) -> None:
+        while (item := timers.pop_due(now)) is not None:
+            came.append(item)
+
+    def handler(*_: object) -> None:
+        for number in range(3):
+            add_some(number % 2, 1)
+        due = [timers.pop_due(0), timers.pop_due(0)]  # no more: so some stay
+        came.extend(item for item in due if item is not None)
+
+    old = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.0001, 0.0001)
+    try:
+        give_up = time.monotonic() + 0.5
+        while time.monotonic() < give_up:
+            for timer in add_some(10, 200)[1:]:
+                timers.cancel(timer)
+            take_due(0)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+    take_due(10)
+
+    assert sorted(came) == sorted(kept)
+    assert len(timers) == 0
 
 
 def test_deadlines_follow_the_hubs_own_clock(

@@ -731,6 +731,56 @@ print(ran)
     assert run_python(code) == "['of main', 'of the handler']\n"
 
 
+@pytest.mark.parametrize(
+    ("moment", "call"),
+    [
+        ("return add", "umbel.msleep(umbel.within(0.01))"),
+        ("call park", "stream.receive(10, umbel.within(5))"),
+        ("call park", "work.wait(umbel.within(5))"),
+    ],
+)
+def test_what_comes_to_a_handler_just_before_a_wait_is_not_slept_over(
+    moment: str, call: str
+) -> None:
+    code = f"""
+import signal
+import sys
+import threading
+import time
+import umbel
+stream, peer = umbel.pair()
+other, other_peer = umbel.pair()
+may_end, work = threading.Event(), umbel.bundle()
+def begin():
+    work.go(may_end.wait)
+thread = threading.Thread(target=begin)
+def handler(number, frame):
+    peer.send(b"x")
+    may_end.set()
+    thread.join()
+    time.sleep(0.02)
+    try:
+        other.receive(10, 0)
+    except umbel.DeadlineError:
+        pass
+signal.signal(signal.SIGUSR1, handler)
+def interrupt(frame, event, argument):
+    if [event, frame.f_code.co_name] == {moment.split()}:
+        sys.setprofile(None)
+        signal.raise_signal(signal.SIGUSR1)
+thread.start()
+while not "1 running" in str(umbel.handle.open_handles[work].describe()):
+    time.sleep(0.001)
+signal.alarm(10)
+sys.setprofile(interrupt)
+{call}
+print("told")
+for handle in (stream, peer, other, other_peer, work):
+    umbel.hclose(handle)
+"""
+    assert run_python(code) == "told\n"
+
+
 def test_a_handler_that_waits_leaves_the_news_to_the_wait_it_interrupted() -> None:
     code = """
 import signal

@@ -81,10 +81,14 @@ class Queue(deque[Entry]):
         """Take note that one entry, wherever it stands, was settled elsewhere."""
         self._settled += 1
         if self._settled > SLACK and self._settled * 2 > len(self):
-            live = [entry for entry in self if entry[0].result is WAITING]
-            self.clear()
-            self.extend(live)
             self._settled = 0
+            # One by one: a signal's handler may use the channel meanwhile.
+            for _ in range(len(self)):
+                if not self:
+                    break
+                entry = self.popleft()
+                if entry[0].result is WAITING:
+                    self.append(entry)
 
     def fail_all(self, error: type[UmbelError]) -> None:
         """Let all who wait raise *error*; what was sent and given back stays."""

@@ -21,6 +21,7 @@ class Coroutine:
         "hub",
         "is_parked",
         "is_shielded",
+        "must_look",
         "outcome",
         "parked_at",
         "pending",
@@ -32,6 +33,9 @@ class Coroutine:
     is_parked: bool
     #: While set, an interrupt waits in `pending` instead of waking it.
     is_shielded: bool
+    #: Its next wait ends at once: what that is for may have come just before, to a
+    #: signal's handler, or a finalizer.
+    must_look: bool
     outcome: BaseException | type[BaseException] | None
     pending: BaseException | None
     #: When it last began to wait, in ns of the real clock: the last poll before.

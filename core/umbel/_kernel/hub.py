@@ -139,17 +139,23 @@ class Hub:
         me = self.current
         if me.pending is not None and not me.is_shielded:
             me.raise_pending()
-        timer = None
-        if deadline >= 0:
-            if deadline <= self.clock():
-                self._try_once(me)
-                return
-            timer = self.timers.add(deadline, me)
+        if 0 <= deadline <= self.clock():
+            self._try_once(me)
+            return
         is_within = me.is_parked  # we are a signal's handler, in the midst of a wait
         me.is_parked = True
+        # From here on a handler finds us in the midst of a wait. What came to it before
+        # that, after the caller has looked, must not be slept over.
+        if me.must_look or (me.pending is not None and not me.is_shielded):
+            me.is_parked = is_within
+            self._let_caller_look(me)
+            return
         me.parked_at = self.polled_at
         ready = self.ready
+        timer = None
         try:
+            if deadline >= 0:
+                timer = self.timers.add(deadline, me)
             target = ready.popleft() if ready else self.next_ready()
             if target is not me:
                 self.current = target
@@ -167,6 +173,13 @@ class Hub:
             me.raise_outcome()
         if me.pending is not None and not me.is_shielded:
             me.raise_pending()
+
+    def _let_caller_look(self, me: Coroutine) -> None:
+        me.must_look = False
+        if me.pending is not None and not me.is_shielded:
+            me.raise_pending()
+        if self.evictions.is_leaving(me):
+            raise BadHandleError  # which the handler was told
 
     def _go_back_to_wait(self, me: Coroutine) -> None:
         # What was to end that wait may have ended this one: let it look, later on. Not
@@ -215,6 +228,7 @@ class Hub:
                 if isinstance(me.outcome, UmbelError):
                     # Maybe of that wait's, which is told then; this one is over anyway.
                     me.outcome, has_come = None, False
+        me.must_look = True
         if not has_come:
             me.is_parked = is_within
             raise DeadlineError
@@ -231,6 +245,8 @@ class Hub:
             self.ready.append(coroutine)
             if self._is_asleep and self.host is None:
                 self.inbox.ring()  # we are a signal's handler: poll would go on
+        else:
+            coroutine.must_look = True
 
     def interrupt(self, coroutine: Coroutine, error: BaseException) -> None:
         """Raise *error* where *coroutine* waits, or at its next blocking call."""
@@ -275,6 +291,7 @@ class Hub:
         else:
             self._spender = self.current
             self.collect(0)
+            self.current.must_look = True
 
     def next_ready(self) -> Coroutine:
         """Give who is to run next, waiting until there is somebody."""
@@ -311,7 +328,7 @@ class Hub:
         # As _equip, whose call would be a part of what starting costs.
         coroutine.carrier = carrier
         coroutine.hub = self
-        coroutine.is_parked = coroutine.is_shielded = False
+        coroutine.is_parked = coroutine.is_shielded = coroutine.must_look = False
         coroutine.outcome = coroutine.pending = None
         self.ready.append(self.current)
         self.current = coroutine
@@ -356,7 +373,7 @@ class Hub:
     def _equip(self, coroutine: Coroutine, carrier: Carrier) -> None:
         coroutine.carrier = carrier
         coroutine.hub = self
-        coroutine.is_parked = coroutine.is_shielded = False
+        coroutine.is_parked = coroutine.is_shielded = coroutine.must_look = False
         coroutine.outcome = coroutine.pending = None
 
     # Descriptors.

@@ -1,19 +1,28 @@
 """What is due when: a heap whose canceled entries are forgotten lazily.
 
 Canceling a timer only marks it, which is O(1); most timers are canceled. Once
-the marked ones outnumber the live ones the heap is rebuilt without them, so that
-memory follows the live ones, at a constant cost per canceled timer.
+the marked ones outnumber the live ones they are taken out, so that memory follows
+the live ones, at a constant cost per canceled timer.
+
+A signal's handler, or a finalizer, may use the same timers in the midst of any of this.
+So the heap is always the same list, and between a look at it and the change that
+follows there is nothing at which Python could run one: no call, and no loop.
 """
 
 from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
+from itertools import compress, repeat
+from operator import attrgetter, is_not, itemgetter
 from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
 
-#: Below this many marked entries a rebuild would cost more than it frees.
+#: Below this many marked entries it would cost more than it frees to take them out.
 SLACK: Final = 64
+
+_timer_in: Final = itemgetter(2)
+_item_of: Final = attrgetter("item")
 
 
 class Timer(Generic[T]):
@@ -37,7 +46,7 @@ class Timers(Generic[T]):
         self._canceled = 0
 
     def __len__(self) -> int:
-        return len(self.heap) - self._canceled
+        return max(0, len(self.heap) - self._canceled)
 
     def add(self, when: int, item: T) -> Timer[T]:
         """Have *item* come out of `pop_due` once the clock shows *when*, in ms."""
@@ -60,9 +69,12 @@ class Timers(Generic[T]):
         timer.item = None
         self._canceled += 1
         if self._canceled > SLACK and self._canceled * 2 > len(self.heap):
-            self.heap = [entry for entry in self.heap if entry[2].item is not None]
-            heapify(self.heap)
             self._canceled = 0
+            # All at once, in C: see at the top.
+            heap = self.heap
+            items = map(_item_of, map(_timer_in, heap))
+            heap[:] = compress(heap, map(is_not, items, repeat(None)))
+            heapify(heap)
 
     def soonest(self) -> int:
         """Tell when the next live timer is due, in ms; -1 if there is none."""
@@ -76,9 +88,11 @@ class Timers(Generic[T]):
 
     def pop_due(self, now: int) -> T | None:
         """Take one item that is due at *now*, the soonest first; None if none."""
-        when = self.soonest()
-        if when < 0 or when > now:
-            return None
-        timer = heappop(self.heap)[2]
-        item, timer.item = timer.item, None
-        return item
+        heap = self.heap
+        while heap and heap[0][0] <= now:
+            timer = heappop(heap)[2]
+            item, timer.item = timer.item, None
+            if item is not None:
+                return item
+            self._canceled -= 1
+        return None

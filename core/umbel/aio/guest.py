@@ -62,7 +62,7 @@ class Guest(Coroutine):
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
-        self.is_parked = self.is_shielded = self.is_due = False
+        self.is_parked = self.is_shielded = self.is_due = self.must_look = False
         self.outcome = self.pending = self.sleep = None
         self.parked_at = 0
 
