@@ -152,7 +152,7 @@ class WaitQueue:
         return self._generation
 
     def wait(self, ticket: int, deadline: int) -> None:
-        """Return at the first `wake_all` since *ticket* was taken.
+        """Return at the first `wake_all` since *ticket* was taken; seldom, sooner.
 
         Raises:
             DeadlineError: ETIMEDOUT. Also Canceled, BadHandleError.

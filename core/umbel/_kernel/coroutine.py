@@ -33,8 +33,8 @@ class Coroutine:
     is_parked: bool
     #: While set, an interrupt waits in `pending` instead of waking it.
     is_shielded: bool
-    #: Its next wait ends at once: what that is for may have come just before, to a
-    #: signal's handler, or a finalizer.
+    #: It was woken while it did not wait, by a signal's handler or in a finalizer: its
+    #: next wait ends at once.
     must_look: bool
     outcome: BaseException | type[BaseException] | None
     pending: BaseException | None

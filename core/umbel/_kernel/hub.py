@@ -228,10 +228,10 @@ class Hub:
                 if isinstance(me.outcome, UmbelError):
                     # Maybe of that wait's, which is told then; this one is over anyway.
                     me.outcome, has_come = None, False
-        me.must_look = True
         if not has_come:
             me.is_parked = is_within
             raise DeadlineError
+        me.must_look = True  # a handler: it may have come for a wait that was to begin
         if me.outcome is not None:
             me.raise_outcome()
 
@@ -245,7 +245,7 @@ class Hub:
             self.ready.append(coroutine)
             if self._is_asleep and self.host is None:
                 self.inbox.ring()  # we are a signal's handler: poll would go on
-        else:
+        elif coroutine is self.current:  # in its midst, by a signal's handler
             coroutine.must_look = True
 
     def interrupt(self, coroutine: Coroutine, error: BaseException) -> None:
@@ -291,7 +291,6 @@ class Hub:
         else:
             self._spender = self.current
             self.collect(0)
-            self.current.must_look = True
 
     def next_ready(self) -> Coroutine:
         """Give who is to run next, waiting until there is somebody."""
@@ -533,6 +532,8 @@ class Hub:
                         raise
                 else:
                     watch.readable = True
+                    if waiter is self.current:  # as in unpark
+                        waiter.must_look = True
             if mask != IN:
                 waiter = watch.writer
                 if waiter is not None and waiter.is_parked:
@@ -546,6 +547,8 @@ class Hub:
                         raise
                 else:
                     watch.writable = True
+                    if waiter is self.current:  # as in unpark
+                        waiter.must_look = True
 
     # Other threads, and host loops.
 

@@ -96,7 +96,8 @@ class Watch:
         if hub.needs_arming:
             self.arm_in()
         try:
-            hub.park(deadline)
+            if not self.readable:  # it may have come to a signal's handler just now
+                hub.park(deadline)
         except BaseException:
             # Interrupted, or late, just as the edge came: the next one needs it.
             self.readable |= self.reader is not me
@@ -118,7 +119,8 @@ class Watch:
         if hub.needs_arming:
             self.arm_out()
         try:
-            hub.park(deadline)
+            if not self.writable:  # as in wait_in
+                hub.park(deadline)
         except BaseException:
             # Interrupted, or late, just as the edge came: the next one needs it.
             self.writable |= self.writer is not me
