@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import gc
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 from hypothesis import settings, strategies as st
@@ -705,3 +707,32 @@ umbel.hclose(end)
 umbel.hclose(other)
 """
     assert run_python(code) == "True\n"
+
+
+@pytest.mark.parametrize("verb", ["chsend", "chrecv", "choose"])
+def test_an_end_that_is_told_keeps_nothing_of_who_waited(verb: str) -> None:
+    class Local:
+        pass
+
+    kept: list[weakref.ref[Local]] = []
+    near, far = umbel.chmake()
+
+    def wait() -> None:
+        local = Local()
+        kept.append(weakref.ref(local))
+        with suppress(umbel.EndOfStreamError):
+            if verb == "chsend":
+                umbel.chsend(near, 1)
+            elif verb == "chrecv":
+                umbel.chrecv(near)
+            else:
+                umbel.choose([Recv(near)])
+
+    gc.disable()
+    try:
+        with umbel.go(wait):
+            umbel.hclose(far)
+        assert kept[0]() is None
+    finally:
+        gc.enable()
+    umbel.hclose(near)

@@ -26,7 +26,15 @@ from umbel.errors import (
     NotSupportedError,
 )
 from umbel.handle import Handle, Resource, open_handles, refusal, register
-from umbel.lane import WAITING, Failure, Lane, Wait, is_settled, refuse_wait
+from umbel.lane import (
+    WAITING,
+    Failure,
+    Lane,
+    Wait,
+    is_settled,
+    refuse_wait,
+    take_error,
+)
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -199,7 +207,7 @@ def chsend(handle: ChannelHandle[T], value: T, deadline: int = FOREVER) -> None:
         if not is_settled(wait, (lane.senders,), error):
             raise
     if type(wait.result) is Failure:
-        raise wait.result.error
+        raise take_error(wait)
 
 
 def chrecv(handle: ChannelHandle[T], deadline: int = FOREVER) -> T:
@@ -252,7 +260,7 @@ def chrecv(handle: ChannelHandle[T], deadline: int = FOREVER) -> T:
         if not is_settled(wait, (lane.receivers,), error):
             raise
     if type(wait.result) is Failure:
-        raise wait.result.error
+        raise take_error(wait)
     return cast("T", wait.result)
 
 

@@ -19,6 +19,7 @@ from umbel.lane import (
     is_settled,
     refuse_wait,
     settle,
+    take_error,
 )
 from umbel.record import Record
 
@@ -92,7 +93,7 @@ def choose(
     wait.result = WAITING
     _wait_in(sides, wait, [_offer(clause) for clause in steps], deadline)
     if type(wait.result) is Failure:
-        raise _named(wait.result.error, wait.chosen)
+        raise _named(take_error(wait), wait.chosen)
     return wait.chosen, cast("T | None", wait.result)
 
 

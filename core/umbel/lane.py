@@ -159,6 +159,16 @@ def settle(entry: Entry, result: object) -> object:
     return entry[2]
 
 
+def take_error(wait: Wait) -> UmbelError:
+    """Give the error of a wait that has failed, to be raised.
+
+    The wait keeps it no more: its traceback will refer to the frame that has the wait.
+    """
+    failure, wait.result = wait.result, None
+    assert isinstance(failure, Failure)
+    return failure.error
+
+
 def refuse_wait(deadline: int) -> None:
     """Refuse a signal's handler: it must not wait while it holds up another wait."""
     if 0 <= deadline <= now():

@@ -5,8 +5,8 @@ the marked ones outnumber the live ones they are taken out, so that memory follo
 the live ones, at a constant cost per canceled timer.
 
 A signal's handler, or a finalizer, may use the same timers in the midst of any of this.
-So the heap is always the same list, and between a look at it and the change that
-follows there is nothing at which Python could run one: no call, and no loop.
+So the heap stays the same list, but for `take_over`, and between a look at it and the
+change that follows there is nothing at which Python could run one: no call, no loop.
 """
 
 from __future__ import annotations
