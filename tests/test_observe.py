@@ -222,6 +222,27 @@ def test_a_plugin_that_fails_to_start_is_not_loaded() -> None:
     assert unable.begun == 0
 
 
+def test_a_start_or_stop_that_is_no_plain_function_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Async:
+        @hookimpl.start  # type: ignore[arg-type]  # on purpose
+        async def start(self) -> None:
+            raise AssertionError
+
+    class Yielding:
+        @hookimpl.stop  # type: ignore[arg-type]  # on purpose
+        def stop(self) -> Iterator[None]:
+            yield
+
+    with pytest.raises(umbel.PluginError, match=r"start.*did not run.*async def"):
+        add_plugin(Async(), "wrong")
+    add_plugin(Yielding(), "wrong")
+    remove_plugin("wrong")
+
+    assert "did not run: it gave a generator" in caplog.text
+
+
 @pytest.mark.parametrize("verb", ["ipc_fromfd", "ipc_listener_fromfd"])
 def test_a_program_that_adopts_has_the_requested_plugins_too(verb: str) -> None:
     code = f"""

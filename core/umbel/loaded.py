@@ -195,8 +195,9 @@ class Transport:
             raise self.complaint("traits", f"failed: {told}") from error
         if isinstance(traits, Traits):
             return traits
-        from umbel.results import tell
+        from umbel.results import discard, tell
 
+        discard(traits)
         raise self.complaint("traits", f"gave {tell(traits)}, where Traits must come")
 
     def complaint(self, hook: str, what: str) -> PluginError:

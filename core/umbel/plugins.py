@@ -10,6 +10,7 @@ import errno
 import os
 from _thread import RLock
 from collections.abc import Callable, Iterator, Mapping
+from types import CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from umbel.discovery import (
@@ -235,7 +236,7 @@ def add_plugin(plugin: object, name: str, source: str = "this program") -> None:
             _wrappers[hook] = [*_wrappers.get(hook, ()), *new]
         _loaded[name] = source
         try:
-            _run_bare(own.get("umbel_start"))
+            _run_bare(own, "start", name)
         except BaseException:
             _take_out(name, plugin)
             raise
@@ -275,7 +276,7 @@ def remove_plugin(name: str) -> None:
         own, _ = functions_of(plugin)
         _take_out(name, plugin)
         try:
-            _run_bare(own.get("umbel_stop"))
+            _run_bare(own, "stop", name)
         except Exception:
             import logging
 
@@ -289,9 +290,17 @@ def _take_out(name: str, plugin: object) -> None:
     _loaded.pop(name, None)
 
 
-def _run_bare(function: object) -> None:
-    if callable(function):
-        function()
+def _run_bare(own: Mapping[str, object], hook: str, name: str) -> None:
+    function = own.get(f"umbel_{hook}")
+    if not callable(function):
+        return
+    result = function()
+    if isinstance(result, (CoroutineType, GeneratorType)):
+        from umbel.results import discard, tell
+
+        discard(result)
+        message = f"{hook} of plugin {name!r} did not run: it gave {tell(result)}"
+        raise PluginError(message)
 
 
 @atexit.register
