@@ -309,25 +309,30 @@ class Bundle(Resource):
     def abort(self) -> None:
         """Cancel what runs, wait until all of it has stopped, raise failures."""
         me = current_hub().current
-        was_shielded, me.is_shielded = me.is_shielded, True
-        self.waiting.append(me)  # before the look: of two threads, one sees the other
-        try:
-            if self.running:
-                try:
-                    self._require_outside(me)
-                except OSError:
-                    open_handles[self.number] = self  # it was taken out to be closed
-                    raise
+        if self.running:
+            self._stop_from_outside(me)
+        else:
             self._stop(me)
-        finally:
-            self.waiting.remove(me)
-            me.is_shielded = was_shielded
         if self.block is not None and self.block.owner is me:
             self.keep(self.block.end())  # who closes it is told
         if not me.is_shielded and isinstance(me.pending, PROGRAM_ENDS):
             self.report_failures()
             me.raise_pending()
         self.raise_failures()
+
+    def _stop_from_outside(self, me: Coroutine) -> None:
+        was_shielded, me.is_shielded = me.is_shielded, True
+        self.waiting.append(me)  # before the look: of two threads, one sees the other
+        try:
+            try:
+                self._require_outside(me)
+            except OSError:
+                open_handles[self.number] = self  # it was taken out to be closed
+                raise
+            self._stop(me)
+        finally:
+            self.waiting.remove(me)
+            me.is_shielded = was_shielded
 
     def _stop(self, me: Coroutine) -> None:
         self.is_closed = self.is_stopping = True
