@@ -73,8 +73,10 @@ def test_a_peer_does_its_job(case: Case, peer: Peer) -> None:
 
     sample = case.measure(case, peer)
 
-    # Memory and imports may be had for nothing, when the sizes are this small.
-    assert sample.cost > 0 or case.workload in {"memory", "start"}
+    # Memory and imports may be had for nothing, when the sizes are this small; and the
+    # clock of a process on another core may stand still for a whole tick.
+    has_worked = sample.cost > 0 or sample.rate > 0
+    assert has_worked or case.workload in {"memory", "start"}
 
 
 @pytest.mark.slow

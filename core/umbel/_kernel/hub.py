@@ -148,8 +148,9 @@ class Hub:
         # that, after the caller has looked, must not be slept over.
         if me.must_look or (me.pending is not None and not me.is_shielded):
             me.is_parked = is_within
-            self._let_caller_look(me)
-            return
+            if self._lets_look(me):
+                return
+            me.is_parked = True
         me.parked_at = self.polled_at
         ready = self.ready
         timer = None
@@ -174,12 +175,13 @@ class Hub:
         if me.pending is not None and not me.is_shielded:
             me.raise_pending()
 
-    def _let_caller_look(self, me: Coroutine) -> None:
+    def _lets_look(self, me: Coroutine) -> bool:
         me.must_look = False
         if me.pending is not None and not me.is_shielded:
             me.raise_pending()
         if self.evictions.is_leaving(me):
             raise BadHandleError  # which the handler was told
+        return me is not self.main or not running_loop()  # there it must be refused
 
     def _go_back_to_wait(self, me: Coroutine) -> None:
         # What was to end that wait may have ended this one: let it look, later on. Not
