@@ -140,7 +140,7 @@ class Bundle(Resource):
         self.hub = hub
         #: Of `Hub.ended`: nobody in `running` is lost who was there then.
         self.seen_ended = Hub.ended
-        self.running: dict[Coroutine, None] = {}
+        self.running: dict[Task, None] = {}
         self.failures: list[BaseException] = []
         self.is_closed = False
         #: What starts from now on is canceled as it starts.
@@ -266,7 +266,7 @@ class Bundle(Resource):
                     self._lose(coroutine)
         return bool(self.running)
 
-    def _lose(self, coroutine: Coroutine) -> None:
+    def _lose(self, coroutine: Task) -> None:
         if not (self.is_stopping and self.stops_still()):
             message = f"coroutine {coroutine.name} never goes on: its thread has ended"
             self.failures.append(system_error(errno.ESRCH, message))

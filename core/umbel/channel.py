@@ -196,7 +196,7 @@ def chsend(handle: ChannelHandle[T], value: T, deadline: int = FOREVER) -> None:
             return
     if me.is_parked:
         refuse_wait(deadline)
-    wait = Wait()
+    wait = Wait()  # as `begin_wait`, in no call
     wait.coroutine = me
     wait.result = WAITING
     try:

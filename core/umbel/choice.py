@@ -16,6 +16,7 @@ from umbel.lane import (
     Lane,
     Queue,
     Wait,
+    begin_wait,
     is_settled,
     refuse_wait,
     settle,
@@ -88,9 +89,7 @@ def choose(
         sides.append(mine)
     if me.is_parked:
         refuse_wait(deadline)
-    wait = Wait()
-    wait.coroutine = me
-    wait.result = WAITING
+    wait = begin_wait(me)
     _wait_in(sides, wait, [_offer(clause) for clause in steps], deadline)
     if type(wait.result) is Failure:
         raise _named(take_error(wait), wait.chosen)

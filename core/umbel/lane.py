@@ -48,12 +48,20 @@ class Wait:
         chosen: the index of the clause that was settled.
     """
 
-    # Set by who makes it: a method for it would cost as much as all the rest.
+    # Set by `begin_wait`, or by who makes it, as a call would cost as much as the rest.
     __slots__ = ("chosen", "coroutine", "result")
 
     chosen: int
     coroutine: Coroutine
     result: object
+
+
+def begin_wait(coroutine: Coroutine) -> Wait:
+    """Make the wait of a call of *coroutine*, to be queued."""
+    wait = Wait()
+    wait.coroutine = coroutine
+    wait.result = WAITING
+    return wait
 
 
 #: Who waits, the index of its clause, and what it sends.
@@ -144,9 +152,7 @@ class Lane:
             self.senders[place][0].coroutine, Returned
         ):
             place += 1
-        wait = Wait()
-        wait.coroutine, wait.result = Returned(hub), WAITING
-        self.senders.insert(place, (wait, 0, value))
+        self.senders.insert(place, (begin_wait(Returned(hub)), 0, value))
 
 
 def settle(entry: Entry, result: object) -> object:

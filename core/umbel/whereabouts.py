@@ -96,8 +96,7 @@ def _ask(hubs: Sequence[Hub]) -> dict[Hub, list[LiveCoroutine]]:
 def _all_tasks() -> list[Task]:
     listed = [b for b in list(open_handles.values()) if isinstance(b, Bundle)]
     bundles = {*listed, *UNLISTED}
-    tasks = [task for bundle in bundles for task in list(bundle.running)]
-    return [task for task in tasks if isinstance(task, Task)]
+    return [task for bundle in bundles for task in list(bundle.running)]
 
 
 def _coroutines_of(hub: Hub) -> list[Coroutine]:
