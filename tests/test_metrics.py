@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("prometheus_client")
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 import umbel
@@ -413,6 +413,17 @@ except OSError as error:
     out = run_python(code, UMBEL_METRICS=place)
 
     assert "write host:port" in out
+
+
+def test_a_name_that_the_program_has_taken_leaves_nothing_behind() -> None:
+    registry = CollectorRegistry()
+    Counter("umbel_received_bytes", "the program's own", registry=registry)
+    before = generate_latest(registry)
+
+    with pytest.raises(FileExistsError, match="umbel_received_bytes"):
+        add_plugin(MetricsPlugin(registry), "metrics too")
+
+    assert generate_latest(registry) == before
 
 
 def test_without_the_library_the_error_says_what_to_install() -> None:

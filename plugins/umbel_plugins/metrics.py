@@ -13,6 +13,7 @@ import errno
 import os
 import threading
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from umbel.spi import (
@@ -68,12 +69,19 @@ class MetricsPlugin:
     def start(self) -> None:
         """Register the metrics, and serve them if the environment says where."""
         place = os.environ.get("UMBEL_METRICS")
-        where = _parse_place(place) if place else None
-        for collector in self._meters.collectors:
-            self.registry.register(collector)
-        if where is None:
-            return
-        host, port = where
+        with ExitStack() as undo:  # all or nothing: it may be loaded again
+            for collector in self._meters.collectors:
+                try:
+                    self.registry.register(collector)
+                except ValueError as error:  # the program has one of that name
+                    raise system_error(errno.EEXIST, f"metrics: {error}") from error
+                undo.callback(self.registry.unregister, collector)
+            if place:
+                self._serve(place)
+            undo.pop_all()
+
+    def _serve(self, place: str) -> None:
+        host, port = _parse_place(place)
         try:
             server, thread = start_http_server(port, host, self.registry)
         except (OSError, UnicodeError) as error:  # UnicodeError: no name of a host
