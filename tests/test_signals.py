@@ -89,6 +89,53 @@ assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 128 + signal.SIGTERM
     run_python(code)
 
 
+@pytest.mark.parametrize("pause", [0, 0.2], ids=["at once", "later"])
+@pytest.mark.parametrize("place", ["main", "coroutine"])
+def test_a_worker_of_multiprocessing_is_ended_where_it_waits(
+    place: str, pause: float
+) -> None:
+    code = """
+import multiprocessing, signal, sys, time
+import umbel
+fork = multiprocessing.get_context("fork")
+def work():
+    queue = fork.SimpleQueue()
+    worker = fork.Process(target=queue.get)
+    worker.start()
+    time.sleep(float(sys.argv[2]))
+    worker.terminate()
+    worker.join(10)
+    status = worker.exitcode
+    worker.kill()
+    assert status == 128 + signal.SIGTERM, status
+umbel.exit_on_signal()
+if sys.argv[1] == "main":
+    work()
+else:
+    with umbel.go(work) as working:
+        working.wait()
+"""
+    run_python(code, place, str(pause))
+
+
+def test_a_forked_child_that_asks_for_it_is_interrupted_in_calls_only() -> None:
+    code = """
+import os, signal
+import umbel
+umbel.exit_on_signal()
+pid = os.fork()
+if not pid:
+    umbel.exit_on_signal()
+    os.kill(os.getpid(), signal.SIGTERM)
+    try:
+        umbel.yield_()
+    except SystemExit:
+        os._exit(7)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+"""
+    run_python(code)
+
+
 def test_it_is_for_the_main_thread() -> None:
     caught: list[Exception] = []
 
