@@ -400,6 +400,29 @@ begin()
         run_python(program)
 
 
+def test_a_listener_of_a_daemon_thread_leaves_no_file_where_warnings_are_errors(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "x.sock"
+    code = """
+import os, sys, threading, time, warnings
+import umbel
+def work():
+    listener = umbel.ipc_listen(sys.argv[1])
+    umbel.accept(listener)
+threading.Thread(target=work, daemon=True).start()
+while not os.path.exists(sys.argv[1]):
+    time.sleep(0.01)
+time.sleep(0.1)  # it accepts
+warnings.simplefilter("error")
+"""
+    with python(code, str(path)) as process:
+        _, err = process.communicate(timeout=30)
+
+    assert "ResourceWarning: a listener" in err
+    assert not path.exists()
+
+
 def test_a_server_in_a_daemon_thread_ends_quietly_and_leaves_no_file(
     tmp_path: Path,
 ) -> None:

@@ -232,8 +232,10 @@ def _close_forgotten() -> None:
     for number, resource in list(open_handles.items()):
         if resource.owner:
             try:
-                resource.forsake(number)
-                resource.free()
+                try:
+                    resource.forsake(number)
+                finally:  # its warning may be an error
+                    resource.free()
             except BaseException as error:  # noqa: BLE001 - whatever it is
                 # As an error of a finalizer's, so that all of them are dealt with.
                 sys.excepthook(type(error), error, error.__traceback__)
