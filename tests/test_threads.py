@@ -225,6 +225,20 @@ def test_context_variables_follow_into_the_worker() -> None:
     assert umbel.to_thread(variable.get) == "mine"
 
 
+def test_without_room_for_a_thread_it_is_eagain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def start(_: threading.Thread) -> None:
+        message = "can't start new thread"
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+
+    with pytest.raises(BlockingIOError, match=r"pids\.max") as told:
+        umbel.connect("tcp://localhost:1", umbel.within(PATIENCE))
+    assert told.value.errno == errno.EAGAIN
+
+
 def test_the_programs_end_does_not_wait_for_a_thread_that_was_ringing() -> None:
     # Python stops daemon threads where they are: here, with the doorbell's lock held.
     code = """

@@ -87,6 +87,7 @@ def to_thread(function: Callable[[], R], deadline: int = FOREVER) -> R:
     Raises:
         DeadlineError: ETIMEDOUT, it was not ready in time.
         Canceled: ECANCELED, the calling coroutine is being canceled.
+        OSError: EAGAIN, the system has no room for another thread.
         TypeError: *function* is async.
         BaseException: what *function* raised.
 
@@ -94,12 +95,17 @@ def to_thread(function: Callable[[], R], deadline: int = FOREVER) -> R:
         own; asyncio.to_thread with a deadline.
     """
     future = Future[R](checkpoint())
-    threading.Thread(
+    thread = threading.Thread(
         target=_work,
         args=(future, copy_context(), function),
         name="umbel.to_thread",
         daemon=True,
-    ).start()
+    )
+    try:
+        thread.start()
+    except RuntimeError as error:  # which is what Python makes of EAGAIN
+        message = f"{error}: raise ulimit -u, or the cgroup's pids.max"
+        raise system_error(errno.EAGAIN, message) from None
     future.wait(deadline)
     return future.result()
 
