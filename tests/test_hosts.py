@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 import umbel
-from tests.support import Ends, calls, wait_until_blocked
+from tests.support import Ends, calls, run_python, wait_until_blocked
 from umbel import aio
 
 
@@ -133,3 +133,20 @@ def test_a_host_is_complete_as_soon_as_the_hub_has_it(
 
     assert looks
     assert looks[0]
+
+
+def test_where_gevent_has_patched_the_standard_library_each_call_is_refused() -> None:
+    pytest.importorskip("gevent")  # it hung
+    code = """
+from gevent import monkey
+monkey.patch_all()
+import umbel
+for call in (umbel.pair, umbel.bundle, umbel.now):
+    try:
+        call()
+    except RuntimeError as error:
+        assert "gevent" in str(error)
+    else:
+        raise AssertionError(call)
+"""
+    run_python(code)

@@ -64,6 +64,7 @@ def current_hub() -> Hub:
 
 
 def _make_hub() -> Hub:
+    _require_plain_python()
     made = Hub()
     # A signal's handler may have made one meanwhile, and posted to it.
     hub = cast("Hub", local.__dict__.setdefault("hub", made))
@@ -78,6 +79,18 @@ def _make_hub() -> Hub:
     else:
         made.close()
     return hub
+
+
+def _require_plain_python() -> None:
+    # gevent's sockets wait where the kernel's say EAGAIN, for ever, and what is local
+    # to a thread is with it local to a greenlet, such as each coroutine's.
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None and any(map(monkey.is_module_patched, ("socket", "thread"))):
+        message = (
+            "gevent has patched the standard library (monkey.patch_all), under which "
+            "umbel can't work: use it in a process, or a worker, without gevent"
+        )
+        raise RuntimeError(message)
 
 
 def checkpoint() -> Coroutine:
