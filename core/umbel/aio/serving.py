@@ -43,8 +43,9 @@ async def serve(
 
     As `umbel.serve`. The loop's own cancellation stops it in the same way; it is raised
     once the grace is over, or once no handler runs any more. In asyncio, where a task
-    can be canceled twice, the second time cuts the grace short. In trio, the tasks are
-    in a nursery of this call.
+    can be canceled twice, the second time cuts the grace short; and a signal after
+    `exit_on_signal` gives none, as `asyncio.run` then cancels the handlers too. In
+    trio, the tasks are in a nursery of this call.
 
     Args:
         handle: a listener. Owned by this call: closed when it returns or raises, except
