@@ -24,6 +24,7 @@ from umbel.errors import (
     BadHandleError,
     EndOfStreamError,
     NotSupportedError,
+    UmbelError,
 )
 from umbel.handle import Handle, Resource, open_handles, refusal, register
 from umbel.lane import (
@@ -97,6 +98,12 @@ class ChannelEnd(Resource):
     def abort(self) -> None:
         """As `Resource.abort`: the other end, which nobody can answer now, is told."""
         self.hub.reach(self._end)
+
+    def refusal(self, what: str) -> UmbelError:
+        """Say that a lane has ended; or that we were closed, by a signal's handler."""
+        if open_handles.get(self.number) is self:
+            return EndOfStreamError(what)
+        return BadHandleError()
 
     def _end(self) -> None:
         # Our own waiters first: to them the handle is gone, not the peer.
@@ -182,9 +189,6 @@ def chsend(handle: ChannelHandle[T], value: T, deadline: int = FOREVER) -> None:
     if type(end) is not ChannelEnd or end.hub is not hub:
         end = find_end(handle, hub)
     lane = end.outbound
-    if lane.has_ended:
-        message = "that direction of the channel has ended: close the handle"
-        raise EndOfStreamError(message)
     if lane.receivers:
         receiver = lane.receivers.take()
         if receiver is not None:
@@ -194,11 +198,14 @@ def chsend(handle: ChannelHandle[T], value: T, deadline: int = FOREVER) -> None:
             other.chosen = receiver[1]
             hub.unpark(other.coroutine)
             return
-    if me.is_parked:
-        refuse_wait(deadline)
     wait = Wait()  # as `begin_wait`, in no call
     wait.coroutine = me
     wait.result = WAITING
+    # From here on to the queue there is no call: a signal's handler may end the lane.
+    if lane.has_ended:
+        raise end.refusal("that direction of the channel has ended: close the handle")
+    if me.is_parked:
+        refuse_wait(deadline)
     try:
         lane.senders.append((wait, 0, value))
         while wait.result is WAITING:
@@ -244,14 +251,13 @@ def chrecv(handle: ChannelHandle[T], deadline: int = FOREVER) -> T:
             other.chosen = sender[1]
             hub.unpark(other.coroutine)
             return cast("T", sender[2])
-    if lane.has_ended:
-        message = "the other end has ended its direction: nothing more will come"
-        raise EndOfStreamError(message)
-    if me.is_parked:
-        refuse_wait(deadline)
     wait = Wait()
     wait.coroutine = me
     wait.result = WAITING
+    if lane.has_ended:  # as in chsend
+        raise end.refusal("the other end has ended its direction: nothing will come")
+    if me.is_parked:
+        refuse_wait(deadline)
     try:
         lane.receivers.append((wait, 0, None))
         while wait.result is WAITING:

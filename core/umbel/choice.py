@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Generic, Never, TypeAlias, TypeVar, cast, final
+from typing import Final, Generic, NamedTuple, Never, TypeAlias, TypeVar, cast, final
 
 from umbel._kernel.current import checkpoint
 from umbel._kernel.hub import Hub
-from umbel.channel import Inbound, Outbound, find_end
+from umbel.channel import ChannelEnd, Inbound, Outbound, find_end
 from umbel.deadline import FOREVER
-from umbel.errors import EndOfStreamError, UmbelError
+from umbel.errors import UmbelError
 from umbel.lane import (
     WAITING,
     Failure,
@@ -50,6 +50,16 @@ class Recv(Clause[T_co]):
 
 _Clause: TypeAlias = Send[Never] | Recv[object]
 
+_ENDED: Final = "that direction of the channel has ended: close the handle"
+
+
+class _Side(NamedTuple):
+    """Where a clause waits."""
+
+    end: ChannelEnd
+    lane: Lane
+    queue: Queue
+
 
 def choose(
     clauses: Sequence[Clause[T]], deadline: int = FOREVER
@@ -77,16 +87,15 @@ def choose(
     """
     me = checkpoint()
     steps = cast("Sequence[_Clause]", clauses)
-    sides: list[Queue] = []
+    sides: list[_Side] = []
     for index, clause in enumerate(steps):
-        lane, mine, theirs = _sides(index, clause, me.hub)
+        side, theirs = _side(index, clause, me.hub)
         other = theirs.take()
         if other is not None:
             return index, cast("T | None", settle(other, _offer(clause)))
-        if lane.has_ended:
-            message = "that direction of the channel has ended: close the handle"
-            raise _named(EndOfStreamError(message), index)
-        sides.append(mine)
+        if side.lane.has_ended:
+            raise _named(side.end.refusal(_ENDED), index)
+        sides.append(side)
     if me.is_parked:
         refuse_wait(deadline)
     wait = begin_wait(me)
@@ -97,25 +106,31 @@ def choose(
 
 
 def _wait_in(
-    sides: Sequence[Queue], wait: Wait, offers: Sequence[object], deadline: int
+    sides: Sequence[_Side], wait: Wait, offers: Sequence[object], deadline: int
 ) -> None:
     hub = wait.coroutine.hub
+    queues = [side.queue for side in sides]
     try:
-        for index, queue in enumerate(sides):
+        for index, queue in enumerate(queues):
             queue.append((wait, index, offers[index]))
+        for index, (end, lane, queue) in enumerate(sides):
+            # By a signal's handler, before we were in its queue.
+            if lane.has_ended and wait.result is WAITING:
+                queue.forget_one()
+                settle((wait, index, None), Failure(end.refusal(_ENDED)))
         while wait.result is WAITING:
             hub.park(deadline)
     except BaseException as error:
         is_over = wait.result is not WAITING
-        if not is_settled(wait, sides, error):
+        if not is_settled(wait, queues, error):
             if is_over:
-                _forget_others(sides, wait.chosen)
+                _forget_others(queues, wait.chosen)
             raise
-    _forget_others(sides, wait.chosen)
+    _forget_others(queues, wait.chosen)
 
 
-def _forget_others(sides: Sequence[Queue], chosen: int) -> None:
-    for index, queue in enumerate(sides):
+def _forget_others(queues: Sequence[Queue], chosen: int) -> None:
+    for index, queue in enumerate(queues):
         if index != chosen:
             queue.forget_one()
 
@@ -124,15 +139,17 @@ def _offer(clause: object) -> object:
     return clause.value if isinstance(clause, Send) else None
 
 
-def _sides(index: int, clause: _Clause, hub: Hub) -> tuple[Lane, Queue, Queue]:
-    """Give the lane of *clause*, where it would wait, and who may wait for it."""
+def _side(index: int, clause: _Clause, hub: Hub) -> tuple[_Side, Queue]:
+    """Give where *clause* would wait, and the queue of who may wait for it."""
     try:
         end = find_end(clause.channel, hub)
     except UmbelError as error:
         raise _named(error, index) from None
     if isinstance(clause, Send):
-        return end.outbound, end.outbound.senders, end.outbound.receivers
-    return end.inbound, end.inbound.receivers, end.inbound.senders
+        lane = end.outbound
+        return _Side(end, lane, lane.senders), lane.receivers
+    lane = end.inbound
+    return _Side(end, lane, lane.receivers), lane.senders
 
 
 def _named(error: UmbelError, index: int) -> UmbelError:

@@ -194,8 +194,10 @@ class Connection(Resource):
 
     def send_as(self, me: Coroutine) -> None:
         """Be its sender under another name; EBADF if it was closed meanwhile."""
-        self.sender = me
+        before, self.sender = self.sender, me
         if self.outbound_error is not None:
+            if before is not None:
+                before.hub.evictions.note_left(before)  # it may have been told
             raise self.outbound_error
 
     def refuse_receive(self) -> bytes:
@@ -360,7 +362,8 @@ class Connection(Resource):
             if self.sender is user or self.receiver is user:
                 user.hub.evictions.evict(user, self.leave)
 
-        user.hub.reach(evict)
+        if not user.hub.evictions.evict_interrupted(user, self.leave):
+            user.hub.reach(evict)
 
     def abort(self) -> None:
         """As `Resource.abort`; whoever uses it gets EBADF."""

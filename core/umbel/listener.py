@@ -154,7 +154,8 @@ class Listening(Resource):
             if self.accepter is user:
                 user.hub.evictions.evict(user, self.leave)
 
-        user.hub.reach(evict)
+        if not user.hub.evictions.evict_interrupted(user, self.leave):
+            user.hub.reach(evict)
         # In another thread it may be in a system call, and frees it when it leaves.
         if user.hub is current_hub() or not self._has_descriptor():
             self.free()
@@ -224,8 +225,10 @@ class AcceptUse:
 
     def go_on_as(self, me: Coroutine) -> None:
         """Be the accepter under another name; EBADF if it was closed meanwhile."""
+        before = self.me
         self.me = self.listening.accepter = me
         if self.listening.is_closed:
+            before.hub.evictions.note_left(before)  # it may have been told
             raise BadHandleError
 
     def __exit__(self, *_: object) -> None:

@@ -111,7 +111,10 @@ class InboundUse:
 
     def go_on_as(self, me: Coroutine) -> None:
         """Be the receiver under another name; EBADF if it was closed meanwhile."""
+        before = self.me
         self.me = self.connection.receiver = me
+        if self.connection.inbound_error is BadHandleError:
+            before.hub.evictions.note_left(before)  # it may have been told
         self.connection.require_inbound()
 
     def require(self, count: int, deadline: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from _thread import get_ident
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -30,6 +31,23 @@ class Evictions:
         else:
             self._leaving[user] = partial(leave, user)
             user.hub.interrupt(user, BadHandleError())
+
+    def evict_interrupted(
+        self, user: Coroutine, leave: Callable[[Coroutine], None]
+    ) -> bool:
+        """As `evict`, if we are a signal's handler amid a call of *user* that runs.
+
+        It is told where it waits next: by what is pending, the handler would be.
+
+        Returns:
+            whether that is so; else nothing was done.
+        """
+        hub = user.hub
+        if hub.current is not user or user.is_parked or hub.thread != get_ident():
+            return False
+        self._leaving[user] = partial(leave, user)
+        user.must_look = True
+        return True
 
     def is_leaving(self, user: Coroutine) -> bool:
         """Tell whether *user* was told to leave, and has not left yet."""

@@ -385,8 +385,13 @@ class Hub:
         """Watch *fd* until `forget`. OSError: EBADF, EPERM (a regular file)."""
         watch = self._watches.get(fd)
         if watch is None:
-            self.poller.add(fd)
+            # Known before the poller tells of it, which may be to a signal's handler.
             watch = self._watches[fd] = Watch(self, fd)
+            try:
+                self.poller.add(fd)
+            except BaseException:
+                del self._watches[fd]
+                raise
         return watch
 
     def watching(self, fd: int) -> Watch | None:

@@ -114,9 +114,11 @@ class PollPoller:
 
     def remove(self, fd: int) -> None:
         with self._lock:
-            if fd in self._armed:
-                self._poll.unregister(fd)
-                del self._armed[fd]
+            if self._armed.pop(fd, 0):
+                try:
+                    self._poll.unregister(fd)
+                except KeyError:
+                    pass  # a signal's handler has removed it, amid an `arm`
 
     def arm(self, fd: int, direction: int) -> None:
         with self._lock:
@@ -141,7 +143,7 @@ class PollPoller:
         if self._is_asking:
             # We are a signal's handler, and Python's object can't be asked twice.
             poll = select.poll()
-            for fd, armed in self._armed.items():
+            for fd, armed in tuple(self._armed.items()):
                 poll.register(fd, armed)
         was_asking, self._is_asking = self._is_asking, True
         try:

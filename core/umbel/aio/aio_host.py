@@ -71,20 +71,29 @@ class AioHost(Host):
 
     # The awaitable twins of Hub.park, Watch.wait_in and Watch.wait_out.
 
+    def new_guest(self) -> Guest:
+        """Make a guest that is to `park`, and can be unparked from now on.
+
+        So what comes before its task sleeps is not lost: to a signal's handler, say.
+        """
+        guest = Guest(self.hub)
+        guest.sleep = self.make_sleep()
+        guest.is_parked = True
+        return guest
+
     async def park(self, guest: Guest, deadline: int) -> None:
-        """Let the calling task sleep until *guest* is unparked.
+        """Let the calling task sleep until *guest*, a new one, is unparked.
 
         Raises:
             DeadlineError: ETIMEDOUT, *deadline* came first.
             OSError: EBADF, or whatever else the guest was interrupted with.
         """
-        guest.sleep = sleep = self.make_sleep()
-        guest.is_parked = True
+        assert guest.sleep is not None
         timer = None
         try:
             if deadline >= 0:
                 timer = self.arm(guest, deadline)
-            await sleep
+            await guest.sleep
         finally:
             guest.is_parked = False
             guest.sleep = None
@@ -133,12 +142,15 @@ class AioHost(Host):
             watch.readable = readiness.is_drained = False
             return
         watch.require_no_reader()
-        guest = Guest(self.hub)
+        guest = self.new_guest()
         claim(guest)
         watch.reader = guest
         if self.hub.needs_arming:
             watch.arm_in()
         try:
+            if watch.readable:  # just now, to a signal's handler
+                watch.readable = False  # type: ignore[unreachable]  # as mypy sees it
+                self.hub.unpark(guest)
             await self.park(guest, deadline)
         except BaseException:
             # Canceled just as the edge came: the next one needs it.
@@ -158,12 +170,15 @@ class AioHost(Host):
             watch.writable = False
             return
         watch.require_no_writer()
-        guest = Guest(self.hub)
+        guest = self.new_guest()
         claim(guest)
         watch.writer = guest
         if self.hub.needs_arming:
             watch.arm_out()
         try:
+            if watch.writable:  # as in wait_in
+                watch.writable = False  # type: ignore[unreachable]  # as there
+                self.hub.unpark(guest)
             await self.park(guest, deadline)
         except BaseException:
             watch.writable |= watch.writer is not guest
@@ -223,10 +238,10 @@ class AioHost(Host):
             del canceled, errand, failure
 
     async def _sleep(self, errand: Errand, *, is_shielded: bool) -> None:
+        errand.sleep = sleep = self.make_sleep()
         if errand.is_due:
             await self.pass_on()
             return
-        errand.sleep = sleep = self.make_sleep()
         if is_shielded:
             await self.shield(sleep)
         else:

@@ -47,14 +47,18 @@ async def chunks(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
             and watch.reader is None
             and not (watch.readable or watch.has_ended)
         ):
-            connection.receiver = watch.reader = me
+            connection.receiver = me
+            me.sleep = sleep = make_sleep()
+            me.is_parked = True
+            watch.reader = me
             if hub.needs_arming:
                 watch.arm_in()
             readiness.is_drained = False
             watch.catch = try_receive
-            me.is_parked = True
-            me.sleep = sleep = make_sleep()
             try:
+                # As in `receive`.
+                if me.pending is not None or watch.readable:
+                    hub.unpark(me, me.pending)
                 await sleep
             except BaseException as error:
                 break_off(me, watch, connection)

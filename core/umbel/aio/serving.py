@@ -10,7 +10,6 @@ from typing import Protocol, final
 
 from umbel._kernel.loops import running_loop
 from umbel.aio.entry import enter
-from umbel.aio.guest import Guest
 from umbel.aio.handle import close
 from umbel.aio.listener import AnyListener, accept
 from umbel.aio.stream import AsyncStreamHandle
@@ -218,7 +217,7 @@ class _Server:
 
     async def _wait_for_end(self, deadline: int) -> None:
         """Return when a handler has ended; EBADF when the listener is closed."""
-        me = Guest(self._host.hub)
+        me = self._host.new_guest()
         # As the one who accepts: so a close of the listener wakes us.
         with AcceptUse(me, self._listening), self._room.waiting(me):
             await self._host.park(me, deadline)
@@ -281,7 +280,7 @@ class _Server:
                 report_parting(self._address, error)
 
     async def _wait_for_all(self, until: int) -> None:
-        me = Guest(self._host.hub)
         while self._room.count:
+            me = self._host.new_guest()
             with self._room.waiting(me):
                 await self._host.park(me, until)

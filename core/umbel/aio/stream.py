@@ -148,16 +148,19 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
                 # As AioHost.wait_in, whose coroutines would cost a tenth of all.
                 if watch.reader is not None:
                     watch.require_no_reader()
+                me.sleep = sleep = host.make_sleep()
+                me.is_parked = True
                 watch.reader = me
                 if hub.needs_arming:
                     watch.arm_in()
                 readiness.is_drained = False
                 if connection.is_small and max_bytes >= MOST_CAUGHT:
                     watch.catch = try_receive
-                me.is_parked = True
-                me.sleep = sleep = host.make_sleep()
                 timer = None
                 try:
+                    # A signal's handler may have met what we wait for, just now.
+                    if me.pending is not None or watch.readable:
+                        hub.unpark(me, me.pending)
                     if deadline >= 0:
                         timer = host.arm(me, deadline)
                     await sleep

@@ -31,8 +31,10 @@ class _Sleep:
         self._is_done = False
 
     def __await__(self) -> Generator[object, object, None]:
-        if not self._is_done:
-            self._task = trio.lowlevel.current_task()
+        self._task = trio.lowlevel.current_task()
+        if self._is_done:
+            self._task = None
+        else:
             yield from trio.lowlevel.wait_task_rescheduled(self._stop).__await__()
 
     def _stop(self, _: object) -> trio.lowlevel.Abort:
@@ -45,6 +47,15 @@ class _Sleep:
 
     def set_result(self, result: None, /) -> None:
         self._is_done = True
+        if self._task is None:
+            return
+        if self._task is trio.lowlevel.current_task():
+            # We are a signal's handler: it is about to sleep, and can't be woken yet.
+            trio.lowlevel.current_trio_token().run_sync_soon(self._wake)
+        else:
+            self._wake()
+
+    def _wake(self) -> None:
         task, self._task = self._task, None
         if task is not None:
             trio.lowlevel.reschedule(task)
@@ -66,7 +77,7 @@ class TrioHost(AioHost):
 
     def __init__(self, hub: Hub, enter: Callable[[], AioHost]) -> None:
         self._token: Final = trio.lowlevel.current_trio_token()
-        self._sleeper: trio.lowlevel.Task | None = None
+        self._until_poked = _Sleep()
         self._must_turn = False
         #: KeyboardInterrupt or SystemExit of a coroutine, which main has yet to raise.
         self._last_words: BaseException | None = None
@@ -152,25 +163,19 @@ class TrioHost(AioHost):
 
     async def _turn_when_poked(self) -> None:
         while True:
+            self._until_poked = _Sleep()
             if not self._must_turn:
-                self._sleeper = trio.lowlevel.current_task()
-                await trio.lowlevel.wait_task_rescheduled(self._give_up)
+                await self._until_poked
             self._must_turn = False
             if self.hub.host is not self:
                 return
             self.turn()
             await trio.lowlevel.cancel_shielded_checkpoint()
 
-    def _give_up(self, _: object) -> trio.lowlevel.Abort:
-        self._sleeper = None
-        return trio.lowlevel.Abort.SUCCEEDED
-
     def call_turn_soon(self) -> None:
         """As `Host.call_turn_soon`."""
         self._must_turn = True
-        sleeper, self._sleeper = self._sleeper, None
-        if sleeper is not None:
-            trio.lowlevel.reschedule(sleeper)
+        self._until_poked.set_result(None)
 
     def call_ring_at(self, when: int) -> None:
         """As `Host.call_ring_at`."""

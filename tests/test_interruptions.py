@@ -1,0 +1,314 @@
+"""A signal's handler, at each point of a call at which Python may run one.
+
+Python runs handlers where a function begins, after a call, and where a loop goes round.
+A tracer finds these points in umbel's code, and runs a handler at one of them: at the
+first in the first try, at the second in the next, until the call waits before it comes
+there. What the handler brings about must not be slept over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dis
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
+from contextlib import aclosing, contextmanager
+from functools import partial
+from types import FrameType
+from typing import Final, TypeAlias, TypeVar, cast
+
+import pytest
+
+import umbel
+from tests.support import PATIENCE, Ends
+from umbel import aio
+from umbel.aio.stream import as_stream
+from umbel.handle import open_handles
+
+#: After which instructions Python looks whether a handler is to run.
+POINTS: Final = frozenset(
+    dis.opmap[name]
+    for name in ("CALL", "CALL_FUNCTION_EX", "CALL_KW", "RESUME", "JUMP_BACKWARD")
+    if name in dis.opmap
+)
+#: Seconds after which a call waits; if the machine is busy, fewer points are tried.
+SETTLED: Final = 0.03
+
+T = TypeVar("T")
+
+Trace: TypeAlias = "Callable[[FrameType, str, object], Trace | None]"
+
+
+class Interruption:
+    """Does *act* in a handler at the point of a number, or else when the call waits."""
+
+    def __init__(self, number: int, act: Callable[[], object]) -> None:
+        self._left = number
+        self._act = act
+        self._last: dict[FrameType, int] = {}
+        #: Where it came, for messages.
+        self.place = ""
+        #: It came when the call waited.
+        self.is_late = False
+
+    @contextmanager
+    def armed(self) -> Iterator[None]:
+        """Look for the point within this block."""
+        before = sys.gettrace()
+        sys.settrace(self._enter)
+        try:
+            yield
+        finally:
+            sys.settrace(before)
+            self._last.clear()
+
+    def steps_of(self, awaited: Awaitable[T]) -> Generator[object, object, T]:
+        """Look for the point in the steps of a task, but not in the loop's others."""
+        steps = awaited.__await__()
+        ask = partial(next, steps)
+        while True:
+            try:
+                with self.armed():
+                    asked = ask()
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            try:
+                ask = partial(steps.send, (yield asked))
+            except BaseException as error:
+                ask = partial(steps.throw, error)
+
+    def come_late(self) -> None:
+        """Do it now, if the call has not come to the point."""
+        if not self.place:
+            self.is_late = True
+            self.place = "while it waited"
+            self._act()
+
+    def _enter(self, frame: FrameType, event: str, _: object) -> Trace | None:
+        if event != "call" or "/umbel/" not in frame.f_code.co_filename:
+            return None
+        frame.f_trace_opcodes = True
+        return self._step
+
+    def _step(self, frame: FrameType, event: str, _: object) -> Trace | None:
+        if event == "opcode" and not self.place:
+            before = self._last.get(frame)
+            self._last[frame] = frame.f_code.co_code[frame.f_lasti]
+            if before in POINTS:
+                self._left -= 1
+                if self._left < 0:
+                    self.place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+                    sys.settrace(None)
+                    self._act()
+        return self._step
+
+
+class Steps(Awaitable[T]):
+    """Awaits what a generator of its steps yields."""
+
+    def __init__(self, steps: Generator[object, object, T]) -> None:
+        self._steps = steps
+
+    def __await__(self) -> Generator[object, object, T]:
+        return self._steps
+
+
+Attempt: TypeAlias = "Callable[[Interruption, Ends], object]"
+
+
+def at_each_point(
+    attempt: Attempt, scheme: str, act: Callable[[Ends], object], expected: object
+) -> None:
+    """Make *attempt* with streams that must wait, once for each point."""
+    idle = umbel.chmake()
+    is_late = False
+    number = 0
+    while not is_late:
+        ends = umbel.pair(scheme)
+        interruption = Interruption(number, partial(_handle, act, ends, idle[0]))
+        try:
+            found = attempt(interruption, ends)
+        except BaseException as error:
+            error.add_note(f"{number}: {interruption.place}")
+            raise
+        assert found == expected, (number, interruption.place)
+        is_late = interruption.is_late
+        number += 1
+        _close_all(ends)
+    _close_all(idle)
+
+
+def _handle(
+    act: Callable[[Ends], object], ends: Ends, idle: umbel.ChannelHandle[object]
+) -> None:
+    act(ends)
+    with pytest.raises(umbel.DeadlineError):
+        umbel.chrecv(idle, 0)  # which takes in whatever has come for anybody
+
+
+def _close_all(handles: tuple[int, ...]) -> None:
+    for handle in handles:
+        if handle in open_handles:
+            umbel.hclose(handle)
+
+
+# What the handler does, and what comes of the call.
+
+
+def send(ends: Ends) -> None:
+    umbel.bsend(ends[1], b"x", 0)
+
+
+def close(ends: Ends) -> None:
+    umbel.hclose(ends[0])
+
+
+def close_peer(ends: Ends) -> None:
+    umbel.done(ends[1], 0)
+
+
+acts = pytest.mark.parametrize(
+    ("act", "expected"),
+    [(send, b"x"), (close, umbel.BadHandleError), (close_peer, b"")],
+)
+
+# In tasks.
+
+Verb: TypeAlias = "Callable[[aio.AsyncStreamHandle], Awaitable[object]]"
+
+
+async def receive_exactly(stream: aio.AsyncStreamHandle) -> bytes:
+    try:
+        return await aio.brecv(stream, 1)
+    except umbel.EndOfStreamError:
+        return b""
+
+
+async def iterate(stream: aio.AsyncStreamHandle) -> bytes:
+    chunks = cast("AsyncGenerator[bytes, None]", stream.__aiter__())
+    async with aclosing(chunks):
+        async for data in chunks:
+            return data
+    return b""
+
+
+VERBS: Final[dict[str, Verb]] = {
+    "receive": aio.receive,
+    "receive in time": lambda s: aio.receive(s, 9, umbel.within(PATIENCE)),
+    "receive exactly": receive_exactly,
+    "iterate": iterate,
+    "blocking": lambda s: aio.run_blocking(umbel.receive, as_stream(s)),
+}
+
+verbs = pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
+
+
+async def call(verb: Verb, interruption: Interruption, ends: Ends) -> object:
+    ours = aio.as_async(ends[0])
+    umbel.bsend(ends[1], b"first")
+    assert await aio.receive(ours) == b"first"
+    with pytest.raises(umbel.DeadlineError):
+        await aio.receive(
+            ours, 9, umbel.within(0.001)
+        )  # now it knows that it must wait
+    try:
+        return await Steps(interruption.steps_of(verb(ours)))
+    except umbel.BadHandleError as error:
+        return type(error)
+    finally:
+        _close_all((ours,))
+
+
+@acts
+@verbs
+def test_a_call_of_an_asyncio_task_misses_nothing(
+    scheme: str, verb: Verb, act: Callable[[Ends], object], expected: object
+) -> None:
+    async def main(interruption: Interruption, ends: Ends) -> object:
+        asyncio.get_running_loop().call_later(SETTLED, interruption.come_late)
+        return await asyncio.wait_for(call(verb, interruption, ends), PATIENCE)
+
+    at_each_point(lambda i, ends: asyncio.run(main(i, ends)), scheme, act, expected)
+
+
+@acts
+@verbs
+def test_a_call_of_a_trio_task_misses_nothing(
+    scheme: str, verb: Verb, act: Callable[[Ends], object], expected: object
+) -> None:
+    trio = pytest.importorskip("trio")
+
+    async def come_late(interruption: Interruption) -> None:
+        await trio.sleep(SETTLED)
+        interruption.come_late()
+
+    async def main(interruption: Interruption, ends: Ends) -> object:
+        with trio.fail_after(PATIENCE):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(come_late, interruption)
+                found = await call(verb, interruption, ends)
+                nursery.cancel_scope.cancel()
+        return found
+
+    at_each_point(lambda i, ends: trio.run(main, i, ends), scheme, act, expected)
+
+
+# In coroutines.
+
+
+def come_late(interruption: Interruption) -> None:
+    umbel.msleep(umbel.within(SETTLED))
+    interruption.come_late()
+
+
+def attempt_in_coroutine(
+    verb: Callable[[int], object], interruption: Interruption
+) -> object:
+    later = umbel.go(come_late, interruption)
+    try:
+        with interruption.armed():
+            return verb(umbel.within(PATIENCE))
+    except (umbel.BadHandleError, umbel.EndOfStreamError) as error:
+        return type(error)
+    finally:
+        umbel.hclose(later)
+
+
+@acts
+def test_a_call_of_the_main_coroutine_misses_nothing(
+    scheme: str, act: Callable[[Ends], object], expected: object
+) -> None:
+    def attempt(interruption: Interruption, ends: Ends) -> object:
+        return attempt_in_coroutine(partial(umbel.receive, ends[0], 9), interruption)
+
+    at_each_point(attempt, scheme, act, expected)
+
+
+@pytest.mark.parametrize("verb", ["chsend", "chrecv", "choose"])
+@pytest.mark.parametrize("act", ["chdone", "close the other", "close"])
+def test_the_end_of_a_channel_is_not_slept_over(verb: str, act: str) -> None:
+    def attempt(interruption: Interruption, _: Ends) -> object:
+        ends[:] = umbel.chmake(int)
+        try:
+            return attempt_in_coroutine(wait, interruption)
+        finally:
+            _close_all(tuple(ends))
+
+    def wait(deadline: int) -> object:
+        ours = ends[0]
+        if verb == "chsend":
+            umbel.chsend(ours, 1, deadline)
+        elif verb == "chrecv":
+            return umbel.chrecv(ours, deadline)
+        return umbel.choose([umbel.Recv(ours), umbel.Recv(ours)], deadline)
+
+    def end(_: Ends) -> None:
+        if act == "chdone":
+            umbel.chdone(ends[0 if verb == "chsend" else 1])
+        else:
+            umbel.hclose(ends[0 if act == "close" else 1])
+
+    ends: list[umbel.ChannelHandle[int]] = []
+    expected = umbel.BadHandleError if act == "close" else umbel.EndOfStreamError
+    at_each_point(attempt, "mem", end, expected)
