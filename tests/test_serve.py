@@ -437,6 +437,34 @@ def test_a_canceled_server_gives_the_grace_before_it_ends(
     assert answered == [b"late"]
 
 
+def test_a_handler_cannot_close_what_its_server_runs_in(
+    listener: umbel.ListenerHandle,
+) -> None:
+    outer = umbel.bundle()
+    told: list[int | None] = []
+
+    def handler(stream: umbel.StreamHandle) -> None:
+        umbel.brecv(stream, 1)
+        with pytest.raises(OSError, match="can't end before") as caught:
+            umbel.hclose(outer)
+        told.append(caught.value.errno)
+
+    def server() -> None:
+        try:
+            umbel.serve(listener, handler, grace=0.1)
+        finally:
+            told.append(None)
+
+    outer.go(server)
+    with connect(listener) as client:
+        umbel.bsend(client, b"x", soon())
+        run_until(lambda: told)
+
+    umbel.hclose(outer)  # the server goes on until somebody else does so
+
+    assert told == [errno.EDEADLK, None]
+
+
 class Lingering(MemTransport):
     """Takes as long for the close of a listener as it may."""
 

@@ -123,6 +123,7 @@ class Bundle(Resource):
         "block",
         "entered_as",
         "failures",
+        "holder",
         "hub",
         "is_closed",
         "is_forgotten",
@@ -148,6 +149,8 @@ class Bundle(Resource):
         self.block: WithBlock | None = None
         #: The number of the handle whose block that is: `hown` moves it out.
         self.entered_as = 0
+        #: Who will not end before it, though it is in no block: a server.
+        self.holder: Coroutine | None = None
         #: Nobody is left to be told.
         self.is_forgotten = False
         self.waiting: list[Coroutine] = []
@@ -299,6 +302,8 @@ class Bundle(Resource):
     def bound(self) -> list[Coroutine]:
         """Give who can't go on before all that runs in it has ended."""
         found = [waiter for waiter in self.waiting if waiter.is_shielded]
+        if self.holder is not None:
+            found.append(self.holder)
         block = self.block
         if block is not None:
             is_in_it = not block.has_ended and self.entered_as == self.number
@@ -393,7 +398,7 @@ class Bundle(Resource):
         """As `Resource.disown`."""
         self.running.clear()
         self.waiting.clear()
-        self.block = None
+        self.block = self.holder = None
 
     def describe(self) -> str:
         """As `Resource.describe`."""

@@ -143,7 +143,10 @@ class _Server:
         self._room = room
         self._grace = grace
         # Not `bundle`, which a canceled caller may not call: the listener is ours now.
-        self._handlers = register(Bundle(current_hub()), BundleHandle)
+        hub = current_hub()
+        handlers = Bundle(hub)
+        handlers.holder = hub.current  # so a handler can't close what we run in
+        self._handlers = register(handlers, BundleHandle)
 
     def accept_all(self, deadline: int) -> None:
         """Start a handler for each stream; return when the listener is closed."""
