@@ -12,6 +12,7 @@ import subprocess
 import sys
 import termios
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,53 @@ def test_the_coroutines_of_other_threads_are_listed() -> None:
     thread.join()
     umbel.hclose(left)
     umbel.hclose(right)
+
+
+class Unfinished:
+    """Can't be shown, as many an object that was not made completely."""
+
+    def __call__(self) -> None:
+        umbel.msleep(-1)
+
+    def __repr__(self) -> str:
+        raise AttributeError
+
+
+def pause(_: object) -> None:
+    umbel.msleep(-1)
+
+
+@pytest.mark.parametrize("is_partial", [False, True])
+def test_what_cannot_be_shown_disturbs_no_other_thread(*, is_partial: bool) -> None:
+    errors: list[BaseException] = []
+    is_over = threading.Event()
+
+    def work() -> None:
+        try:
+            with umbel.bundle() as b:
+                b.go(partial(pause, Unfinished()) if is_partial else Unfinished())
+                while not is_over.is_set():
+                    umbel.msleep(umbel.within(0.001))
+                b.abort()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work, name="works on")
+    thread.start()
+    try:
+        shown = pause.__qualname__ if is_partial else f"{__name__}.Unfinished"
+        wait_until(
+            lambda: (
+                shown
+                in " ".join(
+                    c.name for c in umbel.census().coroutines if c.thread == thread.name
+                )
+            )
+        )
+    finally:
+        is_over.set()
+        thread.join()
+    assert errors == []
 
 
 def test_of_a_thread_that_does_not_answer_it_is_told_where_it_is() -> None:

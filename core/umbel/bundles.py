@@ -467,7 +467,13 @@ class Task(Coroutine):
     def name(self) -> str:
         """As `Coroutine.name`."""
         function = getattr(self, "function", None)  # None: it has just ended
-        return getattr(function, "__qualname__", None) or repr(function)
+        # Of a partial, whose repr would be that of all its arguments.
+        function = getattr(function, "func", function)
+        if isinstance(name := getattr(function, "__qualname__", None), str):
+            return name
+        from umbel.results import show  # as the census asks in another's call
+
+        return show(function)
 
 
 class _NobodyToBeTold:
