@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
 
 import pytest
 
@@ -202,3 +204,29 @@ def run_in_own_network(setup: str, code: str) -> str:
     )
     assert made.returncode == 0, made.stderr
     return made.stdout
+
+
+@contextmanager
+def at_each_loop_back(code: CodeType, call: Callable[[], object]) -> Iterator[None]:
+    """Run *call* wherever *code* jumps back, as Python runs signals' handlers there."""
+    last = -1
+
+    def trace(frame: FrameType, event: str, _: object) -> Callable[..., Any] | None:
+        nonlocal last
+        if frame.f_code is not code:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "call":
+            last = -1
+        elif event == "opcode":
+            if frame.f_lasti < last:
+                call()
+            last = frame.f_lasti
+        return trace
+
+    old = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(old)

@@ -16,11 +16,12 @@ from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 import umbel
-from tests.support import calls, lateness, run_python
+from tests.support import at_each_loop_back, calls, lateness, run_python
 from umbel import Recv, Send
 from umbel._kernel.current import current_hub
 from umbel.channel import ChannelEnd
 from umbel.handle import open_handles
+from umbel.lane import Entry, Queue, settle
 
 IntChannel = tuple[umbel.ChannelHandle[int], umbel.ChannelHandle[int]]
 Channel = tuple[umbel.ChannelHandle[object], umbel.ChannelHandle[object]]
@@ -736,3 +737,46 @@ def test_an_end_that_is_told_keeps_nothing_of_who_waited(verb: str) -> None:
     finally:
         gc.enable()
     umbel.hclose(near)
+
+
+def test_a_handler_as_a_loop_goes_back_leaves_a_queue_in_order(
+    channel: Channel,
+) -> None:
+    near, far = channel
+    for _ in range(2):  # who has given up stands in the queue still
+        with suppress(umbel.DeadlineError), umbel.go(umbel.chrecv, far):
+            umbel.chrecv(far, umbel.within(0.001))
+
+    def handler() -> None:
+        with suppress(umbel.DeadlineError):
+            umbel.chsend(near, 1, 0)
+
+    with (
+        at_each_loop_back(Queue.take.__code__, handler),
+        pytest.raises(umbel.DeadlineError),
+    ):
+        umbel.chsend(near, 2, 0)
+
+
+def test_who_is_chosen_by_a_handler_is_chosen_by_nobody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (first, first_end), (second, second_end) = umbel.chmake(), umbel.chmake()
+    chosen: list[tuple[int, object]] = []
+
+    def settle_late(entry: Entry, result: object) -> object:
+        monkeypatch.undo()
+        umbel.chsend(second, "a handler's", 0)
+        return settle(entry, result)
+
+    monkeypatch.setattr("umbel.choice.settle", settle_late)
+    clauses = [Recv(first_end), Recv(second_end)]
+    with (
+        umbel.go(lambda: chosen.append(umbel.choose(clauses))),
+        pytest.raises(umbel.DeadlineError),
+    ):
+        umbel.choose([Send(first, "lost")], 0)
+
+    assert chosen == [(1, "a handler's")]
+    for end in (first, first_end, second, second_end):
+        umbel.hclose(end)

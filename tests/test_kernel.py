@@ -21,6 +21,7 @@ import umbel
 from tests.support import (
     PATIENCE,
     Ends,
+    at_each_loop_back,
     open_descriptors,
     python,
     run_python,
@@ -276,6 +277,30 @@ def test_timers_that_a_signals_handler_uses_in_their_midst_are_all_there() -> No
 
     assert sorted(came) == sorted(kept)
     assert len(timers) == 0
+
+
+def test_a_handler_as_a_loop_goes_back_takes_no_timer_too_many() -> None:
+    timers: Timers[int] = Timers()
+    came: list[int] = []
+
+    def handler() -> None:
+        while (item := timers.pop_due(0)) is not None:
+            came.append(item)
+        timers.soonest()
+
+    def add_due() -> None:
+        for timer in [timers.add(0, number) for number in range(3)][:2]:
+            timers.cancel(timer)
+
+    add_due()
+    late = timers.add(10, 10)
+    with at_each_loop_back(Timers.pop_due.__code__, handler):
+        assert timers.pop_due(0) is None  # the handler took it
+    add_due()
+    timers.cancel(late)
+    with at_each_loop_back(Timers.soonest.__code__, handler):
+        assert timers.soonest() == -1
+    assert came == [2, 2]
 
 
 def test_deadlines_follow_the_hubs_own_clock(

@@ -90,9 +90,10 @@ def choose(
     sides: list[_Side] = []
     for index, clause in enumerate(steps):
         side, theirs = _side(index, clause, me.hub)
-        other = theirs.take()
-        if other is not None:
-            return index, cast("T | None", settle(other, _offer(clause)))
+        offer = _offer(clause)
+        while (other := theirs.take()) is not None:
+            if settle(other, offer):
+                return index, cast("T | None", other[2])
         if side.lane.has_ended:
             raise _named(side.end.refusal(_ENDED), index)
         sides.append(side)

@@ -78,12 +78,14 @@ class Queue(deque[Entry]):
 
     def take(self) -> Entry | None:
         """Give the first who still waits."""
-        while self:
+        while True:
+            # Not in the line above: as a loop goes back, a signal's handler may run.
+            if not self:
+                return None
             entry = self.popleft()
             if entry[0].result is WAITING:
                 return entry
             self._settled -= 1
-        return None
 
     def forget_one(self) -> None:
         """Take note that one entry, wherever it stands, was settled elsewhere."""
@@ -143,10 +145,9 @@ class Lane:
 
     def give_back(self, value: object, hub: Hub) -> None:
         """Let the next receive, of a coroutine of *hub*, take *value*."""
-        receiver = self.receivers.take()
-        if receiver is not None:
-            settle(receiver, value)
-            return
+        while (receiver := self.receivers.take()) is not None:
+            if settle(receiver, value):
+                return
         place = 0  # behind what was given back before
         while place < len(self.senders) and isinstance(
             self.senders[place][0].coroutine, Returned
@@ -155,14 +156,19 @@ class Lane:
         self.senders.insert(place, (begin_wait(Returned(hub)), 0, value))
 
 
-def settle(entry: Entry, result: object) -> object:
-    """Let who waits go on, with *result*; give what it sends."""
+def settle(entry: Entry, result: object) -> bool:
+    """Let who waits go on, with *result*; False if it went on with another meanwhile.
+
+    For a choice waits in other queues, too, where a signal's handler may take it.
+    """
     wait = entry[0]
+    if wait.result is not WAITING:
+        return False
     wait.result = result
     wait.chosen = entry[1]
     coroutine = wait.coroutine
     coroutine.hub.unpark(coroutine)
-    return entry[2]
+    return True
 
 
 def take_error(wait: Wait) -> UmbelError:

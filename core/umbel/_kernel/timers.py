@@ -6,7 +6,8 @@ the live ones, at a constant cost per canceled timer.
 
 A signal's handler, or a finalizer, may use the same timers in the midst of any of this.
 So the heap stays the same list, but for `take_over`, and between a look at it and the
-change that follows there is nothing at which Python could run one: no call, no loop.
+change that follows there is nothing at which Python could run one: no call, and no
+loop that goes back, so that a loop's condition is looked at within it.
 """
 
 from __future__ import annotations
@@ -79,20 +80,22 @@ class Timers(Generic[T]):
     def soonest(self) -> int:
         """Tell when the next live timer is due, in ms; -1 if there is none."""
         heap = self.heap
-        while heap:
+        while True:
+            if not heap:
+                return -1
             if heap[0][2].item is not None:
                 return heap[0][0]
             heappop(heap)
             self._canceled -= 1
-        return -1
 
     def pop_due(self, now: int) -> T | None:
         """Take one item that is due at *now*, the soonest first; None if none."""
         heap = self.heap
-        while heap and heap[0][0] <= now:
+        while True:
+            if not heap or heap[0][0] > now:
+                return None
             timer = heappop(heap)[2]
             item, timer.item = timer.item, None
             if item is not None:
                 return item
             self._canceled -= 1
-        return None
