@@ -35,10 +35,17 @@ bundle_wait: Final = _twin(umbel.coroutine.bundle_wait)
 msleep: Final = _twin(umbel.coroutine.msleep)
 fdin: Final = _twin(umbel.fd.fdin)
 fdout: Final = _twin(umbel.fd.fdout)
-chsend: Final = _twin(umbel.channel.chsend)
 ipaddr_remote: Final = _twin(umbel.ipaddr.ipaddr_remote)
 ipaddr_remotes: Final = _twin(umbel.ipaddr.ipaddr_remotes)
 to_thread: Final = _twin(umbel.threads.to_thread)
+
+
+async def chsend(handle: ChannelHandle[T], value: T, deadline: int = FOREVER) -> None:
+    """Hand *value* to a receiver, as `umbel.chsend`.
+
+    If canceled, what was received at that very moment stays sent.
+    """
+    await run_blocking(umbel.channel.chsend, handle, value, deadline)
 
 
 async def chrecv(handle: ChannelHandle[T], deadline: int = FOREVER) -> T:
