@@ -389,6 +389,25 @@ def test_a_close_in_another_thread_is_ebadf_for_a_task_that_waits(run: Run) -> N
     umbel.hclose(right)
 
 
+def test_a_close_that_tries_once_lets_who_waits_leave_first(run: Run) -> None:
+    async def flush(stream: aio.AsyncStreamHandle) -> None:
+        with pytest.raises(umbel.BadHandleError):
+            await aio.flush(stream)
+
+    async def main() -> None:
+        for _ in range(20):  # trio lets tasks run in any order
+            near, far = aio.pair("ipc")
+            await near.send(b"unread")
+            await far.done()  # all that the close has to wait for
+            async with anyio.create_task_group() as group:
+                group.start_soon(flush, near)
+                await anyio.wait_all_tasks_blocked()
+                assert await near.close(0) == umbel.CloseReport(consumed=False)
+            far.abort()
+
+    run(main)
+
+
 def test_a_close_just_as_a_receive_looks_is_told_as_what_it_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

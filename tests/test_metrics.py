@@ -475,6 +475,32 @@ def test_errors_of_awaited_calls_are_counted(registry: CollectorRegistry) -> Non
     }
 
 
+@pytest.mark.parametrize("is_awaited", [False, True])
+def test_a_send_whose_handle_is_closed_meanwhile_is_no_error(
+    registry: CollectorRegistry, *, is_awaited: bool
+) -> None:
+    left, right = umbel.pair("ipc")
+    data = bytes(64 << 20)
+
+    def send() -> None:
+        with pytest.raises(umbel.BadHandleError):
+            umbel.bsend(left, data)
+
+    async def await_send() -> None:
+        asyncio.get_running_loop().call_later(0.01, umbel.hclose, left)
+        with pytest.raises(umbel.BadHandleError):
+            await aio.bsend(left, data)
+
+    if is_awaited:
+        asyncio.run(await_send())
+    else:
+        with umbel.go(send):
+            umbel.hclose(left)
+    umbel.hclose(right)
+
+    assert values(registry, "umbel_errors_total", "verb", "errno") == {}
+
+
 @pytest.mark.slow
 def test_a_stream_that_the_collector_ends_amid_the_making_of_a_label_is_counted() -> (
     None

@@ -425,6 +425,8 @@ class Connection(Resource):
         hub = current_hub()
         self.closer = hub.current
         hub.yield_now()  # those of this thread leave now, whatever the deadline
+        if self.sender is not None or self.receiver is not None:
+            hub.yield_now()  # trio lets tasks run in any order: now they have all run
         while self.sender is not None or self.receiver is not None:
             hub.park(deadline)
         self.closer = None

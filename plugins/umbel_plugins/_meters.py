@@ -182,7 +182,9 @@ class MeteredStream(StreamProxy):
 
     def _count_unsent(self, error: BaseException) -> None:
         self._meter.sent.inc(getattr(error, "bytes_done", 0))
-        self._meter.count_error("send", error)
+        # As below: awaited sends wait by themselves.
+        if not isinstance(error, BadHandleError):
+            self._meter.count_error("send", error)
 
     def _count_unreceived(self, error: BaseException) -> None:
         # What ends a wait is told to who waits; it is no error of the stream, and the
