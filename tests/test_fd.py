@@ -341,6 +341,42 @@ def test_a_wake_up_since_the_ticket_ends_a_wait_at_once() -> None:
     queue.wait(ticket, soon())
 
 
+def wait_in(queue: WaitQueue, woken: list[int], number: int) -> None:
+    queue.wait(queue.ticket(), soon())
+    woken.append(number)
+
+
+def test_one_wake_up_is_for_the_first_who_waits() -> None:
+    queue = WaitQueue()
+    woken: list[int] = []
+    waiting = umbel.bundle()
+    for number in range(3):
+        waiting.go(wait_in, queue, woken, number)
+
+    queue.wake_one()
+    umbel.yield_()
+
+    assert woken == [0]
+    queue.wake_all()
+    waiting.wait(soon())
+    assert woken == [0, 1, 2]
+    umbel.hclose(waiting)
+
+
+def test_the_one_wake_up_of_who_is_canceled_is_for_the_next() -> None:
+    queue = WaitQueue()
+    woken: list[int] = []
+    first = umbel.go(wait_in, queue, woken, 1)
+    second = umbel.go(wait_in, queue, woken, 2)
+
+    queue.wake_one()
+    umbel.hclose(first)
+    second.wait(soon())
+
+    assert woken == [2]
+    umbel.hclose(second)
+
+
 # On a stream's own descriptor.
 
 

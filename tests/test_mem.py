@@ -13,6 +13,7 @@ import umbel
 from tests.support import calls, drain, run_python, soon, wait_until_blocked
 from umbel.handle import lookup
 from umbel.listener import Listening
+from umbel_transports.mem import MemListener
 
 
 def test_every_mem_call_does_what_its_ipc_twin_does() -> None:
@@ -147,6 +148,59 @@ def test_a_canceled_connect_leaves_its_place_to_others() -> None:
             umbel.accept(listener, 0)
         umbel.hclose(first)
         umbel.hclose(second)
+
+
+def test_each_accept_lets_only_one_of_those_that_wait_look_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = 0
+    look = MemListener._enqueue
+
+    def count(listener: MemListener) -> socket.socket | None:
+        nonlocal looks
+        looks += 1
+        return look(listener)
+
+    monkeypatch.setattr(MemListener, "_enqueue", count)
+    streams: list[umbel.StreamHandle] = []
+    with umbel.listen("mem://full", 1) as listener, umbel.bundle() as clients:
+        for _ in range(100):
+            clients.go(lambda: streams.append(umbel.connect("mem://full", soon())))
+
+        for _ in range(100):
+            streams.append(umbel.accept(listener, soon()))
+            umbel.yield_()
+
+    assert looks <= 2 * 100
+    for stream in streams:
+        umbel.hclose(stream)
+
+
+def test_room_that_one_cannot_use_is_for_the_next_who_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failing = [OSError(errno.EMFILE, "no descriptor is left")]
+    make_pair = socket.socketpair
+
+    def fail_once() -> tuple[socket.socket, socket.socket]:
+        if failing:
+            raise failing.pop()
+        return make_pair()
+
+    with umbel.listen("mem://full", 1) as listener:
+        first = umbel.connect("mem://full")
+        unlucky = umbel.go(umbel.connect, "mem://full", soon())
+        next_one = umbel.go(lambda: umbel.hclose(umbel.connect("mem://full", soon())))
+        monkeypatch.setattr(socket, "socketpair", fail_once)
+
+        umbel.hclose(umbel.accept(listener))
+        next_one.wait(soon())
+
+        with pytest.raises(ExceptionGroup):
+            umbel.hclose(unlucky)
+        umbel.hclose(umbel.accept(listener, soon()))
+        umbel.hclose(next_one)
+    umbel.hclose(first)
 
 
 def test_a_backlog_of_0_has_room_for_one() -> None:

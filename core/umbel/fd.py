@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import select
-from collections import deque
+from collections import OrderedDict
 from functools import partial
 from typing import Final
 
@@ -144,7 +144,8 @@ class WaitQueue:
     __slots__ = ("_generation", "_waiting")
 
     def __init__(self) -> None:
-        self._waiting: deque[Coroutine] = deque()
+        #: Each under a key of its own: a signal's handler may wait amid a wait.
+        self._waiting: OrderedDict[object, Coroutine] = OrderedDict()
         self._generation = 0
 
     def ticket(self) -> int:
@@ -152,31 +153,45 @@ class WaitQueue:
         return self._generation
 
     def wait(self, ticket: int, deadline: int) -> None:
-        """Return at the first `wake_all` since *ticket* was taken; seldom, sooner.
+        """Return at the first wake-up since *ticket* was taken; seldom, sooner.
 
         Raises:
             DeadlineError: ETIMEDOUT. Also Canceled, BadHandleError.
         """
         me = current_hub().current
-        self._waiting.append(me)
+        key = object()
+        self._waiting[key] = me
         try:
             if self._generation == ticket:
                 me.hub.park(deadline)
-        finally:
-            try:
-                self._waiting.remove(me)
-            except ValueError:
-                pass  # wake_all took it
+        except BaseException:
+            if self._waiting.pop(key, None) is None:
+                self.wake_one()  # woken, and not to look: the next one does
+            raise
+        self._waiting.pop(key, None)
 
     def wake_all(self) -> None:
         """Let all who wait look again. From any thread."""
         self._generation += 1
-        while self._waiting:
-            try:
-                coroutine = self._waiting.popleft()
-            except IndexError:
-                return  # another thread took the last
+        while (coroutine := self._take()) is not None:
             unpark(coroutine)
+
+    def wake_one(self) -> None:
+        """Let the first who waits look again, where only one could go on.
+
+        From any thread. Call it again if that one can't use what there is.
+        """
+        self._generation += 1
+        while (coroutine := self._take()) is not None:
+            unpark(coroutine)
+            if not coroutine.is_lost:
+                return
+
+    def _take(self) -> Coroutine | None:
+        try:
+            return self._waiting.popitem(last=False)[1]
+        except KeyError:
+            return None
 
 
 def unpark(coroutine: Coroutine) -> None:

@@ -133,7 +133,8 @@ class MemListener:
                 raise BadHandleError
             accepted = self._take()
             if accepted is not None:
-                self._departures.wake_all()
+                # One: if all looked each time, n that wait would cost n * n looks.
+                self._departures.wake_one()
                 return SocketStream(accepted)
             self._arrivals.wait(ticket, deadline)
 
@@ -160,7 +161,11 @@ class MemListener:
         """
         while True:
             ticket = self._departures.ticket()
-            near = self._enqueue()
+            try:
+                near = self._enqueue()
+            except BaseException:
+                self._departures.wake_one()  # the room is for the next one
+                raise
             if near is not None:
                 self._arrivals.wake_all()
                 return SocketStream(near)
