@@ -8,6 +8,7 @@ import mmap
 import os
 import random
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -301,6 +302,25 @@ def test_lists_longer_than_iov_max_go_through(ends: Ends) -> None:
         umbel.brecvl(right, targets)
 
     assert targets == pieces
+
+
+@pytest.mark.slow
+def test_a_piece_costs_no_more_in_a_list_that_is_longer(
+    ends: Ends, threads: ThreadPoolExecutor
+) -> None:
+    left, right = ends
+    few, many = [b"x"] * 25_000, [b"x"] * 400_000
+    reading = threads.submit(umbel.brecv, right, Skip(2 * len(many)))
+
+    began = time.thread_time()
+    for _ in range(len(many) // len(few)):
+        umbel.bsendl(left, few)
+    middle = time.thread_time()
+    umbel.bsendl(left, many)
+    ended = time.thread_time()
+
+    assert ended - middle < 3 * (middle - began)
+    reading.result(20)
 
 
 def test_a_list_with_large_and_empty_pieces_keeps_its_order(ends: Ends) -> None:

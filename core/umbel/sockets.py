@@ -140,17 +140,17 @@ class SocketStream:
 
     def send(self, buffers: Sequence[memoryview], deadline: int) -> None:
         """As `Stream.send`."""
-        moved = 0
+        moved = start = 0
         left = [view for view in buffers if view.nbytes]
         try:
-            while left:
-                if len(left) == 1:
-                    self._send_rest(left[0], 0, deadline)
+            while start < len(left):
+                if start == len(left) - 1:
+                    self._send_rest(left[start], 0, deadline)
                     return
-                sent = self._send_some(left)
+                sent = self._send_some(left[start : start + IOV_MAX])
                 moved += sent
-                left = _without_front(left, sent)
-                if left and not sent:
+                start = _without_front(left, start, sent)
+                if not sent:
                     self._readiness.wait_out(deadline)
         except BaseException as error:
             add_bytes_done(error, moved)
@@ -158,7 +158,7 @@ class SocketStream:
 
     def _send_some(self, views: list[memoryview]) -> int:
         try:
-            return self._socket.sendmsg(views[:IOV_MAX], (), SEND_NOW)
+            return self._socket.sendmsg(views, (), SEND_NOW)
         except BlockingIOError:
             self._grow()
             return 0
@@ -508,9 +508,14 @@ def _take_descriptors(
     return list(rights)
 
 
-def _without_front(views: list[memoryview], count: int) -> list[memoryview]:
-    for index, view in enumerate(views):
-        if count < view.nbytes:
-            return [view[count:], *views[index + 1 :]]
-        count -= view.nbytes
-    return []
+def _without_front(views: list[memoryview], start: int, count: int) -> int:
+    """Take *count* bytes off the views from *start* on; give where the rest starts.
+
+    In place: a copy of the list after each call would cost more with each view in it.
+    """
+    while count and count >= views[start].nbytes:
+        count -= views[start].nbytes
+        start += 1
+    if count:
+        views[start] = views[start][count:]
+    return start
