@@ -1074,3 +1074,23 @@ finally:
     print("the end")
 """
     assert run_python(code, PYTHONUNBUFFERED="") == "the child\n1\nthe end\n"
+
+
+def test_blocks_within_blocks_are_looked_through_without_comparing_each_to_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compared = 0
+
+    def compare(task: Task, other: object) -> bool:
+        nonlocal compared
+        compared += 1
+        return task is other
+
+    def nest(depth: int) -> None:
+        with umbel.bundle() as b:
+            b.go(nest, depth - 1) if depth else b.go(umbel.msleep, umbel.within(0.01))
+
+    monkeypatch.setattr(Task, "__eq__", compare)
+    nest(100)
+
+    assert compared <= 100

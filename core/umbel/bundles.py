@@ -277,13 +277,14 @@ class Bundle(Resource):
 
     def _require_outside(self, me: Coroutine) -> None:
         """Refuse to let *me* wait for what can't end before *me* does."""
-        held_up = [me]
+        held_up, seen = [me], {me}
         for one in held_up:  # which grows
             if one in self.running:
                 break
             if isinstance(one, Task):
-                found = one.bundle.bound()
-                held_up += [other for other in found if other not in held_up]
+                found = [other for other in one.bundle.bound() if other not in seen]
+                held_up += found
+                seen.update(found)
         else:
             return
         if one is me:
