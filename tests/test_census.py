@@ -12,6 +12,7 @@ import subprocess
 import sys
 import termios
 import threading
+import time
 from functools import partial
 from pathlib import Path
 
@@ -19,8 +20,11 @@ import pytest
 
 import umbel
 from tests.support import Ends, python, run_python, wait_until
+from umbel import whereabouts
+from umbel.bundles import Task
 from umbel.cli.top import fetch_census
 from umbel.plugins import remove_plugin
+from umbel.spi import WaitQueue
 from umbel_plugins.census import PATIENCE
 
 HERE = re.escape(__file__)
@@ -160,6 +164,67 @@ def test_what_cannot_be_shown_disturbs_no_other_thread(*, is_partial: bool) -> N
         is_over.set()
         thread.join()
     assert errors == []
+
+
+def test_all_coroutines_are_looked_through_once_however_many_threads_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks: list[int] = []
+    list_all = whereabouts._all_tasks
+
+    def count() -> list[Task]:
+        looks.append(threading.get_ident())
+        return list_all()
+
+    monkeypatch.setattr(whereabouts, "_all_tasks", count)
+    queue = WaitQueue()
+    ticket = queue.ticket()
+    threads = [
+        threading.Thread(target=queue.wait, args=(ticket, umbel.within(20)))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: len(umbel.census().coroutines) > len(threads))
+    looks.clear()
+
+    umbel.census()
+    queue.wake_all()
+    for thread in threads:
+        thread.join()
+
+    assert looks == [threading.get_ident()]
+
+
+class SlowToTell:
+    """A function whose name takes longer than a thread has to begin to answer."""
+
+    def __repr__(self) -> str:
+        time.sleep(2 * whereabouts.PATIENCE)
+        return "slow"
+
+    def __call__(self) -> None:
+        umbel.msleep(-1)
+
+
+def test_a_thread_that_has_much_to_tell_is_waited_for() -> None:
+    has_begun, is_over = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with umbel.bundle() as b:
+            b.go(SlowToTell())
+            has_begun.set()
+            umbel.to_thread(is_over.wait, umbel.within(20))
+            b.abort()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    has_begun.wait()
+    lines = umbel.census().coroutines
+    is_over.set()
+    thread.join()
+
+    assert [line.waits_on for line in lines if line.name == "slow"] == ["msleep()"]
 
 
 def test_of_a_thread_that_does_not_answer_it_is_told_where_it_is() -> None:

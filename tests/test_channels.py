@@ -780,3 +780,29 @@ def test_who_is_chosen_by_a_handler_is_chosen_by_nobody_else(
     assert chosen == [(1, "a handler's")]
     for end in (first, first_end, second, second_end):
         umbel.hclose(end)
+
+
+class Large:
+    """Something that should not be kept in memory."""
+
+
+def test_a_value_that_was_not_sent_in_time_is_kept_no_longer() -> None:
+    channel, other = umbel.chmake()
+    kept: list[weakref.ref[Large]] = []
+
+    def offer(*, by_choose: bool) -> None:
+        value = Large()
+        kept.append(weakref.ref(value))
+        with suppress(umbel.DeadlineError):
+            if by_choose:
+                umbel.choose([umbel.Send(channel, value)], umbel.within(0.002))
+            else:
+                umbel.chsend(channel, value, umbel.within(0.002))
+
+    with umbel.bundle() as offering:
+        for number in range(10):
+            offering.go(offer, by_choose=number % 2 == 0)
+
+    assert [reference() for reference in kept] == [None] * 10
+    umbel.hclose(channel)
+    umbel.hclose(other)

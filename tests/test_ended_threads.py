@@ -212,6 +212,36 @@ def test_who_asks_after_its_end_is_told() -> None:
     umbel.hclose(own)
 
 
+def test_it_wakes_nobody_who_waits_for_coroutines_of_one_other_thread_only() -> None:
+    waiting = umbel.bundle()
+    with umbel.go(umbel.msleep, umbel.within(10)) as others:
+        waiting.go(umbel.bundle_wait, others)
+
+        onlookers = len(Hub.onlookers)
+        others.abort()
+    with pytest.raises(ExceptionGroup):
+        umbel.hclose(waiting)
+
+    assert not onlookers
+
+
+def test_who_waits_already_as_it_starts_one_is_told() -> None:
+    with umbel.bundle() as b:
+        starting = threading.Thread(target=umbel.bundle_go, args=(b, umbel.msleep, -1))
+
+        def start_once_it_is_waited_for() -> None:
+            umbel.yield_()
+            starting.start()
+            starting.join()
+
+        b.go(start_once_it_is_waited_for)
+
+        with pytest.raises(ExceptionGroup) as caught:
+            b.wait(umbel.within(10))
+
+    assert isinstance(caught.value.exceptions[0], ProcessLookupError)
+
+
 def test_so_is_who_asks_for_one_that_was_just_to_leave_a_block() -> None:
     def fail_soon() -> None:
         umbel.yield_()

@@ -127,6 +127,7 @@ class Bundle(Resource):
         "hub",
         "is_closed",
         "is_forgotten",
+        "is_shared",
         "is_stopping",
         "running",
         "seen_ended",
@@ -153,6 +154,8 @@ class Bundle(Resource):
         self.holder: Coroutine | None = None
         #: Nobody is left to be told.
         self.is_forgotten = False
+        #: Coroutines of another thread than its own run in it, or have.
+        self.is_shared = False
         self.waiting: list[Coroutine] = []
 
     def fail(self, coroutine: Task, error: BaseException) -> None:
@@ -219,9 +222,8 @@ class Bundle(Resource):
         # Before the look: what runs in another thread may end just after it.
         self.waiting.append(me)
         is_within = me in Hub.onlookers  # we are a signal's handler, in such a wait
-        Hub.onlookers.add(me)
         try:
-            while self._is_running() and not (until_failure and self.failures):
+            while self._is_running(me) and not (until_failure and self.failures):
                 me.hub.park(deadline)
         finally:
             self.waiting.remove(me)
@@ -261,13 +263,25 @@ class Bundle(Resource):
         if failure is not None and not self.failures:
             self.failures.append(failure)
 
-    def _is_running(self) -> bool:
+    def _is_running(self, me: Coroutine) -> bool:
+        if self.is_shared or me.hub is not self.hub:
+            # Before the look. Nobody else: each thread that ends wakes all onlookers.
+            Hub.onlookers.add(me)
         if self.seen_ended != Hub.ended:
             self.seen_ended = Hub.ended
             for coroutine in tuple(self.running):
                 if coroutine.is_lost:
                     self._lose(coroutine)
         return bool(self.running)
+
+    def admit(self, coroutine: Task) -> None:
+        """Let one begin that is of another thread, or comes late."""
+        if coroutine.hub is not self.hub and not self.is_shared:
+            self.is_shared = True
+            for waiter in tuple(self.waiting):
+                unpark(waiter)  # to be an onlooker from now on
+        if self.is_stopping and self.stops_still():
+            coroutine.pending = Canceled()
 
     def _lose(self, coroutine: Task) -> None:
         if not (self.is_stopping and self.stops_still()):
@@ -431,8 +445,8 @@ class Task(Coroutine):
         """As `Coroutine.run`: what escapes is kept by the bundle."""
         bundle = self.bundle
         bundle.running[self] = None
-        if bundle.is_stopping and bundle.stops_still():
-            self.pending = Canceled()
+        if bundle.is_stopping or self.hub is not bundle.hub:
+            bundle.admit(self)
         try:
             # Without a star, where it can be: that takes no C stack, which each switch
             # would have to copy.

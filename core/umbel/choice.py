@@ -116,9 +116,10 @@ def _wait_in(
             queue.append((wait, index, offers[index]))
         for index, (end, lane, queue) in enumerate(sides):
             # By a signal's handler, before we were in its queue.
-            if lane.has_ended and wait.result is WAITING:
+            if lane.has_ended and settle(
+                (wait, index, None), Failure(end.refusal(_ENDED))
+            ):
                 queue.forget_one()
-                settle((wait, index, None), Failure(end.refusal(_ENDED)))
         while wait.result is WAITING:
             hub.park(deadline)
     except BaseException as error:

@@ -77,7 +77,8 @@ def census() -> Census:
 
     Each thread tells of its own coroutines, so their lines are from nearly the same
     moment. It takes 0.1 s if one does not answer, since it computes, or is in a call
-    that is not umbel's: of that one only the line where it is is known.
+    that is not umbel's: of that one only the line where it is is known. One that has
+    100,000 coroutines takes a second to tell of them.
 
     Returns:
         the census; print it, or look into its lists.

@@ -90,6 +90,17 @@ class Queue(deque[Entry]):
     def forget_one(self) -> None:
         """Take note that one entry, wherever it stands, was settled elsewhere."""
         self._settled += 1
+        # Mostly it stands at an end; at once, as what it was to send may be large.
+        while True:  # as in `take`
+            if not self or self[-1][0].result is WAITING:
+                break
+            self.pop()
+            self._settled -= 1
+        while True:
+            if not self or self[0][0].result is WAITING:
+                break
+            self.popleft()
+            self._settled -= 1
         if self._settled > SLACK and self._settled * 2 > len(self):
             self._settled = 0
             # One by one: a signal's handler may use the channel meanwhile.

@@ -21,8 +21,10 @@ from umbel._kernel.switch import frame_of
 from umbel.bundles import UNLISTED, Bundle, Task
 from umbel.handle import open_handles, place_of
 
-#: Seconds that other threads may take to answer.
+#: Seconds that other threads may take to begin to answer, and then to do so: one that
+#: has many thousands of coroutines needs a while.
 PATIENCE: Final = 0.1
+LONGEST_ANSWER: Final = 3.0
 #: Hubs that have yet to answer an earlier question; they are asked no other.
 _late: Final[set[Hub]] = set()
 
@@ -55,42 +57,97 @@ class LiveCoroutine(NamedTuple):
 def list_coroutines() -> list[LiveCoroutine]:
     """List those of all threads, by thread; waits a little for what others tell."""
     mine = threading.get_ident()
-    hubs = dict.fromkeys(all_hubs())
-    hubs.update(dict.fromkeys(task.hub for task in _all_tasks()))
-    answers = _ask([hub for hub in hubs if hub.thread != mine and not hub.is_abandoned])
+    view = _View()
+    others = [h for h in view.coroutines if h.thread != mine and not h.is_abandoned]
+    question = _Question(view)
+    question.ask(others)
     found = []
-    for hub in hubs:
+    for hub in view.coroutines:
         if hub.thread == mine and not hub.is_abandoned:
-            found += _look_at(hub)
+            found += view.look_at(hub)
         else:
-            found += answers.get(hub) or _look_from_afar(hub)
+            found += question.answers.get(hub) or view.look_from_afar(hub)
     return found
 
 
-def _ask(hubs: Sequence[Hub]) -> dict[Hub, list[LiveCoroutine]]:
-    """Have each of *hubs* look at its own coroutines; some may not answer in time."""
-    answers: dict[Hub, list[LiveCoroutine]] = {}
-    bell = threading.Semaphore(0)
+class _Question:
+    """Has the threads of other hubs look at their own coroutines.
 
-    def answer(hub: Hub) -> None:
-        if not hub.is_abandoned:
-            answers[hub] = _look_at(hub)
-        _late.discard(hub)
-        bell.release()
+    Attributes:
+        answers: of those that have answered in time.
+    """
 
-    asked = [hub for hub in hubs if hub not in _late]
-    for hub in asked:
-        hub.post(partial(answer, hub))
-    give_up = monotonic() + PATIENCE
-    for _ in asked:
-        if not bell.acquire(timeout=max(0, give_up - monotonic())):
-            break
-    for hub in asked:
-        if hub not in answers:
+    def __init__(self, view: _View) -> None:
+        self.answers: dict[Hub, list[LiveCoroutine]] = {}
+        self._view = view
+        self._begun: set[Hub] = set()
+        self._bell = threading.Semaphore(0)
+
+    def ask(self, hubs: Sequence[Hub]) -> None:
+        """Ask, and wait for the answers as long as one may."""
+        asked = [hub for hub in hubs if hub not in _late]
+        for hub in asked:
             _late.add(hub)
-            if hub in answers or hub.is_abandoned:  # just now
-                _late.discard(hub)
-    return answers
+            hub.post(partial(self._answer, hub))
+        start, heard = monotonic(), 0
+        while heard < len(asked) and self._hears(start + PATIENCE):
+            heard += 1
+        while self._begun and self._hears(start + LONGEST_ANSWER):
+            pass  # they are in the midst of it
+
+    def _hears(self, give_up: float) -> bool:
+        return self._bell.acquire(timeout=max(0, give_up - monotonic()))
+
+    def _answer(self, hub: Hub) -> None:
+        self._begun.add(hub)
+        try:
+            if not hub.is_abandoned:
+                self.answers[hub] = self._view.look_at(hub)
+        except RecursionError:
+            pass  # in the midst of a deep call, which must not hear of it
+        finally:
+            self._begun.discard(hub)
+            _late.discard(hub)
+            self._bell.release()
+
+
+class _View:
+    """What one census looks at, found once: many threads may have many coroutines."""
+
+    def __init__(self) -> None:
+        self._names = {thread.ident: thread.name for thread in threading.enumerate()}
+        self.coroutines: dict[Hub, list[Coroutine]] = {
+            hub: [hub.main] for hub in all_hubs()
+        }
+        for task in _all_tasks():
+            self.coroutines.setdefault(task.hub, []).append(task)
+
+    def look_at(self, hub: Hub) -> list[LiveCoroutine]:
+        """Look at what runs in *hub*, whose thread calls."""
+        top = sys._getframe()
+        describe = partial(_describe, self._name_of(hub), set(hub.ready))
+        # Who runs, or polls for its hub, has no frame of its own but the thread's.
+        return [
+            describe(coroutine, *_find_call(frame_of(coroutine.carrier) or top))
+            for coroutine in self.coroutines[hub]
+            if not _has_ended(coroutine)
+        ]
+
+    def look_from_afar(self, hub: Hub) -> list[LiveCoroutine]:
+        """Tell what can be told of one that does not answer, or has no thread now."""
+        top = None if hub.is_abandoned else sys._current_frames().get(hub.thread)
+        while top is not None and _is_ours(top):
+            top = top.f_back
+        here = "" if top is None else _place_in(top)
+        describe = partial(_describe, self._name_of(hub), set(hub.ready))
+        return [
+            describe(coroutine, "", here if coroutine is hub.current else "")
+            for coroutine in self.coroutines[hub]
+            if not _has_ended(coroutine)
+        ]
+
+    def _name_of(self, hub: Hub) -> str:
+        return self._names.get(hub.thread, "?")
 
 
 def _all_tasks() -> list[Task]:
@@ -99,37 +156,9 @@ def _all_tasks() -> list[Task]:
     return [task for bundle in bundles for task in list(bundle.running)]
 
 
-def _coroutines_of(hub: Hub) -> list[Coroutine]:
-    main = [hub.main] if hub in all_hubs() else []
-    return [*main, *(task for task in _all_tasks() if task.hub is hub)]
-
-
-def _look_at(hub: Hub) -> list[LiveCoroutine]:
-    top = sys._getframe()
-    describe = partial(_describe, _thread_name(hub), set(hub.ready))
-    # Who runs, or polls for its hub, has no frame of its own but the thread's.
-    return [
-        describe(coroutine, *_find_call(frame_of(coroutine.carrier) or top))
-        for coroutine in _coroutines_of(hub)
-    ]
-
-
-def _look_from_afar(hub: Hub) -> list[LiveCoroutine]:
-    """Tell what can be told of one that does not answer, or whose thread has ended."""
-    top = None if hub.is_abandoned else sys._current_frames().get(hub.thread)
-    while top is not None and _is_ours(top):
-        top = top.f_back
-    here = "" if top is None else _place_in(top)
-    describe = partial(_describe, _thread_name(hub), set(hub.ready))
-    return [
-        describe(coroutine, "", here if coroutine is hub.current else "")
-        for coroutine in _coroutines_of(hub)
-    ]
-
-
-def _thread_name(hub: Hub) -> str:
-    names = {thread.ident: thread.name for thread in threading.enumerate()}
-    return names.get(hub.thread, "?")
+def _has_ended(coroutine: Coroutine) -> bool:
+    """Tell whether it has ended meanwhile, so that its carrier is another one's."""
+    return isinstance(coroutine, Task) and coroutine not in coroutine.bundle.running
 
 
 def _describe(
