@@ -501,3 +501,11 @@ def test_a_refused_blocking_verb_names_its_twin_whoever_waits_in_it(
 
     with listener, pytest.raises(RuntimeError, match=rf"await umbel\.aio\.{verb},"):
         asyncio.run(main())
+
+
+def test_a_refused_connect_by_name_names_its_twin_though_a_look_up_waits() -> None:
+    async def main() -> None:
+        umbel.connect("tcp://localhost:9", umbel.within(PATIENCE))
+
+    with pytest.raises(RuntimeError, match=r"await umbel\.aio\.connect,"):
+        asyncio.run(main())

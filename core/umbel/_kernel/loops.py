@@ -77,11 +77,13 @@ if hasattr(os, "register_at_fork"):
 def loop_error(loop: str, frame: FrameType | None) -> RuntimeError:
     """Make the error for who would stop *loop*, and stands in *frame*."""
     # The verb is what the program called: the outermost public function of ours. What
-    # it called in turn may be a transport's.
+    # it called in turn may be a transport's, which may have called a verb itself: that
+    # of tcp looks up names in a thread.
     public = sys.modules["umbel"].__all__
+    ours = ("umbel.", "umbel_transports.")
     verb = ""
     while frame is not None:
-        is_ours = frame.f_globals.get("__name__", "").startswith("umbel.")
+        is_ours = frame.f_globals.get("__name__", "").startswith(ours)
         if verb and not is_ours:
             break
         if is_ours and frame.f_code.co_name in public:
