@@ -243,7 +243,7 @@ def test_waiting_for_a_streams_descriptor_leaves_the_stream_usable(ends: Ends) -
     assert umbel.receive(right) == b"x"
 
     with umbel.go(umbel.receive, right):
-        with pytest.raises(umbel.BusyError):
+        with pytest.raises(umbel.BusyError, match="waits for that descriptor"):
             umbel.fdin(right.fileno())
         umbel.bsend(left, b"y")
 

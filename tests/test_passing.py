@@ -265,7 +265,7 @@ umbel.close(moved)
     assert not other.exists()  # the child removed it
 
 
-def test_what_is_in_use_or_broken_stays_here(ends: Ends) -> None:
+def test_what_is_in_use_or_broken_stays_here(ends: Ends, tmp_path: Path) -> None:
     near, far = umbel.ipc_pair()
     with umbel.go(umbel.receive, far):
         with pytest.raises(umbel.BusyError):
@@ -275,6 +275,11 @@ def test_what_is_in_use_or_broken_stays_here(ends: Ends) -> None:
         umbel.brecv(far, 1, 0)
     with pytest.raises(umbel.BrokenStreamError):
         umbel.send_handle(ends[0], far)
+    with umbel.ipc_listen(tmp_path / "x.sock") as listener:
+        accepting = umbel.go(umbel.accept, listener)
+        with pytest.raises(umbel.BusyError, match="cancel it first"):
+            umbel.send_handle(ends[0], listener)
+        umbel.hclose(accepting)
 
     umbel.bsend(ends[0], b"nothing was sent")
     assert umbel.receive(ends[1]) == b"nothing was sent"

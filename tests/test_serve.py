@@ -517,7 +517,7 @@ def test_a_listener_that_is_busy_or_none_at_all_is_refused_and_left_alone(
     listener: umbel.ListenerHandle,
 ) -> None:
     accepting = umbel.go(umbel.accept, listener)
-    with pytest.raises(umbel.BusyError):
+    with pytest.raises(umbel.BusyError, match="let one task accept for all"):
         umbel.serve(listener, echo)
     umbel.hclose(accepting)
 

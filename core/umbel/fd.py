@@ -22,6 +22,11 @@ from umbel.errors import EXHAUSTED, BadHandleError, BusyError, DeadlineError
 
 #: Watches by their descriptor that fdin and fdout made, for the time of their waiting.
 _lent: Final[dict[int, dict[Watch, None]]] = {}
+#: What to do about a descriptor that somebody waits for.
+_AWAITED: Final = (
+    "another task waits for that descriptor: let one task wait for it, or cancel it "
+    "first"
+)
 
 
 class Readiness:
@@ -244,7 +249,7 @@ def _wait(fd: int, direction: int, wanted: int, deadline: int) -> None:
     if watch is not None:
         waiter = watch.reader if direction == select.POLLIN else watch.writer
         if waiter is not None and waiter.is_parked:
-            raise BusyError
+            raise BusyError(_AWAITED)
     while not _is_ready(fd, direction, wanted):
         if deadline >= 0 and deadline <= hub.clock():
             raise DeadlineError
@@ -313,6 +318,6 @@ def fdclean(fd: int) -> None:
         return
     for waiter in (watch.reader, watch.writer):
         if waiter is not None and waiter.is_parked:
-            raise BusyError
+            raise BusyError(_AWAITED)
     if _is_lent(watch):  # else it is a stream's, which forgets it by itself
         current_hub().forget(watch)

@@ -42,6 +42,11 @@ T = TypeVar("T")
 #: Seconds that a close waits at most for another thread's call of accept(2), which
 #: itself never waits.
 LEAVE_TIME: Final = 1.0
+#: What to do about a listener that is busy.
+IN_ACCEPT: Final = (
+    "another task is accepting from the listener: let one task accept for all, or "
+    "cancel it first"
+)
 
 
 @final
@@ -216,7 +221,7 @@ class AcceptUse:
     def __enter__(self) -> AcceptUse:
         listening = self.listening
         if listening.accepter is not None:
-            raise BusyError
+            raise BusyError(IN_ACCEPT)
         listening.accepter = self.me
         if listening.is_closed:
             self.__exit__()
@@ -292,7 +297,7 @@ def accept(  # noqa: C901, PLR0912 - a path that is hot where streams are short
         raise refusal(handle, Listening)
     # As AcceptUse and open_stream, whose calls would be a part of what accepting costs.
     if listening.accepter is not None:
-        raise BusyError
+        raise BusyError(IN_ACCEPT)
     listening.accepter = me
     try:
         if listening.is_closed:

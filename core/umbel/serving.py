@@ -37,7 +37,7 @@ from umbel.handle import (
     open_handles,
     register,
 )
-from umbel.listener import AcceptUse, ListenerHandle, Listening, accept
+from umbel.listener import IN_ACCEPT, AcceptUse, ListenerHandle, Listening, accept
 from umbel.stream import StreamHandle
 
 if TYPE_CHECKING:
@@ -318,7 +318,7 @@ def require_listener(handle: int) -> Listening:
     _log()  # imported now: where no descriptor is left it could not be read
     listening = lookup(handle, Listening)
     if listening.accepter is not None:
-        raise BusyError
+        raise BusyError(IN_ACCEPT)
     return listening
 
 
