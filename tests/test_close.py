@@ -336,7 +336,7 @@ def test_deadline_0_succeeds_if_the_peers_end_is_there(ends: Ends) -> None:
 def test_deadline_0_is_etimedout_if_it_is_not(ends: Ends) -> None:
     left, right = ends
 
-    with pytest.raises(umbel.DeadlineError):
+    with pytest.raises(umbel.DeadlineError, match="let it close"):
         umbel.close(left, 0)
 
     assert drain(right) == b""  # it was told that we are done all the same

@@ -10,7 +10,7 @@ import errno
 from typing import Final, TypeGuard
 
 from umbel.deadline import FAIR, let_others_run
-from umbel.errors import system_error
+from umbel.errors import DeadlineError, system_error
 from umbel.report import CloseReport
 from umbel.transport import CloseContext, Listener, Stream, UnreadBytes
 
@@ -20,6 +20,11 @@ DRAIN_SIZE: Final = 65536
 # It is small enough for Python's own allocator.
 FIRST_SIZE: Final = 448
 
+#: To pass a later deadline, as is said of other calls, is no help: it is closed.
+_STILL_OPEN: Final = (
+    "the deadline was reached before the peer had ended its direction: let it close, "
+    "too, or allow it more time; the handle is closed now"
+)
 #: What comes of most closes, made once.
 _GOOD: Final = CloseReport(True)
 
@@ -62,6 +67,8 @@ def shut_down(context: CloseContext) -> CloseReport:
         consumed = _has_consumed(stream)
     except BaseException as error:
         consumed = _has_consumed_by_now(stream, error)
+        if isinstance(error, DeadlineError) and error.strerror == error.advice:
+            error.strerror = _STILL_OPEN
         error.report = CloseReport(  # type: ignore[attr-defined]  # ours have it
             consumed, discarded
         )
