@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 
 import pytest
 from hypothesis import given, strategies as st
@@ -54,6 +55,23 @@ def test_what_has_no_scheme_is_einval(text: str) -> None:
         Address.parse(text)
 
     assert caught.value.errno == errno.EINVAL
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("x.sock", "write 'ipc:x.sock' for a socket file"),
+        ("./a:b", "write 'ipc:./a:b' for a socket file"),
+        ("127.0.0.1:80", "write 'tcp://127.0.0.1:80' for a port"),
+        (":80", "write 'tcp://:80' for a port"),
+        ("IPC:x.sock", "write 'ipc:x.sock'"),
+    ],
+)
+def test_an_address_without_a_scheme_is_told_what_was_meant(
+    text: str, meant: str
+) -> None:
+    with pytest.raises(OSError, match=f"{re.escape(meant)}$"):
+        Address.parse(text)
 
 
 @pytest.mark.parametrize("text", ["ipc:%", "ipc:%2", "ipc:%zz", "ipc:a%", "ipc:a%  b"])

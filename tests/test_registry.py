@@ -88,6 +88,8 @@ def test_an_unknown_scheme_names_the_nearest(install: Install) -> None:
         umbel.listen("ipx:x")
     with pytest.raises(umbel.UnknownTransportError, match="ipc, tcp, mem"):
         umbel.connect("quic://x")
+    with pytest.raises(umbel.UnknownTransportError, match="write 'ipc:/folder/x"):
+        umbel.connect("unix:/folder/x.sock")
 
 
 @pytest.mark.parametrize("scheme", ["nosuch", "broken"])

@@ -80,10 +80,19 @@ def _split(text: str) -> tuple[str, str]:
         what = f"{text!r} has no scheme"
         if colon and re.fullmatch(r"\w[\w+.-]*", scheme):
             what = f"{scheme!r} {NO_SCHEME}"
-        message = f"{what}: write 'ipc:{text}' for a socket file"
+        message = f"{what}: {_advice(text, scheme, rest)}"
         raise system_error(errno.EINVAL, message)
     require_encodable(text)
     return scheme, _decode(rest.removeprefix("//"), text)
+
+
+def _advice(text: str, before: str, after: str) -> str:
+    """Say what the writer of an address without a scheme may have meant."""
+    if before != before.lower() and is_scheme(before.lower()):
+        return f"write '{before.lower()}:{after}'"
+    if re.fullmatch(r"[0-9]+", after) and "/" not in before:
+        return f"write 'tcp://{text}' for a port"
+    return f"write 'ipc:{text}' for a socket file"
 
 
 def _require_text(text: object) -> str:

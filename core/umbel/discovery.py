@@ -245,7 +245,11 @@ def _unknown(scheme: str) -> OSError:
                 return PluginError(message)
     installed = sorted(installed_entries())
     near = difflib.get_close_matches(scheme, installed, len(installed) or 1, 0)
-    advice = lack_of_metadata() or f"install the distribution that brings {scheme!r}"
+    # Most often it was to be one of ours: unix:/run/x.sock, localhost:80.
+    advice = lack_of_metadata() or (
+        "write 'ipc:/folder/x.sock' or 'tcp://host:port', or install the distribution "
+        f"that brings {scheme!r}"
+    )
     message = (
         f"no transport for {scheme!r} is installed: there is "
         f"{', '.join(near[:NEAREST]) or 'none'}; {advice}"
