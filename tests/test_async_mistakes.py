@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -100,6 +101,23 @@ def test_a_handler_that_gives_a_coroutine_is_told_in_the_log(
 
     assert "TypeError" in caplog.text
     assert "umbel.aio.serve" in caplog.text
+
+
+def test_a_plain_handler_in_a_loops_server_is_told_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        listener = aio.listen("mem:x")
+        plain: Callable[[object], Any] = str
+        serving = asyncio.create_task(aio.serve(listener, plain))
+        client = await aio.connect(listener.address, umbel.within(5))
+        assert await client.receive(1, umbel.within(5)) == b""
+        await listener.close()
+        await serving
+        client.abort()
+
+    asyncio.run(main())
+    assert "TypeError: the handler is a plain function" in caplog.text
 
 
 def test_all_bridges_but_that_to_anyio_can_be_had_without_it() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager
 from functools import partial
+from inspect import isawaitable
 from types import TracebackType
-from typing import Protocol, final
+from typing import Final, Protocol, final
 
 from umbel._kernel.loops import running_loop
 from umbel.aio.entry import enter
@@ -27,6 +28,11 @@ from umbel.serving import (
     report_parting,
     require_listener,
     soonest,
+)
+
+_PLAIN_HANDLER: Final = (
+    "the handler is a plain function, and its result can't be awaited: make it async "
+    "def, or have it run by umbel.serve, or by umbel.aio.run_blocking in one that is"
 )
 
 
@@ -225,7 +231,10 @@ class _Server:
     async def _attend(self, stream: AsyncStreamHandle) -> None:
         try:
             with self._crew.scope():
-                await self._handler(stream)
+                handling = self._handler(stream)
+                if not isawaitable(handling):
+                    raise TypeError(_PLAIN_HANDLER)
+                await handling
                 if stream in open_handles:
                     await self._part(stream)
         except Exception as error:  # noqa: BLE001 - one that fails never stops the others
