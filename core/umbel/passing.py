@@ -165,13 +165,15 @@ def send_handle(
 
     Args:
         handle: a local stream, on which it travels.
-        moved: what travels; a stream that is not in use or broken, or a listener. It is
-            closed here on success, without telling its peer.
+        moved: what travels; a stream that is not in use or broken, of ipc or mem or
+            another transport whose streams are `Transfer`; or a listener that nobody
+            accepts from, such as one of ipc. It is closed here on success, without
+            telling its peer.
         deadline: see `umbel.deadline`.
 
     Raises:
         BadHandleError: EBADF, one of the two is not open.
-        NotSupportedError: ENOTSUP, one of the two can't do that.
+        NotSupportedError: ENOTSUP, one of the two can't do that, as those of tcp.
         BusyError: EBUSY, a coroutine is using one of them.
         EndOfStreamError: EPIPE, we have ended our direction of *handle*.
         BrokenStreamError: ECONNRESET, *handle* or *moved* is broken.
