@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import asyncio
 import errno
 import mmap
 import os
@@ -10,7 +11,7 @@ import random
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -26,7 +27,7 @@ from tests.support import (
     soon,
     wait_until_blocked,
 )
-from umbel import Skip, sockets
+from umbel import Skip, aio, sockets
 from umbel.connection import find_connection
 from umbel.unread import ask
 
@@ -625,3 +626,22 @@ def test_who_asks_for_nothing_gets_it_whatever_the_state(
 
     assert not umbel.brecv(left, nothing)
     umbel.brecvl(left, [bytearray(), Skip(0)])
+
+
+@pytest.mark.parametrize("bad", [cast("int", None), cast("int", "5")])
+def test_what_is_no_deadline_is_told_as_such_and_loses_nothing(
+    ends: Ends, bad: int
+) -> None:
+    left, right = ends
+
+    async def receive() -> None:
+        await aio.receive(left, deadline=bad)
+
+    for call in (
+        lambda: umbel.receive(left, deadline=bad),
+        lambda: asyncio.run(receive()),
+    ):
+        with pytest.raises(TypeError, match=r"a deadline is an int.*within\(seconds\)"):
+            call()
+    umbel.bsend(right, b"x")
+    assert umbel.receive(left, deadline=soon()) == b"x"

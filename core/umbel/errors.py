@@ -160,6 +160,14 @@ def system_error(number: int, message: str) -> OSError:
     return OSError(number, f"{os.strerror(number)}: {message}")
 
 
+def no_deadline(value: object) -> TypeError:
+    """Make the error for what is given as a deadline, and is none, such as None."""
+    return TypeError(
+        f"a deadline is an int, in milliseconds, not {value!r}: within(seconds) makes "
+        "one, and -1 waits for ever"
+    )
+
+
 def unawaited(
     coroutine: CoroutineType[object, object, object], instead: str
 ) -> TypeError:

@@ -52,6 +52,7 @@ from umbel.errors import (
     Canceled,
     DeadlineError,
     UmbelError,
+    no_deadline,
 )
 
 if TYPE_CHECKING:
@@ -130,7 +131,9 @@ class Hub:
 
     # Waiting and waking.
 
-    def park(self, deadline: int) -> None:  # noqa: C901 - the data path, in few calls
+    def park(  # noqa: C901, PLR0912 - the data path, in few calls
+        self, deadline: int
+    ) -> None:
         """Let others run until the current coroutine is unparked.
 
         Raises:
@@ -141,7 +144,11 @@ class Hub:
         me = self.current
         if me.pending is not None and not me.is_shielded:
             me.raise_pending()
-        if 0 <= deadline <= self.clock():
+        try:
+            is_over = 0 <= deadline <= self.clock()
+        except TypeError:
+            raise no_deadline(deadline) from None
+        if is_over:
             self._try_once(me)
             return
         is_within = me.is_parked  # we are a signal's handler, in the midst of a wait

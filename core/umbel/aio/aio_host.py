@@ -13,7 +13,8 @@ from umbel._kernel.timers import Timer
 from umbel.aio.guest import Errand, Guest, Sleep
 from umbel.aio.hosting import Host
 from umbel.bundles import PROGRAM_ENDS
-from umbel.errors import Canceled, DeadlineError
+from umbel.deadline import FOREVER
+from umbel.errors import Canceled, DeadlineError, no_deadline
 
 if TYPE_CHECKING:
     from umbel.fd import Readiness
@@ -91,7 +92,7 @@ class AioHost(Host):
         assert guest.sleep is not None
         timer = None
         try:
-            if deadline >= 0:
+            if deadline != FOREVER:
                 timer = self.arm(guest, deadline)
             await guest.sleep
         finally:
@@ -108,8 +109,14 @@ class AioHost(Host):
             DeadlineError: ETIMEDOUT, it has come, and nothing else with it.
         """
         hub = self.hub
-        if deadline > hub.clock():
+        try:
+            is_to_come = deadline > hub.clock()
+        except TypeError:
+            raise no_deadline(deadline) from None
+        if is_to_come:
             return hub.timers.add(deadline, guest)
+        if deadline < 0:  # for ever, too
+            return None
         hub.collect(0)
         if guest.is_parked:
             raise DeadlineError

@@ -161,7 +161,7 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
                     # A signal's handler may have met what we wait for, just now.
                     if me.pending is not None or watch.readable:
                         hub.unpark(me, me.pending)
-                    if deadline >= 0:
+                    if deadline != FOREVER:
                         timer = host.arm(me, deadline)
                     await sleep
                 except BaseException as error:
