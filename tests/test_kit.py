@@ -7,11 +7,13 @@ import errno
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +23,7 @@ import pytest
 
 import umbel
 from tests.mutants import MUTANTS, minimal
-from tests.mutants.making import Proxy
+from tests.mutants.making import ListenerProxy, Mutant, Proxy
 from tests.support import wait_until
 from umbel.errors import UnknownTransportError
 from umbel.spi import (
@@ -334,6 +336,59 @@ def test_what_gives_no_more_than_it_must_is_not_failed_for_it(number: int) -> No
     assert (verdict.state, verdict.reason) == ("passed", "")
 
 
+class Zipping(Proxy):
+    """Sends frames, each compressed."""
+
+    def __init__(self, inner: Stream) -> None:
+        super().__init__(inner)
+        self.frame = bytearray()
+        self.unzipped = b""
+
+    def send(self, buffers: Sequence[memoryview], deadline: int) -> None:
+        for view in buffers:
+            for at in range(0, len(view), 1 << 16):
+                packed = zlib.compress(view[at : at + (1 << 16)], 1)
+                head = len(packed).to_bytes(4, "big")
+                self.inner.send([memoryview(head + packed)], deadline)
+
+    def receive_into(self, buffer: memoryview, deadline: int) -> int:
+        while not self.unzipped:
+            size = 4 + int.from_bytes(self.frame[:4], "big")
+            if len(self.frame) >= 4 and len(self.frame) == size:
+                self.unzipped = zlib.decompress(self.frame[4:])
+                self.frame.clear()
+                break
+            missing = (size if len(self.frame) >= 4 else 4) - len(self.frame)
+            piece = memoryview(bytearray(missing))
+            count = self.inner.receive_into(piece, deadline)
+            if not count:
+                return 0
+            self.frame += piece[:count]
+        count = min(len(buffer), len(self.unzipped))
+        buffer[:count] = self.unzipped[:count]
+        self.unzipped = self.unzipped[count:]
+        return count
+
+    def query(self, kind: type[T]) -> T | None:
+        return None
+
+
+class ZippingPairs(ScantyPairs):
+    @hookimpl.pair
+    def pair(self, context: PairContext) -> tuple[Stream, Stream]:
+        left, right = mem.transport.pair(context)
+        return Zipping(left), Zipping(right)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [20, 42, 43])
+def test_what_compresses_has_no_more_room_than_others(number: int) -> None:
+    with transport_at_hand(ZippingPairs(), "zipping"):
+        (verdict,) = check("zipping", [number], ["coroutines"]).verdicts
+
+    assert (verdict.state, verdict.reason) == ("passed", "")
+
+
 class WithoutOptions:
     """Files as those of ipc, and no option that could change anything about them."""
 
@@ -431,6 +486,40 @@ def test_a_behaviour_that_hangs_leaves_no_child_behind(
         with suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
     wait_until(lambda: threading.active_count() == 1, "the end of the behaviour")
+
+
+def test_a_behaviour_that_hangs_without_descriptors_leaves_some_to_the_next() -> None:
+    goes_on = threading.Event()
+
+    class Waiting(ListenerProxy):
+        def accept(self, deadline: int) -> Stream:
+            while True:
+                try:
+                    return super().accept(deadline)
+                except OSError as error:
+                    if error.errno != errno.EMFILE or goes_on.wait(0.01):
+                        raise
+
+    class Patient(Mutant):
+        listener = Waiting
+
+        def do_traits(self) -> Traits:
+            return Traits("patient:{folder}/x", is_filesystem=True)
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with transport_at_hand(Patient(ipc.transport), "patient"):
+        subject = Subject("patient")
+        try:
+            hung = try_behaviour(BEHAVIOURS[69], subject, "threads", 1)
+            after = resource.getrlimit(resource.RLIMIT_NOFILE)
+            next_one = try_behaviour(BEHAVIOURS[70], subject, "threads")
+        finally:
+            goes_on.set()
+            wait_until(lambda: threading.active_count() == 1, "the end of the first")
+
+    assert hung.reason.startswith("it hangs")
+    assert after == before
+    assert (next_one.state, next_one.reason) == ("passed", "")
 
 
 def test_a_limit_of_0_is_none() -> None:

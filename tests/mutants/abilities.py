@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 from collections.abc import Sequence
 from typing import TypeVar, cast
@@ -24,9 +25,11 @@ from umbel.spi import (
     ConnectContext,
     DeadlineError,
     DescriptorPassing,
+    ListenContext,
     Listener,
     ListenerAttempts,
     Names,
+    PairContext,
     PeerIdentity,
     SocketListener,
     SocketStream,
@@ -34,8 +37,10 @@ from umbel.spi import (
     Traits,
     Transfer,
     UnreadBytes,
+    hookimpl,
     shut_down,
 )
+from umbel_transports import mem
 
 T = TypeVar("T")
 
@@ -113,6 +118,55 @@ class EndsDescriptorsByAReset(Passing):
         return data, descriptors
 
 
+@mutant(74, "received behind them")
+class DropsWhatIsBehindDescriptors(Passing):
+    """As one of messages does, whose buffer is larger than what was asked for."""
+
+    def receive_fds(
+        self, size: int, limit: int, deadline: int
+    ) -> tuple[bytes, list[int]]:
+        data, descriptors = self.passing.receive(65536, limit, deadline)
+        return data[:size], descriptors
+
+
+@mutant(74, "DeadlineError: .*t.receive_with_fds")
+class ReceivesNoDescriptorsAtOnce(Passing):
+    def receive_fds(
+        self, size: int, limit: int, deadline: int
+    ) -> tuple[bytes, list[int]]:
+        if 0 <= deadline <= umbel.now():
+            raise DeadlineError
+        return self.passing.receive(size, limit, deadline)
+
+
+@mutant(74, "descriptors to a peer that has gone gave None")
+class PassesDescriptorsToNobody(Passing):
+    def send_fds(self, data: memoryview, fds: Sequence[int], deadline: int) -> None:
+        try:
+            self.passing.send(data, fds, deadline)
+        except BrokenStreamError:
+            pass
+
+
+@mutant(39, "EBADF of receive_with_fds came", driver="threads")
+class WaitsForDescriptorsOutsideTheHub(Passing):
+    def receive_fds(
+        self, size: int, limit: int, deadline: int
+    ) -> tuple[bytes, list[int]]:
+        select.select([fd_of(self.inner)], [], [], 0.2)
+        return self.passing.receive(size, limit, deadline)
+
+
+@mutant(40, "SIGPIPE was raised", scheme="ipc")
+class RaisesSignalsWithDescriptors(Passing):
+    def send_fds(self, data: memoryview, fds: Sequence[int], deadline: int) -> None:
+        with socket.socket(fileno=os.dup(fd_of(self.inner))) as sock:
+            try:
+                socket.send_fds(sock, [data], list(fds), socket.MSG_DONTWAIT)
+            except BrokenPipeError:
+                raise BrokenStreamError from None
+
+
 @mutant(75, "the child", scheme="ipc")
 class TakesUsForThePeer(Proxy):
     def query(self, kind: type[T]) -> T | None:
@@ -154,6 +208,22 @@ class TakesAPeerThatHasGoneForOneThatRead(Proxy):
                 unread.wait(deadline)
             except BrokenStreamError:
                 pass
+
+        return cast("T", UnreadBytes(unread.is_zero, wait))
+
+
+@mutant(76, r"DeadlineError: .*flush\(left, 0")
+class FlushesNothingAtOnce(Proxy):
+    def query(self, kind: type[T]) -> T | None:
+        found = super().query(kind)
+        if not isinstance(found, UnreadBytes):
+            return found
+        unread: UnreadBytes = found
+
+        def wait(deadline: int) -> None:
+            if 0 <= deadline <= umbel.now():
+                raise DeadlineError
+            unread.wait(deadline)
 
         return cast("T", UnreadBytes(unread.is_zero, wait))
 
@@ -259,6 +329,27 @@ class LeaksAtARefusedConnect(Mutant):
         except OSError:
             os.open(os.devnull, os.O_RDONLY)
             raise
+
+
+@mutant(78, "pair without descriptors left left")
+class LeaksAPairHalfMade(Mutant):
+    """As one that makes two pipes, and does not get the second."""
+
+    @hookimpl.pair
+    def pair(self, context: PairContext) -> tuple[Stream, Stream]:
+        first = os.open(os.devnull, os.O_RDONLY)
+        ends = mem.transport.pair(context)
+        os.close(first)
+        return ends
+
+
+@mutant(78, "listen without descriptors left left", scheme="ipc")
+class LeaksAListenerHalfMade(Mutant):
+    def do_listen(self, context: ListenContext) -> Listener:
+        first = os.open(os.devnull, os.O_RDONLY)
+        listener = self.base.listen(context)
+        os.close(first)
+        return listener
 
 
 @mutant(79, "refused descriptor was closed")

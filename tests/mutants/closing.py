@@ -9,10 +9,11 @@ import socket
 import struct
 import time
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import umbel
 from tests.mutants.making import (
+    ListenerProxy,
     Mutant,
     Proxy,
     TcpMutant,
@@ -25,6 +26,7 @@ from umbel.spi import (
     CloseContext,
     CloseReport,
     DeadlineError,
+    Fileno,
     Stream,
     Traits,
     UnreadBytes,
@@ -68,6 +70,30 @@ class DrainsAfterTheEnd(Mutant):
     def do_close(self, context: CloseContext) -> CloseReport:
         if context.has_ended and context.deadline <= now():
             raise DeadlineError
+        return shut_down(context)
+
+
+@mutant(23, "calls of `done`")
+class EndsAgainInClose(Mutant):
+    def do_close(self, context: CloseContext) -> CloseReport:
+        again = CloseContext(
+            context.handle,
+            context.endpoint,
+            context.deadline,
+            context.address,
+            False,
+            context.has_ended,
+            context.drain_limit,
+        )
+        return shut_down(again)
+
+
+@mutant(22, "AttributeError: .*inner")
+class ClosesNothingButItsOwnClass(Mutant):
+    """It takes the endpoint for what it gave, though a proxy may stand before that."""
+
+    def do_close(self, context: CloseContext) -> CloseReport:
+        assert cast("Proxy", context.endpoint).inner is not None
         return shut_down(context)
 
 
@@ -137,6 +163,21 @@ class ForgetsTheReportAtTheLimit(Mutant):
             if error.errno == errno.EMSGSIZE:
                 raise OSError(errno.EMSGSIZE, "too much") from None
             raise
+
+
+@mutant(27, "close with more than drain_limit gave ETIMEDOUT")
+class TakesALimitOf0ForNone(Mutant):
+    def do_close(self, context: CloseContext) -> CloseReport:
+        limited = CloseContext(
+            context.handle,
+            context.endpoint,
+            context.deadline,
+            context.address,
+            context.is_done,
+            context.has_ended,
+            context.drain_limit or None,
+        )
+        return shut_down(limited)
 
 
 @mutant(28, "instead of ECONNRESET")
@@ -321,6 +362,24 @@ class ClosesTwice(Proxy):
 
     def abort(self) -> None:
         if fd_of(self.inner) >= 0:
+            self.inner.abort()
+            return
+        try:
+            os.close(self.fd)
+        except OSError:
+            pass
+
+
+@mutant(41, "another's descriptor", scheme="ipc")
+class ClosesAListenerTwice(ListenerProxy):
+    """As core calls `abort` again after an orderly close."""
+
+    fd = -1
+
+    def abort(self) -> None:
+        found = self.inner.query(Fileno)
+        if found is not None and found.fd >= 0:
+            self.fd = found.fd
             self.inner.abort()
             return
         try:

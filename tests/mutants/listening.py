@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import select
+import stat
 import threading
 import time
 from collections.abc import Callable
@@ -193,6 +194,23 @@ class ForgetsTheInodeCheck(ListenerProxy):
             os.unlink(self.address.location)
         except OSError:
             pass
+
+
+@mutant(71, "file of another's listener", scheme="ipc")
+class RemovesAnySocket(ListenerProxy):
+    """It looks whether it is a socket, and not whose."""
+
+    def abort(self) -> None:
+        inner = cast("ipc.IpcListener", self.inner)
+        place = self.address.location
+        if inner._file is not None and stat.S_ISSOCK(_mode_of(place)):
+            os.unlink(place)
+        inner._file = None
+        super().abort()
+
+
+def _mode_of(place: str) -> int:
+    return os.lstat(place).st_mode if os.path.lexists(place) else 0
 
 
 @mutant(71, "mode", scheme="ipc")

@@ -27,6 +27,8 @@ from umbel.spi import (
     CloseReport,
     ConnectContext,
     DeadlineError,
+    ListenContext,
+    Listener,
     PairContext,
     SocketStream,
     Stream,
@@ -110,6 +112,30 @@ class BelievesTheWallClock(Proxy):
             except DeadlineError:
                 continue
         return self.inner.receive_into(buffer, min(deadline, 0))
+
+
+@mutant(44, "receive used [0-9]+% of a processor")
+class SpinsInReceive(Proxy):
+    def receive_into(self, buffer: memoryview, deadline: int) -> int:
+        while True:
+            try:
+                return self.inner.receive_into(buffer, 0)
+            except DeadlineError:
+                if 0 <= deadline <= now():
+                    raise
+                umbel.yield_()
+
+
+@mutant(44, "accept used [0-9]+% of a processor")
+class SpinsInAccept(ListenerProxy):
+    def accept(self, deadline: int) -> Stream:
+        while True:
+            try:
+                return super().accept(0)
+            except DeadlineError:
+                if 0 <= deadline <= now():
+                    raise
+                umbel.yield_()
 
 
 @mutant(45, "BrokenStreamError: .*bsend")
@@ -212,7 +238,7 @@ class TellsTheDeadlinePlainly(Mutant):
             raise TimeoutError(errno.ETIMEDOUT, "timed out") from None
 
 
-@mutant(49, "300 connections", driver="threads", scheme="ipc")
+@mutant(49, "32 connections", driver="threads", scheme="ipc")
 class ConnectsToNobody(Mutant):
     def do_connect(self, context: ConnectContext) -> Stream:
         try:
@@ -220,6 +246,27 @@ class ConnectsToNobody(Mutant):
             return self.base.connect(at_once)
         except DeadlineError:
             return SocketStream(socket.socket(socket.AF_UNIX))
+
+
+@mutant(49, "a backlog of 1 took 32")
+class HasALargerBacklog(Mutant):
+    """As a plain `sock.listen()` has."""
+
+    backlog = 128
+
+    def do_listen(self, context: ListenContext) -> Listener:
+        listening = ListenContext(context.address, self.backlog, context.options)
+        return self.base.listen(listening)
+
+
+@mutant(49, "a backlog of 1 took 32", scheme="ipc")
+class HasALargerBacklogInTheKernel(HasALargerBacklog):
+    pass
+
+
+@mutant(49, "a backlog of 20 took only 5")
+class HasASmallerBacklog(HasALargerBacklog):
+    backlog = 5
 
 
 @mutant(50, "a canceled call gave ETIMEDOUT")

@@ -21,7 +21,7 @@ from umbel.testing.conformance.expecting import (
     fails,
     require,
 )
-from umbel.testing.conformance.looking import open_descriptors
+from umbel.testing.conformance.looking import noise, open_descriptors
 from umbel.testing.conformance.trial import Trial
 from umbel.transport import (
     AdoptContext,
@@ -86,14 +86,41 @@ def descriptors(t: Trial) -> None:
             deadline,
         )
         equal(open_descriptors() - before, set(), "descriptors after the error")
+        _leaves_the_rest(t, reading)
+        _is_told_of_a_reset(t, reading)
         _pass_in_time(t, reading)
     finally:
         os.close(reading)
         os.close(writing)
 
 
+def _leaves_the_rest(t: Trial, fd: int) -> None:
+    left, right = t.pair()
+    t.send_with_fds(left, b"abc", [fd], t.soon())
+    data, came = t.receive_with_fds(right, 1, 1, t.soon())
+    for number in came:
+        os.close(number)
+    equal((data, len(came)), (b"a", 1), "received of three bytes and a descriptor")
+    # The rest of one send is there: it needs no waiting.
+    equal(t.receive_with_fds(right, 1, 1, 0), (b"b", []), "received behind them")
+    equal(t.brecv(right, 1, t.soon()), b"c", "received behind that")
+
+
+def _is_told_of_a_reset(t: Trial, fd: int) -> None:
+    left, right = t.pair()
+    umbel.hclose(right)
+
+    def send_on() -> None:
+        for _ in range(200):
+            t.send_with_fds(left, bytes(1000), [fd], t.soon())
+            t.pause(1)
+
+    told = "sending descriptors to a peer that has gone"
+    fails(errno.ECONNRESET, told, send_on)
+
+
 def _pass_in_time(t: Trial, fd: int) -> None:
-    much = bytes(LARGEST_BUFFER + (1 << 20))
+    much = bytes(noise(LARGEST_BUFFER + (1 << 20)))
     for until in (0, umbel.now() + 30):
         left, right = t.pair()
         late = "a receive of descriptors"
@@ -186,6 +213,7 @@ def _tells_unread(
     equal(t.brecv(right, 1, t.soon()), b"x", "received")
     t.flush(left, t.soon())
     require(unread.is_zero(), "bytes are unread, though all were read")
+    t.flush(left, 0)  # there is nothing to wait for
     t.bsend(left, b"never read")
     flushing = t.block(left, t.flush, left, t.soon())
     umbel.hclose(right)

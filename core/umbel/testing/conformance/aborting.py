@@ -10,6 +10,8 @@ import time
 from functools import partial
 
 import umbel
+from umbel.handle import open_handles
+from umbel.listener import Listening
 from umbel.testing.conformance.behaviour import behaviour
 from umbel.testing.conformance.expecting import (
     TRIES,
@@ -20,7 +22,9 @@ from umbel.testing.conformance.expecting import (
     in_time,
     require,
 )
+from umbel.testing.conformance.looking import MOST_NOISE, noise
 from umbel.testing.conformance.trial import Trial
+from umbel.transport import DescriptorPassing, Listener, Stream, UnreadBytes
 
 
 @behaviour(36, "hclose never waits, though output is clogged")
@@ -102,7 +106,7 @@ def _stays_a_reset(t: Trial) -> None:
 def _tells_what_went(t: Trial) -> None:
     # A send that was under way: what the peer has received has gone for sure.
     left, right = t.pair()
-    data = bytes(64 << 20)
+    data = noise(MOST_NOISE)
     sending = t.block(left, t.bsend, left, data, t.soon())
     t.brecv(right, 100_000, t.soon())
     umbel.hclose(right)
@@ -116,8 +120,11 @@ def _tells_what_went(t: Trial) -> None:
 
 @behaviour(39, "a hard close wakes who waits on the handle: EBADF within 50 ms")
 def wakes(t: Trial) -> None:
-    """In receive, send and accept; also with bytes left to be received."""
+    """In whatever call it waits; also with bytes left to be received."""
+    abilities = t.subject.traits.capabilities
     kinds = ["receive", "send"] + ["accept"] * t.subject.can_serve
+    kinds += ["receive_with_fds"] * (DescriptorPassing in abilities)
+    kinds += ["flush"] * (UnreadBytes in abilities)
     for kind in kinds:
         in_time(partial(_wake, t, kind), WAKE_SLACK, f"EBADF of {kind}")
     left, right = t.pair()
@@ -136,6 +143,8 @@ def _wake(t: Trial, kind: str) -> int:
     else:
         stream, _peer = t.pair()
         handle = stream
+        if kind == "flush":
+            t.bsend(stream, b"never read")
 
     def work() -> None:
         try:
@@ -143,6 +152,10 @@ def _wake(t: Trial, kind: str) -> int:
                 t.accept(listener)
             elif kind == "send":
                 t.send_until(stream, t.soon())
+            elif kind == "receive_with_fds":
+                t.receive_with_fds(stream, 1, 1, t.soon())
+            elif kind == "flush":
+                t.flush(stream, t.soon())
             else:
                 t.receive(stream, 1, t.soon())
         finally:
@@ -172,6 +185,8 @@ def no_signal(t: Trial) -> None:
                 require(error.errno == errno.ECONNRESET, f"a send gave {error}")
                 break
             t.pause(1)
+        if DescriptorPassing in t.subject.traits.capabilities:
+            _pass_descriptors_to_nobody(t)
         require(signal.SIGPIPE not in signal.sigpending(), "SIGPIPE was raised")
     finally:
         if signal.SIGPIPE in signal.sigpending():
@@ -179,18 +194,29 @@ def no_signal(t: Trial) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _pass_descriptors_to_nobody(t: Trial) -> None:
+    left, right = t.pair()
+    umbel.hclose(right)
+    with open(os.devnull, "rb") as file:
+        for _ in range(200):
+            try:
+                t.send_with_fds(left, bytes(1000), [file.fileno()], t.soon())
+            except ConnectionResetError:
+                break
+            t.pause(1)
+
+
 @behaviour(41, "what is below is freed exactly once, however often abort is called")
 def frees_once(t: Trial) -> None:
     """A descriptor that came by the number since is left alone."""
-    left, right = t.pair()
-    streams = [t.stream_of(left), t.stream_of(right)]
-    umbel.hclose(left)
-    umbel.hclose(right)
+    handles, endpoints = _open_some(t)
+    for handle in handles:
+        umbel.hclose(handle)
     files = [os.open(os.devnull, os.O_RDONLY) for _ in range(8)]
     try:
-        for stream in streams:
+        for endpoint in endpoints:
             for _ in range(2):
-                stream.abort()
+                endpoint.abort()
         for fd in files:
             try:
                 os.fstat(fd)
@@ -205,20 +231,32 @@ def frees_once(t: Trial) -> None:
     _abort_at_once(t)
 
 
+def _open_some(t: Trial) -> tuple[list[umbel.Handle], list[Stream | Listener]]:
+    """Open two streams, and a listener if there is any; give what is below, too."""
+    left, right = t.pair()
+    handles: list[umbel.Handle] = [left, right]
+    endpoints: list[Stream | Listener] = [t.stream_of(left), t.stream_of(right)]
+    if t.subject.can_serve:
+        handles.append(t.listen())
+        found = open_handles[handles[-1]]
+        assert isinstance(found, Listening)
+        endpoints.append(found.listener)
+    return handles, endpoints
+
+
 def _abort_at_once(t: Trial) -> None:
     # From two threads at the same moment.
     for _ in range(TRIES):
-        left, right = t.pair()
-        streams = [t.stream_of(left), t.stream_of(right)]
+        handles, endpoints = _open_some(t)
         failures: list[BaseException] = []
 
         def abort(
-            streams: object = streams, failures: list[BaseException] = failures
+            endpoints: list[Stream | Listener] = endpoints,
+            failures: list[BaseException] = failures,
         ) -> None:
-            assert isinstance(streams, list)
             try:
-                for stream in streams:
-                    stream.abort()
+                for endpoint in endpoints:
+                    endpoint.abort()
             except BaseException as error:  # noqa: BLE001 - it must not raise at all
                 failures.append(error)
 
@@ -229,5 +267,5 @@ def _abort_at_once(t: Trial) -> None:
         for thread in threads:
             thread.join(max(0, deadline - time.monotonic()))
         require(not failures, f"abort raised {failures}")
-        umbel.hclose(left)
-        umbel.hclose(right)
+        for handle in handles:
+            umbel.hclose(handle)

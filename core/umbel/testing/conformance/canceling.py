@@ -17,7 +17,7 @@ from umbel.testing.conformance.expecting import (
     require,
 )
 from umbel.testing.conformance.hosted import HostedTrial, Limit
-from umbel.testing.conformance.looking import pattern
+from umbel.testing.conformance.looking import MOST_NOISE, noise, pattern
 from umbel.testing.conformance.trial import Trial
 from umbel.testing.conformance.waiting import fill_backlog
 
@@ -32,7 +32,7 @@ def canceled(t: Trial) -> None:
     calls: list[Callable[[], object]] = [
         partial(t.receive, t.pair()[0], 1, umbel.FOREVER),
         partial(t.brecv, t.pair()[0], 1, umbel.FOREVER),
-        partial(t.bsend, t.pair()[0], bytes(64 << 20), umbel.FOREVER),
+        partial(t.bsend, t.pair()[0], noise(MOST_NOISE), umbel.FOREVER),
     ]
     if t.subject.can_serve:
         listener = t.listen(1)
@@ -73,7 +73,7 @@ def close_after_cancel(t: Trial) -> None:
     t.close(right, t.soon())
     closing.result()
     left, right = t.pair()
-    job = t.spawn_cancelable(t.bsend, left, bytes(64 << 20))
+    job = t.spawn_cancelable(t.bsend, left, noise(MOST_NOISE))
     job.cancel()
     umbel.hclose(left)
 
@@ -86,7 +86,7 @@ def close_after_cancel(t: Trial) -> None:
 def canceled_halfway(t: Trial) -> None:
     """To the byte."""
     left, right = t.pair()
-    sending = t.spawn_cancelable(t.bsend, left, bytes(64 << 20))
+    sending = t.spawn_cancelable(t.bsend, left, noise(MOST_NOISE))
     sending.cancel()
     error = fails(errno.ECANCELED, "a canceled send", sending.result)
     got = 0

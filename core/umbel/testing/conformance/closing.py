@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
+from typing import TypeVar
 
 import umbel
+from umbel.connection import Connection
+from umbel.handle import open_handles
 from umbel.testing.conformance.behaviour import CANCELING, behaviour
 from umbel.testing.conformance.expecting import (
     SLACK,
@@ -14,9 +18,43 @@ from umbel.testing.conformance.expecting import (
     in_time,
     require,
 )
-from umbel.testing.conformance.looking import pattern
+from umbel.testing.conformance.looking import noise, pattern
 from umbel.testing.conformance.trial import Trial
-from umbel.transport import UnreadBytes
+from umbel.transport import Stream, UnreadBytes
+
+T = TypeVar("T")
+
+
+class _InFront:
+    """What an observer may put in front of a transport's stream; it counts `done`."""
+
+    def __init__(self, inner: Stream) -> None:
+        self._inner = inner
+        self.ends = 0
+
+    def send(self, buffers: Sequence[memoryview], deadline: int) -> None:
+        self._inner.send(buffers, deadline)
+
+    def receive_into(self, buffer: memoryview, deadline: int) -> int:
+        return self._inner.receive_into(buffer, deadline)
+
+    def done(self, deadline: int) -> None:
+        self.ends += 1
+        self._inner.done(deadline)
+
+    def abort(self) -> None:
+        self._inner.abort()
+
+    def query(self, kind: type[T]) -> T | None:
+        return self._inner.query(kind)
+
+
+def _put_in_front(t: Trial, handle: umbel.StreamHandle) -> _InFront:
+    front = _InFront(t.stream_of(handle))
+    found = open_handles[handle]
+    assert isinstance(found, Connection)
+    found.stream = front
+    return front
 
 
 def _part(t: Trial, left: umbel.StreamHandle, right: umbel.StreamHandle) -> None:
@@ -27,10 +65,14 @@ def _part(t: Trial, left: umbel.StreamHandle, right: umbel.StreamHandle) -> None
 
 @behaviour(22, "two ends that both close part without an error")
 def both_close(t: Trial) -> None:
-    """Each is told that the other read everything, or that nobody knows."""
+    """Each is told that the other read everything, or that nobody knows.
+
+    One of them through what an observer may have put in front of it.
+    """
     left, right = t.pair()
     t.bsend(left, b"x")
     equal(t.brecv(right, 1, t.soon()), b"x", "received")
+    _put_in_front(t, left)
     closing = t.block(left, t.close, left, t.soon())
     report = t.close(right, t.soon())
     for found in (report, closing.result()):
@@ -41,13 +83,15 @@ def both_close(t: Trial) -> None:
 
 @behaviour(23, "close after done and after the end does no more", "half-close")
 def nothing_left(t: Trial) -> None:
-    """So that a deadline of 0 is enough."""
+    """So that a deadline of 0 is enough; whatever is in front is not ended again."""
     left, right = t.pair()
     t.done(left)
     t.done(right)
     for end in (left, right):
         equal(t.receive(end, 1, t.soon()), b"", "receive at the end")
+        front = _put_in_front(t, end)
         t.close(end, 0)
+        equal(front.ends, 0, "calls of `done` by a close whose context says is_done")
 
 
 @behaviour(24, "close gives up at its deadline, and has closed all the same")
@@ -71,7 +115,7 @@ def flood(t: Trial) -> None:
 
     def attempt() -> int:
         left, right = t.pair()
-        block = bytes(1 << 16)
+        block = noise(1 << 16)
 
         def pour() -> None:
             while True:
@@ -107,17 +151,17 @@ def drains(t: Trial) -> None:
 @behaviour(27, "a limit of what close may discard is EMSGSIZE, and closes")
 def drain_limit(t: Trial) -> None:
     """At most so many bytes, and not one more."""
-    for size, is_too_much in ((1000, False), (1001, True)):
+    for size, limit in ((1000, 1000), (1001, 1000), (1, 0)):
         left, right = t.pair()
         t.bsend(right, bytes(size))
 
-        def close(left: umbel.StreamHandle = left) -> object:
-            return t.close(left, t.soon(), drain_limit=1000)
+        def close(left: umbel.StreamHandle = left, limit: int = limit) -> object:
+            return t.close(left, t.soon(), drain_limit=limit)
 
-        if is_too_much:  # at once, though the peer goes on
+        if size > limit:  # at once, though the peer goes on
             error = fails(errno.EMSGSIZE, "close with more than drain_limit", close)
             report = getattr(error, "report", None)
-            require(report and report.discarded > 1000, f"its report is {report}")
+            require(report and report.discarded > limit, f"its report is {report}")
         else:
             t.spawn(t.close, right, t.soon())
             close()

@@ -7,6 +7,7 @@ import errno
 import umbel
 from umbel.testing.conformance.behaviour import behaviour
 from umbel.testing.conformance.expecting import LARGEST_BUFFER, equal, fails, require
+from umbel.testing.conformance.looking import noise
 from umbel.testing.conformance.trial import Trial
 
 
@@ -96,7 +97,7 @@ def late_reader(t: Trial) -> None:
 def done_while_sending(t: Trial) -> None:
     """The bytes arrive, and done works afterwards."""
     left, right = t.pair()
-    data = bytes(LARGEST_BUFFER + (1 << 20))
+    data = noise(LARGEST_BUFFER + (1 << 20))
     sending = t.block(left, t.bsend, left, data, t.soon())
     fails(errno.EBUSY, "done while a send waits", t.done, left)
     t.fill(right, umbel.Skip(len(data)), t.soon())

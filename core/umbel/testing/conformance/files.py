@@ -90,13 +90,21 @@ def _other_files_are_kept(t: Trial) -> None:
 
 def _only_ours_is_removed(t: Trial) -> None:
     listener = t.listen()
-    place = listener.address.location
+    address = listener.address
+    place = address.location
     os.unlink(place)
     with open(place, "w", encoding="utf-8") as file:
         file.write("another's")
     umbel.hclose(listener)
     require(os.path.exists(place), "a file that was not ours any more was removed")
     os.unlink(place)
+    # Another's listener may have it as well, whose file is of the same kind.
+    listener = t.listen_at(address)
+    os.unlink(place)
+    other = t.listen_at(address)
+    umbel.hclose(listener)
+    require(os.path.exists(place), "the file of another's listener was removed")
+    t.link(other)
 
 
 def _mode_is_in_force(t: Trial) -> None:

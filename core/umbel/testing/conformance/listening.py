@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
-import resource
 import time
 from collections.abc import Callable
 from typing import Final
@@ -21,7 +19,7 @@ from umbel.testing.conformance.expecting import (
     in_time,
     require,
 )
-from umbel.testing.conformance.looking import open_descriptors
+from umbel.testing.conformance.looking import few_descriptors
 from umbel.testing.conformance.trial import Trial
 
 #: What connecting to where nobody listens gives.
@@ -181,16 +179,8 @@ def no_descriptors(t: Trial) -> None:
     """And accepts that peer afterwards."""
     listener = t.listen()
     client = t.connect(listener)
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    taken: list[int] = []
-    # So that few have to be taken, though much of the process may be open.
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(open_descriptors()) + 8, before[1]))
-    try:
-        while True:
-            try:
-                taken.append(os.dup(0))
-            except OSError:
-                break
+    server = None
+    with few_descriptors(0):
         try:
             server = t.accept(listener, umbel.now() + 200)
         except TimeoutError:
@@ -198,11 +188,6 @@ def no_descriptors(t: Trial) -> None:
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE):
                 raise
-            server = None
-    finally:
-        for fd in taken:
-            os.close(fd)
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
     if server is None:
         server = t.accept(listener)
     t.bsend(client, b"x")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import gc
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Final
 
 import umbel
 from umbel.discovery import installed_entries
@@ -17,9 +18,12 @@ from umbel.testing.conformance.expecting import (
     fails,
     require,
 )
-from umbel.testing.conformance.looking import open_descriptors
+from umbel.testing.conformance.looking import few_descriptors, open_descriptors
 from umbel.testing.conformance.trial import Trial
 from umbel.testing.conformance.waiting import fill_backlog
+
+#: Descriptors that are left to what runs out of them: from none to one less.
+ROOM: Final = 5
 
 
 @behaviour(77, "a forgotten handle is told by a ResourceWarning, and freed")
@@ -43,13 +47,17 @@ def forgotten(t: Trial) -> None:
 
 @behaviour(78, "no descriptor is left behind, whatever fails")
 def no_leaks(t: Trial) -> None:
-    """Timeouts, cancellations, refusals, hard and failed closes."""
+    """Timeouts, cancellations, refusals, no descriptors, hard and failed closes."""
     scenarios: list[tuple[str, Callable[[], object]]] = [
         ("a pair, closed hard", lambda: _close_hard(t)),
         ("a close that timed out", lambda: _close_late(t)),
     ]
+    if t.subject.can("pair"):
+        scenarios.append(("a pair without descriptors left", lambda: _pair_short(t)))
     if t.subject.can_serve:
         scenarios += [
+            ("a listen without descriptors left", lambda: _listen_short(t)),
+            ("a connect without descriptors left", lambda: _connect_short(t)),
             ("a connect that was refused", lambda: _refused(t)),
             ("an accept that timed out", lambda: _no_peer(t)),
             ("a queued peer", lambda: _queued(t)),
@@ -76,6 +84,33 @@ def _close_late(t: Trial) -> None:
     left, right = t.pair()
     fails(errno.ETIMEDOUT, "close", t.close, left, 0)
     umbel.hclose(right)
+
+
+def _open_short(call: Callable[[], Iterable[int]]) -> None:
+    # How many it needs is its own affair: so it runs out of them at each.
+    for room in range(ROOM):
+        try:
+            with few_descriptors(room):
+                opened = call()
+        except OSError:
+            continue
+        for handle in opened:
+            umbel.hclose(handle)
+
+
+def _pair_short(t: Trial) -> None:
+    _open_short(t.made_pair)
+
+
+def _listen_short(t: Trial) -> None:
+    addresses = iter([t.new_address() for _ in range(ROOM)])
+    _open_short(lambda: [t.listen_at(next(addresses))])
+
+
+def _connect_short(t: Trial) -> None:
+    listener = t.listen()
+    _open_short(lambda: [t.connect(listener, umbel.now() + 200)])
+    umbel.hclose(listener)
 
 
 def _refused(t: Trial) -> None:

@@ -12,7 +12,7 @@ from umbel import aio
 from umbel.testing.conformance.behaviour import HOSTED, behaviour
 from umbel.testing.conformance.expecting import equal, require
 from umbel.testing.conformance.hosted import HostedTrial
-from umbel.testing.conformance.looking import pattern
+from umbel.testing.conformance.looking import MOST_NOISE, noise, pattern
 from umbel.testing.conformance.trial import Trial
 from umbel.testing.conformance.waiting import fill_backlog
 from umbel.transport import UnreadBytes
@@ -44,7 +44,7 @@ def _waiting_calls(t: HostedTrial) -> dict[str, Callable[[], Awaitable[object]]]
     """Give a call of each verb, which waits for good."""
     unread = t.pair()[0]
     t.bsend(unread, b"x")
-    large = bytes(64 << 20)
+    large = noise(MOST_NOISE)
     calls: dict[str, Callable[[], Awaitable[object]]] = {
         "receive": partial(aio.receive, t.pair()[0]),
         "brecv": partial(aio.brecv, t.pair()[0], 1),

@@ -20,7 +20,7 @@ from umbel.handle import open_handles
 from umbel.testing.conformance.behaviour import BEHAVIOURS, ELSEWHERE, Behaviour
 from umbel.testing.conformance.children import kill_all
 from umbel.testing.conformance.expecting import Violation
-from umbel.testing.conformance.looking import open_descriptors
+from umbel.testing.conformance.looking import allow_descriptors, open_descriptors
 from umbel.testing.conformance.loops import AsyncioTrial, TrioTrial
 from umbel.testing.conformance.subject import Subject, new_folder
 from umbel.testing.conformance.trial import CoroutineTrial, Trial
@@ -189,6 +189,7 @@ def _run(behaviour: Behaviour, subject: Subject, driver: str, patience: float) -
         worker.start()
         _join(worker, patience)
         if worker.is_alive():
+            allow_descriptors()
             told = f"it hangs: {_where(worker)}"
             kill_all()  # children: they would outlive the program
             _disown(set(open_handles) - handles)

@@ -18,6 +18,7 @@ from umbel.handle import hclose_if_open, open_handles
 from umbel.listener import Listening
 from umbel.testing.conformance.expecting import Violation, require
 from umbel.testing.conformance.jobs import CoroutineJob, Job, ThreadJob
+from umbel.testing.conformance.looking import MOST_NOISE, noise
 from umbel.testing.conformance.subject import Subject
 from umbel.transport import Stream
 
@@ -258,12 +259,13 @@ class Trial:
 
     def send_until(self, stream: umbel.StreamHandle, deadline: int) -> int:
         """Send more than there is room for; give how much there was room for."""
-        block = bytes(1 << 20)
+        blocks = noise(MOST_NOISE)
         total = 0
         try:
-            while total < 256 << 20:
-                self.bsend(stream, block, deadline)
-                total += len(block)
+            while total < 4 * MOST_NOISE:
+                at = total % MOST_NOISE
+                self.bsend(stream, blocks[at : at + (1 << 20)], deadline)
+                total += 1 << 20
         except umbel.DeadlineError as error:
             return total + error.bytes_done
         raise Violation("256 MiB found room, and nobody received any")
