@@ -27,8 +27,8 @@ BEGINNING = """\
 
 Made from the docstrings by `docs/make_reference.py`.
 
-A deadline is an `int`: milliseconds on the clock of `now`; -1 waits for ever;
-0, or any moment that has passed, tries once.
+A deadline is an `int`: milliseconds on the clock of `now`; -1, or any other
+negative number, waits for ever; 0, or any moment that has passed, tries once.
 
 A class with parentheses is made by calling it; the parameters of a record or named
 tuple are its attributes, too. You do not call a class without parentheses.

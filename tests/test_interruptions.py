@@ -10,9 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import dis
+import signal
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
-from contextlib import aclosing, contextmanager
+import threading
+import time
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterator,
+)
+from contextlib import aclosing, contextmanager, suppress
 from functools import partial
 from types import FrameType
 from typing import Final, TypeAlias, TypeVar, cast
@@ -24,6 +34,11 @@ from tests.support import PATIENCE, Ends
 from umbel import aio
 from umbel.aio.stream import as_stream
 from umbel.handle import open_handles
+
+with suppress(ImportError):
+    import uvloop
+
+    uvloop.new_event_loop().close()  # the first one opens what stays open for good
 
 #: After which instructions Python looks whether a handler is to run.
 POINTS: Final = frozenset(
@@ -312,3 +327,69 @@ def test_the_end_of_a_channel_is_not_slept_over(verb: str, act: str) -> None:
     ends: list[umbel.ChannelHandle[int]] = []
     expected = umbel.BadHandleError if act == "close" else umbel.EndOfStreamError
     at_each_point(attempt, "mem", end, expected)
+
+
+# In a loop that sleeps.
+
+
+async def wait_for_receive(act: list[Callable[[], object]]) -> None:
+    near, far = umbel.pair()
+    ours = aio.as_async(near)
+    act.append(partial(umbel.hclose, near))
+    with far, pytest.raises(umbel.BadHandleError):
+        await ours.receive()
+
+
+async def wait_in_server(act: list[Callable[[], object]]) -> None:
+    listener = aio.listen("mem://x")
+    act.append(partial(umbel.hclose, listener))
+    await aio.serve(listener, aio.AsyncStreamHandle.receive)
+
+
+async def wait_for_coroutine(act: list[Callable[[], object]]) -> None:
+    near, far = umbel.chmake(int)
+    bundle = umbel.go(umbel.chrecv, near)
+    act.append(partial(umbel.chsend, far, 1, 0))
+    await aio.bundle_wait(bundle)
+    _close_all((near, far, bundle))
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop", "trio"])
+@pytest.mark.parametrize("wait", [wait_for_receive, wait_in_server, wait_for_coroutine])
+def test_a_handler_wakes_a_loop_that_sleeps(
+    loop: str, wait: Callable[[list[Callable[[], object]]], Coroutine[None, None, None]]
+) -> None:
+    act: list[Callable[[], object]] = []
+    took: list[float] = []
+    main_thread = threading.get_ident()
+
+    async def main() -> None:
+        began = time.monotonic()
+        later = threading.Timer(
+            SETTLED, signal.pthread_kill, (main_thread, signal.SIGUSR1)
+        )
+        later.start()
+        await wait(act)
+        later.join()
+        took.append(time.monotonic() - began)
+
+    async def main_in_asyncio() -> None:
+        await asyncio.wait_for(main(), PATIENCE)
+
+    async def main_in_trio() -> None:
+        with trio.fail_after(PATIENCE):
+            await main()
+
+    before = signal.signal(signal.SIGUSR1, lambda *_: act[0]())
+    try:
+        if loop == "trio":
+            trio = pytest.importorskip("trio")
+            trio.run(main_in_trio)
+        elif loop == "uvloop":
+            pytest.importorskip("uvloop")
+            uvloop.run(main_in_asyncio())
+        else:
+            asyncio.run(main_in_asyncio())
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert took[0] < PATIENCE / 2

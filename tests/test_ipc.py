@@ -174,7 +174,7 @@ def test_a_long_path_without_its_folder_says_so(tmp_path: Path) -> None:
     path = tmp_path / ("d" * 100) / "x.sock"
 
     for call in (umbel.ipc_listen, umbel.ipc_connect):
-        with pytest.raises(FileNotFoundError, match="its folder does not exist"):
+        with pytest.raises(FileNotFoundError, match="its folder does not exist: make"):
             call(path)
 
 
@@ -374,7 +374,10 @@ def test_an_unknown_option_is_a_type_error_that_names_a_near_one(
         umbel.listen(f"ipc:{tmp_path}/x.sock", unlnik=True)
     with pytest.raises(TypeError, match="give a value of int"):
         umbel.listen(f"ipc:{tmp_path}/x.sock", mode="600")
+    with pytest.raises(OSError, match=r"mode=600: .* such as mode=0o600") as caught:
+        umbel.listen(f"ipc:{tmp_path}/x.sock", mode=600)
 
+    assert caught.value.errno == errno.EINVAL
     assert os.listdir(tmp_path) == []
 
 
@@ -382,7 +385,8 @@ def test_an_unknown_option_is_a_type_error_that_names_a_near_one(
     ("name", "number", "advice"),
     [
         ("nothing", errno.ENOENT, "no such file"),
-        ("no/folder", errno.ENOENT, "folder does not exist"),
+        ("no/folder", errno.ENOENT, "folder does not exist: make it"),
+        ("~/x", errno.ENOENT, "use os.path.expanduser"),
         ("file", errno.ECONNREFUSED, "is a file, and no socket"),
         ("file/under", errno.ENOTDIR, "not a folder"),
         ("stale", errno.ECONNREFUSED, "nobody listens"),

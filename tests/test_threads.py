@@ -225,6 +225,11 @@ def test_context_variables_follow_into_the_worker() -> None:
     assert umbel.to_thread(variable.get) == "mine"
 
 
+def test_an_argument_that_is_taken_for_a_deadline_is_refused() -> None:
+    with pytest.raises(TypeError, match="'x'"):
+        umbel.to_thread(repr, "x")  # type: ignore[arg-type]  # as asyncio's takes it
+
+
 def test_without_room_for_a_thread_it_is_eagain(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

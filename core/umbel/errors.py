@@ -97,7 +97,10 @@ class BrokenStreamError(UmbelError, ConnectionResetError):
     """ECONNRESET: broken by the peer, or by an earlier failure."""
 
     number: ClassVar[int] = errno.ECONNRESET
-    advice: ClassVar[str] = "the stream is broken: close it and connect anew"
+    advice: ClassVar[str] = (
+        "the stream is broken, by its peer, or by an earlier call that failed when it "
+        "had moved a part: close it and connect anew"
+    )
 
 
 class UnknownTransportError(UmbelError):

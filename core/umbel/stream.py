@@ -198,7 +198,7 @@ def receive(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
 
     Args:
         handle: a byte stream.
-        max_bytes: 1 or more.
+        max_bytes: 1 or more. It comes before the deadline: `deadline=` is safest.
         deadline: see `umbel.deadline`.
 
     Returns:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from umbel._kernel.current import checkpoint
 from umbel.bundles import ASYNC_ADVICE, Bundle, Task
 from umbel.deadline import FOREVER
-from umbel.errors import system_error, unawaited
+from umbel.errors import no_deadline, system_error, unawaited
 from umbel.future import Future
 from umbel.handle import lookup, open_handles
 
@@ -88,12 +88,16 @@ def to_thread(function: Callable[[], R], deadline: int = FOREVER) -> R:
         DeadlineError: ETIMEDOUT, it was not ready in time.
         Canceled: ECANCELED, the calling coroutine is being canceled.
         OSError: EAGAIN, the system has no room for another thread.
-        TypeError: *function* is async.
+        TypeError: *function* is async, or *deadline* is no int: arguments are not given
+            here.
         BaseException: what *function* raised.
 
     Source:
         own; asyncio.to_thread with a deadline.
     """
+    # The look is for programs that no type checker reads.
+    if not isinstance(deadline, int):
+        raise no_deadline(deadline)
     future = Future[R](checkpoint())
     thread = threading.Thread(
         target=_work,

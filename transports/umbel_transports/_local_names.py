@@ -151,5 +151,9 @@ def explain(error: OSError, address: Address) -> OSError:
     if number == errno.ENOENT and not os.path.lexists(
         os.path.dirname(address.location) or "."
     ):
-        return system_error(number, f"{address}: its folder does not exist: make it")
+        advice = "make it"
+        if address.location.startswith("~") or "/~" in address.location:
+            advice = "a ~ stays as it is: use os.path.expanduser"
+        message = f"{address}: its folder does not exist: {advice}"
+        return system_error(number, message)
     return system_error(number, f"{address}: {_ADVICE.get(number, 'it failed')}")

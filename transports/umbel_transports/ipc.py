@@ -188,6 +188,14 @@ def _check_number(options: Options, name: str, most: int, unit: str = "") -> Non
         raise system_error(errno.EINVAL, message)
 
 
+def _check_mode(options: Options) -> None:
+    mode = options.get("mode")
+    if isinstance(mode, int) and not 0 <= mode <= 0o777:
+        # 600, meant as 0o600, would be 0o1130: open to a group, closed to its owner.
+        message = f"mode={mode}: give 0 to 0o777, in octal, such as mode=0o600"
+        raise system_error(errno.EINVAL, message)
+
+
 def _buffer_size(options: Options) -> int:
     _check_number(options, "buffer_size", LARGEST_BUFFER, " bytes")
     size = options.get("buffer_size", SEND_BUFFER)
@@ -292,7 +300,7 @@ class IpcListener(SocketListener):
 
 def _listen(address: Address, backlog: int, options: Options) -> SocketListener:
     location = address.location
-    _check_number(options, "mode", 0o7777)
+    _check_mode(options)
     _check_number(options, "group", LARGEST_GROUP)
     if not location.startswith("@") and location:
         location = absolute(address)

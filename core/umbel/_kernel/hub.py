@@ -397,7 +397,7 @@ class Hub:
             try:
                 self.poller.add(fd)
             except BaseException:
-                del self._watches[fd]
+                self._watches.pop(fd, None)  # such a handler may have closed it
                 raise
         return watch
 

@@ -132,6 +132,11 @@ class AsyncioHost(AioHost):
         else:
             self.loop.call_soon(self.turn, context=self._context)
 
+    def wake_loop(self) -> None:
+        """As `Host.wake_loop`: what is queued in its select is seen after that only."""
+        if asyncio.current_task(self.loop) is None:
+            self.loop.call_soon_threadsafe(_do_nothing)
+
     def call_ring_at(self, when: int) -> None:
         """As `Host.call_ring_at`."""
         before = self._alarm
@@ -197,6 +202,10 @@ class AsyncioHost(AioHost):
                 task.cancel()
 
         return cancel
+
+
+def _do_nothing() -> None:
+    pass
 
 
 def _is_of_closed_loop(sleep: object) -> bool:

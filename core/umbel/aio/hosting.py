@@ -47,12 +47,20 @@ class _Queue(deque[Coroutine]):
                     sleep.set_result(None)
                 except RuntimeError:
                     self._stand_in(coroutine)
+                else:
+                    self._wake_loop()
             return
         deque.append(self, coroutine)
         if self._hub.is_turning or coroutine is self._main:
             return
         if self.host is not None:
             self.host.poke()
+            self._wake_loop()
+
+    def _wake_loop(self) -> None:
+        # We may be a signal's handler, and the loop asleep.
+        if self.host is not None and not self._hub.is_turning:
+            self.host.wake_loop()
 
     def _stand_in(self, guest: Guest) -> None:
         # Its loop was closed, and it never goes on: others must not wait for it.
@@ -188,6 +196,9 @@ class Host:
     @abstractmethod
     def call_turn_soon(self) -> None:
         """Call `turn` in the loop's next round."""
+
+    def wake_loop(self) -> None:
+        """Let the loop see what was made ready, if it sleeps and would not."""
 
     @abstractmethod
     def call_ring_at(self, when: int) -> None:

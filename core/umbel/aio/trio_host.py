@@ -49,11 +49,16 @@ class _Sleep:
         self._is_done = True
         if self._task is None:
             return
-        if self._task is trio.lowlevel.current_task():
-            # We are a signal's handler: it is about to sleep, and can't be woken yet.
-            trio.lowlevel.current_trio_token().run_sync_soon(self._wake)
-        else:
+        try:
+            in_another = trio.lowlevel.current_task() is not self._task
+        except RuntimeError:
+            in_another = False
+        if in_another:
             self._wake()
+        else:
+            # We are a signal's handler: trio sleeps, or is between two tasks; or ours
+            # is about to sleep, and can't be woken yet.
+            trio.lowlevel.current_trio_token().run_sync_soon(self._wake)
 
     def _wake(self) -> None:
         task, self._task = self._task, None
