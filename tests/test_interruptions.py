@@ -329,6 +329,25 @@ def test_the_end_of_a_channel_is_not_slept_over(verb: str, act: str) -> None:
     at_each_point(attempt, "mem", end, expected)
 
 
+def test_a_coroutine_that_is_woken_as_a_loop_takes_over_goes_on() -> None:
+    def attempt(interruption: Interruption, ends: Ends) -> object:
+        def wait() -> None:
+            found.append(umbel.receive(ends[0], 9))
+
+        async def main() -> None:
+            asyncio.get_running_loop().call_later(SETTLED, interruption.come_late)
+            waiting = Steps(interruption.steps_of(aio.bundle_wait(bundle)))
+            await asyncio.wait_for(waiting, PATIENCE)
+
+        found: list[bytes] = []
+        bundle = umbel.go(wait)
+        asyncio.run(main())
+        _close_all((bundle,))
+        return found
+
+    at_each_point(attempt, "mem", send, [b"x"])
+
+
 # In a loop that sleeps.
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import (
     ClassVar,
+    Final,
     Generic,
     TypeVar,
     cast,
@@ -36,6 +37,9 @@ from umbel.lane import (
     refuse_wait,
     take_error,
 )
+
+#: What to do about a lane on which nothing can be sent any more.
+ENDED: Final = "that direction of the channel has ended: close the handle"
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -203,7 +207,7 @@ def chsend(handle: ChannelHandle[T], value: T, deadline: int = FOREVER) -> None:
     wait.result = WAITING
     # From here on to the queue there is no call: a signal's handler may end the lane.
     if lane.has_ended:
-        raise end.refusal("that direction of the channel has ended: close the handle")
+        raise end.refusal(ENDED)
     if me.is_parked:
         refuse_wait(deadline)
     try:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Generic, NamedTuple, Never, TypeAlias, TypeVar, cast, final
+from typing import Generic, NamedTuple, Never, TypeAlias, TypeVar, cast, final
 
 from umbel._kernel.current import checkpoint
 from umbel._kernel.hub import Hub
-from umbel.channel import ChannelEnd, Inbound, Outbound, find_end
+from umbel.channel import ENDED, ChannelEnd, Inbound, Outbound, find_end
 from umbel.deadline import FOREVER
 from umbel.errors import UmbelError
 from umbel.lane import (
@@ -49,8 +49,6 @@ class Recv(Clause[T_co]):
 
 
 _Clause: TypeAlias = Send[Never] | Recv[object]
-
-_ENDED: Final = "that direction of the channel has ended: close the handle"
 
 
 class _Side(NamedTuple):
@@ -95,7 +93,7 @@ def choose(
             if settle(other, offer):
                 return index, cast("T | None", other[2])
         if side.lane.has_ended:
-            raise _named(side.end.refusal(_ENDED), index)
+            raise _named(side.end.refusal(ENDED), index)
         sides.append(side)
     if me.is_parked:
         refuse_wait(deadline)
@@ -117,7 +115,7 @@ def _wait_in(
         for index, (end, lane, queue) in enumerate(sides):
             # By a signal's handler, before we were in its queue.
             if lane.has_ended and settle(
-                (wait, index, None), Failure(end.refusal(_ENDED))
+                (wait, index, None), Failure(end.refusal(ENDED))
             ):
                 queue.forget_one()
         while wait.result is WAITING:

@@ -253,7 +253,7 @@ def _wait(fd: int, direction: int, wanted: int, deadline: int) -> None:
     while not _is_ready(fd, direction, wanted):
         if deadline >= 0 and deadline <= hub.clock():
             raise DeadlineError
-        _wait_for_edge(hub, fd, direction, deadline)
+        _wait_for_edge(hub, fd, direction, wanted, deadline)
 
 
 def require_descriptor(fd: int) -> None:
@@ -273,7 +273,9 @@ def _is_ready(fd: int, direction: int, wanted: int) -> bool:
     return False
 
 
-def _wait_for_edge(hub: Hub, fd: int, direction: int, deadline: int) -> None:
+def _wait_for_edge(
+    hub: Hub, fd: int, direction: int, wanted: int, deadline: int
+) -> None:
     watch = hub.watching(fd)
     if watch is None:
         watch = hub.watch(fd)
@@ -281,10 +283,12 @@ def _wait_for_edge(hub: Hub, fd: int, direction: int, deadline: int) -> None:
     try:
         if direction == select.POLLIN:
             watch.readable = False
-            watch.wait_in(deadline)
         else:
             watch.writable = False
-            watch.wait_out(deadline)
+        # Once more: a signal's handler may have had the edge, or closed it, since.
+        if not _is_ready(fd, direction, wanted):
+            wait = watch.wait_in if direction == select.POLLIN else watch.wait_out
+            wait(deadline)
     except DeadlineError:
         pass  # one more look, since the deadline is what poll(2) then tells
     finally:

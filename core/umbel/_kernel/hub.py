@@ -418,6 +418,7 @@ class Hub:
                 except EXHAUSTED:
                     self._watches[watch.fd] = watch  # to be forgotten less deep down
                     raise
+            watch.readable = watch.writable = True  # who is about to wait looks again
 
     def collect(self, until: int) -> None:  # noqa: C901, PLR0912, PLR0915 - each poll pays for calls
         """Take in events and timers; wait until *until* (0: don't, -1: for ever)."""

@@ -134,7 +134,7 @@ class AsyncioHost(AioHost):
 
     def wake_loop(self) -> None:
         """As `Host.wake_loop`: what is queued in its select is seen after that only."""
-        if asyncio.current_task(self.loop) is None:
+        if asyncio.current_task(self.loop) is None and not self.loop.is_closed():
             self.loop.call_soon_threadsafe(_do_nothing)
 
     def call_ring_at(self, when: int) -> None:

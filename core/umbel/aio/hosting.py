@@ -31,7 +31,7 @@ class _Queue(deque[Coroutine]):
     """
 
     def __init__(self, host: Host) -> None:
-        super().__init__(host.hub.ready)
+        super().__init__()
         self.host: Host | None = host
         self._hub = host.hub
         self._main = host.hub.main
@@ -115,7 +115,10 @@ class Host:
         self.alarm_at = NEVER
         self._is_poked = False
         self._own_timers = hub.timers
+        before = hub.ready
         hub.ready = self._queue = _Queue(self)
+        # Not a moment earlier, lest what a signal's handler makes ready is left behind.
+        self._queue.extendleft(reversed(before))
         hub.timers = _Timers(self)
         hub.timers.take_over(self._own_timers)
         hub.host = self
