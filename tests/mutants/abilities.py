@@ -6,6 +6,7 @@ import os
 import select
 import socket
 from collections.abc import Sequence
+from functools import partial
 from typing import TypeVar, cast
 
 import umbel
@@ -195,37 +196,34 @@ class CountsWhatWasSentAsRead(Proxy):
         return cast("T", UnreadBytes(lambda: True, _never_wait))
 
 
-@mutant(76, "flush to a peer that has gone gave None")
-class TakesAPeerThatHasGoneForOneThatRead(Proxy):
+class ChangedFlush(Proxy):
+    """Waits in its own way for the peer to read everything."""
+
+    def wait(self, unread: UnreadBytes, deadline: int) -> None:
+        unread.wait(deadline)
+
     def query(self, kind: type[T]) -> T | None:
         found = super().query(kind)
         if not isinstance(found, UnreadBytes):
             return found
-        unread: UnreadBytes = found
+        return cast("T", UnreadBytes(found.is_zero, partial(self.wait, found)))
 
-        def wait(deadline: int) -> None:
-            try:
-                unread.wait(deadline)
-            except BrokenStreamError:
-                pass
 
-        return cast("T", UnreadBytes(unread.is_zero, wait))
+@mutant(76, "flush to a peer that has gone gave None")
+class TakesAPeerThatHasGoneForOneThatRead(ChangedFlush):
+    def wait(self, unread: UnreadBytes, deadline: int) -> None:
+        try:
+            unread.wait(deadline)
+        except BrokenStreamError:
+            pass
 
 
 @mutant(76, r"DeadlineError: .*flush\(left, 0")
-class FlushesNothingAtOnce(Proxy):
-    def query(self, kind: type[T]) -> T | None:
-        found = super().query(kind)
-        if not isinstance(found, UnreadBytes):
-            return found
-        unread: UnreadBytes = found
-
-        def wait(deadline: int) -> None:
-            if 0 <= deadline <= umbel.now():
-                raise DeadlineError
-            unread.wait(deadline)
-
-        return cast("T", UnreadBytes(unread.is_zero, wait))
+class FlushesNothingAtOnce(ChangedFlush):
+    def wait(self, unread: UnreadBytes, deadline: int) -> None:
+        if 0 <= deadline <= umbel.now():
+            raise DeadlineError
+        unread.wait(deadline)
 
 
 def _never_wait(deadline: int) -> None:

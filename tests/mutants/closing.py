@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
 import select
@@ -35,6 +36,12 @@ from umbel.spi import (
 )
 
 T = TypeVar("T")
+
+
+def _changed(context: CloseContext, name: str, value: object) -> CloseContext:
+    changed = copy.copy(context)
+    vars(changed)[name] = value
+    return changed
 
 
 @mutant(19, "received|EndOfStreamError: .*brecv")
@@ -76,16 +83,7 @@ class DrainsAfterTheEnd(Mutant):
 @mutant(23, "calls of `done`")
 class EndsAgainInClose(Mutant):
     def do_close(self, context: CloseContext) -> CloseReport:
-        again = CloseContext(
-            context.handle,
-            context.endpoint,
-            context.deadline,
-            context.address,
-            False,
-            context.has_ended,
-            context.drain_limit,
-        )
-        return shut_down(again)
+        return shut_down(_changed(context, "is_done", False))
 
 
 @mutant(22, "AttributeError: .*inner")
@@ -168,16 +166,8 @@ class ForgetsTheReportAtTheLimit(Mutant):
 @mutant(27, "close with more than drain_limit gave ETIMEDOUT")
 class TakesALimitOf0ForNone(Mutant):
     def do_close(self, context: CloseContext) -> CloseReport:
-        limited = CloseContext(
-            context.handle,
-            context.endpoint,
-            context.deadline,
-            context.address,
-            context.is_done,
-            context.has_ended,
-            context.drain_limit or None,
-        )
-        return shut_down(limited)
+        limit = context.drain_limit or None
+        return shut_down(_changed(context, "drain_limit", limit))
 
 
 @mutant(28, "instead of ECONNRESET")
