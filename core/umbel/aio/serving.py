@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager
 from functools import partial
-from inspect import isawaitable
-from types import TracebackType
+from types import CoroutineType, TracebackType
 from typing import Final, Protocol, final
 
 from umbel._kernel.loops import running_loop
@@ -165,6 +164,13 @@ def _make_crew() -> Crew:
     return AsyncioCrew()
 
 
+def _require_awaitable(handling: object) -> None:
+    from inspect import isawaitable  # which takes long to import
+
+    if not isawaitable(handling):
+        raise TypeError(_PLAIN_HANDLER)
+
+
 @final
 class _Server:
     """One call of `serve`."""
@@ -232,8 +238,8 @@ class _Server:
         try:
             with self._crew.scope():
                 handling = self._handler(stream)
-                if not isawaitable(handling):
-                    raise TypeError(_PLAIN_HANDLER)
+                if type(handling) is not CoroutineType:
+                    _require_awaitable(handling)
                 await handling
                 if stream in open_handles:
                     await self._part(stream)
