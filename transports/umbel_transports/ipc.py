@@ -181,23 +181,15 @@ def _open_socket(options: Options) -> socket.SocketType:
     return sock
 
 
-def _check_number(options: Options, name: str, most: int, unit: str = "") -> None:
+def _check_number(options: Options, name: str, most: int, told: str = "") -> None:
     number = options.get(name)
     if isinstance(number, int) and not 0 <= number <= most:
-        message = f"{name}={number}: give 0 to {most}{unit}"
-        raise system_error(errno.EINVAL, message)
-
-
-def _check_mode(options: Options) -> None:
-    mode = options.get("mode")
-    if isinstance(mode, int) and not 0 <= mode <= 0o777:
-        # 600, meant as 0o600, would be 0o1130: open to a group, closed to its owner.
-        message = f"mode={mode}: give 0 to 0o777, in octal, such as mode=0o600"
+        message = f"{name}={number}: give 0 to {told or most}"
         raise system_error(errno.EINVAL, message)
 
 
 def _buffer_size(options: Options) -> int:
-    _check_number(options, "buffer_size", LARGEST_BUFFER, " bytes")
+    _check_number(options, "buffer_size", LARGEST_BUFFER, f"{LARGEST_BUFFER} bytes")
     size = options.get("buffer_size", SEND_BUFFER)
     assert isinstance(size, int)
     return size
@@ -300,7 +292,8 @@ class IpcListener(SocketListener):
 
 def _listen(address: Address, backlog: int, options: Options) -> SocketListener:
     location = address.location
-    _check_mode(options)
+    # 600, meant as 0o600, would be 0o1130: open to a group, closed to its owner.
+    _check_number(options, "mode", 0o777, "0o777, in octal, such as mode=0o600")
     _check_number(options, "group", LARGEST_GROUP)
     if not location.startswith("@") and location:
         location = absolute(address)
