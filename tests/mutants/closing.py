@@ -22,6 +22,7 @@ from tests.mutants.making import (
     fd_of,
     mutant,
 )
+from umbel.loaded import close_if_open
 from umbel.spi import (
     BrokenStreamError,
     CloseContext,
@@ -354,10 +355,7 @@ class ClosesTwice(Proxy):
         if fd_of(self.inner) >= 0:
             self.inner.abort()
             return
-        try:
-            os.close(self.fd)
-        except OSError:
-            pass
+        close_if_open(self.fd)
 
 
 @mutant(41, "another's descriptor", scheme="ipc")
@@ -372,7 +370,4 @@ class ClosesAListenerTwice(ListenerProxy):
             self.fd = found.fd
             self.inner.abort()
             return
-        try:
-            os.close(self.fd)
-        except OSError:
-            pass
+        close_if_open(self.fd)

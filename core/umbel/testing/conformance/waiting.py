@@ -23,20 +23,18 @@ from umbel.testing.conformance.looking import MOST_NOISE, noise, pattern
 from umbel.testing.conformance.trial import Trial
 from umbel.transport import UnreadBytes
 
+#: What share of a processor one may use that waits.
+MOST_USED: Final = 0.1
+#: How many may wait where there are many, and how many at most where it is to be one:
+#: kernels round up.
+BACKLOG: Final = 20
+MOST_OF_ONE: Final = 32
+
 
 def _lateness(call: Callable[[int], object], what: str) -> int:
     deadline = umbel.now() + 60
     fails(errno.ETIMEDOUT, what, call, deadline)
     return umbel.now() - deadline
-
-
-#: What share of a processor one may use that waits.
-MOST_USED: Final = 0.1
-
-#: How many may wait where there are many, and how many at most where it is to be one:
-#: kernels round up.
-BACKLOG: Final = 20
-MOST_OF_ONE: Final = 32
 
 
 def fill_backlog(t: Trial, listener: umbel.ListenerHandle) -> list[int]:
