@@ -14,6 +14,8 @@ ECHO: Final = frozenset({"echo"})
 ANSWER: Final = frozenset({"answer"})
 STREAMS: Final = ECHO | {"sink", "source"}
 SERVER: Final = STREAMS | ANSWER
+#: An echo whose server asks for just as many bytes as a request has.
+EXACTLY: Final = frozenset({"exactly"})
 #: Roles that hold connections on which nothing happens.
 PARKED: Final = frozenset({"parked"})
 IDLE: Final = frozenset({"idle"})
@@ -95,25 +97,26 @@ def _message_peer(
 
 
 _LOOPS: Final = SERVER | PARKED | INSIDE | TASKS
+_AIO_ROLES: Final = SERVER | PARKED | EXACTLY
 _OURS: Final = (
-    _peer("umbel", "of_umbel", "coroutines", _LOOPS | IDLE | SWITCH),
+    _peer("umbel", "of_umbel", "coroutines", _LOOPS | EXACTLY | IDLE | SWITCH),
     _peer("umbel-mem", "of_umbel", "mem", INSIDE),
     _peer("umbel-tcp", "of_umbel", "tcp", INSIDE),
     _peer("umbel-descriptors", "of_umbel", "descriptors", ECHO),
     _peer("umbel-threads", "of_umbel", "threads", SERVER, most_connections=512),
     _peer("umbel-unpadded", "of_umbel", "coroutines", STREAMS, is_padded=False),
-    _peer("umbel-aio-asyncio", "of_aio", "asyncio", SERVER | PARKED, AIO),
-    _peer("umbel-aio-uvloop", "of_aio", "uvloop", SERVER | PARKED, AIO, "uvloop"),
-    _peer("umbel-aio-trio", "of_aio", "trio", SERVER | PARKED, AIO, "trio"),
-    _peer("umbel-in-asyncio", "of_aio", "guest", SERVER | PARKED, AIO),
+    _peer("umbel-aio-asyncio", "of_aio", "asyncio", _AIO_ROLES, AIO),
+    _peer("umbel-aio-uvloop", "of_aio", "uvloop", _AIO_ROLES, AIO, "uvloop"),
+    _peer("umbel-aio-trio", "of_aio", "trio", _AIO_ROLES, AIO, "trio"),
+    _peer("umbel-in-asyncio", "of_aio", "guest", _AIO_ROLES, AIO),
 )
 _OTHERS: Final = (
     _peer("c", "of_c", "", ECHO),
     _peer("epoll", "of_sockets", "epoll", ECHO | ANSWER | IDLE),
     _peer("blocking", "of_sockets", "blocking", SERVER | INSIDE, most_connections=512),
-    _peer("asyncio-streams", "of_asyncio", "streams", _LOOPS),
+    _peer("asyncio-streams", "of_asyncio", "streams", _LOOPS | EXACTLY),
     _peer("asyncio-protocol", "of_asyncio", "protocol", SERVER | IDLE),
-    _peer("uvloop-streams", "of_asyncio", "uvloop-streams", _LOOPS, "uvloop"),
+    _peer("uvloop-streams", "of_asyncio", "uvloop-streams", _LOOPS | EXACTLY, "uvloop"),
     _peer("uvloop-protocol", "of_asyncio", "uvloop-protocol", SERVER | IDLE, "uvloop"),
     _peer("trio", "of_trio", "", _LOOPS, "trio"),
     _peer("anyio-asyncio", "of_anyio", "asyncio", SERVER | PARKED, "anyio"),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 
+import umbel
 from benchmarks.model import Job
 from benchmarks.peers import of_umbel
 from umbel import aio
@@ -16,6 +18,13 @@ Main = Callable[[], Awaitable[None]]
 async def echo(stream: aio.AsyncStreamHandle) -> None:
     async for data in stream:
         await stream.send(data)
+    stream.abort()
+
+
+async def exactly(stream: aio.AsyncStreamHandle, *, size: int) -> None:
+    with suppress(umbel.EndOfStreamError):
+        while True:
+            await stream.send(await stream.receive_exactly(size))
     stream.abort()
 
 
@@ -46,6 +55,7 @@ async def source(stream: aio.AsyncStreamHandle, *, size: int, total: int) -> Non
 async def serve(job: Job) -> None:
     handlers: dict[str, Callable[[aio.AsyncStreamHandle], Awaitable[None]]] = {
         "echo": echo,
+        "exactly": partial(exactly, size=job.size),
         "answer": answer,
         "parked": parked,
         "sink": partial(sink, size=job.size),

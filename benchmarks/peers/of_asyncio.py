@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from tempfile import TemporaryDirectory
 from typing import cast
 
@@ -21,6 +22,19 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
         writer.write(data)
         await writer.drain()
     writer.close()
+
+
+def exactly(job: Job) -> Handler:
+    async def handler(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        with suppress(asyncio.IncompleteReadError):
+            while True:
+                writer.write(await reader.readexactly(job.size))
+                await writer.drain()
+        writer.close()
+
+    return handler
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -144,6 +158,7 @@ async def serve(variant: str, job: Job) -> None:
     else:
         handlers: dict[str, Handler] = {
             "echo": echo,
+            "exactly": exactly(job),
             "answer": answer,
             "parked": parked,
             "sink": sink(job),

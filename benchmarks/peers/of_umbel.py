@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from tempfile import TemporaryDirectory
 
 import umbel
@@ -22,6 +23,16 @@ def echo(stream: umbel.StreamHandle) -> None:
     while data := umbel.receive(stream):
         umbel.bsend(stream, data)
     umbel.hclose(stream)
+
+
+def exactly(job: Job) -> Handler:
+    def handler(stream: umbel.StreamHandle) -> None:
+        with suppress(umbel.EndOfStreamError):
+            while True:
+                umbel.bsend(stream, umbel.brecv(stream, job.size))
+        umbel.hclose(stream)
+
+    return handler
 
 
 def answer(stream: umbel.StreamHandle) -> None:
@@ -77,6 +88,7 @@ def can_refuse() -> bool:
 def serve(variant: str, job: Job) -> None:
     handlers = {
         "echo": echo,
+        "exactly": exactly(job),
         "answer": answer,
         "parked": parked,
         "sink": sink(job),

@@ -55,6 +55,13 @@ def echo() -> Iterator[Case]:
     yield _case("echo", 64, kind="tcp")
 
 
+def exactly() -> Iterator[Case]:
+    """As echo, but the server receives just as many bytes as a request has."""
+    for connections in (64, 512):
+        case = _case("exactly", connections)
+        yield replace(case, job=Job("exactly", case.job.address, case.size))
+
+
 def round_trip() -> Iterator[Case]:
     for size in (1, 64, 1024, 4096, 16384, 65536):
         yield _case("round-trip", 1, size)

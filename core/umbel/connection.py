@@ -296,7 +296,7 @@ class Connection(Resource):
 
     def give_back(self, watch: Watch) -> None:
         """Let the next read begin with what was caught for one that came to nothing."""
-        data, watch.caught = watch.caught, None
+        data = watch.take_caught()
         if data:
             watch.readable = False  # the edge is used: its bytes are here
             self.keep(data)

@@ -19,6 +19,7 @@ from umbel.connection import (
     Connection,
     explain,
     find_connection,
+    is_plain,
 )
 from umbel.deadline import FOREVER
 from umbel.errors import (
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
     from umbel.protocols import WritableBuffer
 
 SCRATCH_SIZE: Final = 65536
+#: Bytes in several buffers up to which to copy them into one costs less than to have
+#: the kernel gather them.
+JOINED_SIZE: Final = 16384
 #: What a receive returns at most unless told otherwise.
 DEFAULT_SIZE: Final = 65536
 
@@ -187,8 +191,12 @@ def bsendl(
     me = checkpoint()
     connection = find_connection(handle)
     views = outbound_views(buffers)
+    size = sum(view.nbytes for view in views)
+    if size <= JOINED_SIZE and connection.try_send is not None:
+        bsend(handle, b"".join(views), deadline)
+        return
     send_by(me, connection, connection.stream.send, views, deadline)
-    connection.bytes_out += sum(view.nbytes for view in views)
+    connection.bytes_out += size
 
 
 def receive(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
@@ -317,7 +325,7 @@ def brecv(
 ) -> None: ...
 
 
-def brecv(
+def brecv(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
     handle: StreamHandle,
     target: int | WritableBuffer | Skip,
     deadline: int = FOREVER,
@@ -347,13 +355,78 @@ def brecv(
     Source:
         libdill brecv(3); a null buffer there is `Skip` here.
     """
-    me = checkpoint()
-    connection = find_connection(handle)
-    if isinstance(target, int):
+    try:
+        hub = local.hub
+    except AttributeError:
+        hub = current_hub()
+    me = hub.current
+    if me.pending is not None and not me.is_shielded:
+        me.raise_pending()
+    hub.budget = budget = hub.budget - 1
+    if budget < 0:
+        hub.spend_budget()
+    try:
+        connection = open_handles[handle]
+    except KeyError:
+        raise refusal(handle, Connection) from None
+    if type(connection) is not Connection:
+        raise refusal(handle, Connection)
+    if not isinstance(target, int):
+        _fill_all(me, connection, [inbound_view(target)], deadline)
+        return None
+    if target <= 0:
         check_count(target, "the count")
-        return _receive_exactly(me, connection, target, deadline)
-    _fill_all(me, connection, [inbound_view(target)], deadline)
-    return None
+        return b""
+    # As InboundUse does, whose calls would be a part of what receiving costs.
+    if connection.receiver is not None:
+        raise BusyError
+    connection.receiver = me
+    rest = None
+    try:
+        if connection.inbound_error is not None:
+            connection.require_inbound()
+        size = min(target, PIECE)
+        try_receive = connection.try_receive
+        if try_receive is None:
+            data = connection.receive_indirectly(size, deadline)
+        else:
+            readiness = connection.readiness
+            found = None if readiness.is_drained else try_receive(size)
+            while found is None:
+                # As in receive, but the hub may receive just so much.
+                watch = readiness.home
+                if watch is None or watch.hub is not hub:
+                    watch = readiness.watch_in(hub)
+                readiness.is_drained = False
+                if size < connection.most_caught:
+                    watch.most_caught = size
+                    watch.catch = try_receive
+                try:
+                    watch.wait_in(deadline)
+                except BaseException:
+                    connection.give_back(watch)
+                    raise
+                found = watch.take_caught()
+                if found is None:
+                    found = try_receive(size)
+            data = found
+        if len(data) != target:
+            rest = InboundUse(me, connection)
+            data = _receive_rest(rest, data, target, deadline)
+        connection.bytes_in += target
+        return data
+    except BaseException as error:
+        rest = rest or InboundUse(me, connection)
+        connection.bytes_in += rest.moved
+        rest.fail(error)
+        if is_plain(error):
+            raise explain(error) from error
+        raise
+    finally:
+        if connection.inbound_error is BadHandleError:
+            connection.leave(me)
+        else:
+            connection.receiver = None
 
 
 def brecvl(
@@ -380,23 +453,16 @@ def brecvl(
     _fill_all(me, connection, inbound_views(targets), deadline)
 
 
-def _receive_exactly(
-    me: Coroutine, connection: Connection, count: int, deadline: int
-) -> bytes:
-    if not count:
-        return b""
-    with InboundUse(me, connection) as inbound:
-        data = connection.receive_some(min(count, PIECE), deadline)
+def _receive_rest(inbound: InboundUse, data: bytes, count: int, deadline: int) -> bytes:
+    """Receive what follows *data*, a first piece of *count* bytes."""
+    inbound.require(len(data), deadline)
+    pieces = [data]
+    while inbound.moved < count:
+        left = min(count - inbound.moved, PIECE)
+        data = inbound.connection.receive_some(left, deadline)
         inbound.require(len(data), deadline)
-        if len(data) == count:
-            return data
-        pieces = [data]
-        while inbound.moved < count:
-            left = min(count - inbound.moved, PIECE)
-            data = connection.receive_some(left, deadline)
-            inbound.require(len(data), deadline)
-            pieces.append(data)
-        return b"".join(pieces)
+        pieces.append(data)
+    return b"".join(pieces)
 
 
 def _fill_all(

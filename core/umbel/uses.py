@@ -92,7 +92,7 @@ class InboundUse:
         connection.bytes_in += self.moved
         try:
             if error is not None:
-                self._fail(error)
+                self.fail(error)
         finally:  # as in __enter__
             if connection.inbound_error is BadHandleError:
                 connection.leave(self.me)
@@ -101,21 +101,14 @@ class InboundUse:
         if is_plain(error):
             raise explain(error) from error
 
-    def _fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
+        """Break that direction, unless nothing was done; let *error* tell how far."""
         if self.moved or not is_harmless(error):
             self.connection.break_inbound()
         # A loop's own cancellation carries it too.
         is_ours = hasattr(error, "bytes_done") or not isinstance(error, Exception)
         if is_ours or is_plain(error):
             error.bytes_done = self.moved  # type: ignore[attr-defined]
-
-    def go_on_as(self, me: Coroutine) -> None:
-        """Be the receiver under another name; EBADF if it was closed meanwhile."""
-        before = self.me
-        self.me = self.connection.receiver = me
-        if self.connection.inbound_error is BadHandleError:
-            before.hub.evictions.note_left(before)  # it may have been told
-        self.connection.require_inbound()
 
     def require(self, count: int, deadline: int) -> None:
         """Take note of *count* received bytes; none is the end of the stream.

@@ -45,7 +45,7 @@ from umbel._kernel.switch import (
     inherit_context,
 )
 from umbel._kernel.timers import Timers
-from umbel._kernel.watch import MOST_CAUGHT, Watch
+from umbel._kernel.watch import Watch
 from umbel.errors import (
     EXHAUSTED,
     BadHandleError,
@@ -531,7 +531,7 @@ class Hub:
                     catch = watch.catch
                     if catch is not None and watch.caught is None:
                         try:
-                            watch.caught = catch(MOST_CAUGHT)
+                            watch.caught = catch(watch.most_caught)
                         except (OSError, MemoryError) as error:
                             waiter.outcome = error
                         except Exception:  # noqa: BLE001, S110 - it tries by itself

@@ -31,6 +31,7 @@ class Watch:
         "has_ended",
         "hub",
         "is_news",
+        "most_caught",
         "readable",
         "reader",
         "writable",
@@ -45,9 +46,11 @@ class Watch:
         self.readable = False
         self.writable = False
         self.has_ended = self.is_news = False
-        #: What the hub receives with for the reader that waits, who sets it; and what
-        #: that gave. So all that are ready receive first, and then all go on.
+        #: What the hub receives with for the reader that waits, who sets it; how much
+        #: at most; and what that gave. So all that are ready receive first, and then
+        #: all go on.
         self.catch: Callable[[int], bytes | None] | None = None
+        self.most_caught = MOST_CAUGHT
         self.caught: bytes | None = None
         #: For `umbel.aio`: who receives in a task's name, made once.
         self.guest: Coroutine | None = None
@@ -75,6 +78,13 @@ class Watch:
         look.register(self.fd, READABLE)
         self.has_ended = bool(look.poll(0))
         return self.has_ended
+
+    def take_caught(self) -> bytes | None:
+        """Give what the hub has received for who waited, who has gone on now."""
+        self.catch = None
+        self.most_caught = MOST_CAUGHT
+        data, self.caught = self.caught, None
+        return data
 
     def arm_in(self) -> None:
         """Say that someone waits to receive, if the hub `needs_arming`."""

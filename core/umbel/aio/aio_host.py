@@ -17,6 +17,7 @@ from umbel.deadline import FOREVER
 from umbel.errors import Canceled, DeadlineError, no_deadline
 
 if TYPE_CHECKING:
+    from umbel._kernel.watch import Watch
     from umbel.fd import Readiness
 
 
@@ -101,6 +102,25 @@ class AioHost(Host):
             if timer is not None:
                 self.hub.timers.cancel(timer)
         guest.raise_outcome()
+
+    def begin_to_wait(self, guest: Guest, watch: Watch) -> Sleep:
+        """Let *guest* be the reader that waits; give what its task is to await.
+
+        Raises:
+            BusyError: EBUSY, somebody waits there.
+        """
+        hub = self.hub
+        if watch.reader is not None:
+            watch.require_no_reader()
+        guest.sleep = sleep = self.make_sleep()
+        guest.is_parked = True
+        watch.reader = guest
+        if hub.needs_arming:
+            watch.arm_in()
+        # A signal's handler may have met what we wait for, just now.
+        if guest.pending is not None or watch.readable:
+            hub.unpark(guest, guest.pending)
+        return sleep
 
     def arm(self, guest: Guest, deadline: int) -> Timer[Coroutine] | None:
         """Have *guest*, which is parked, unparked at *deadline*.

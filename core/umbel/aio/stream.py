@@ -291,34 +291,75 @@ async def brecv(
 ) -> None: ...
 
 
-async def brecv(
+async def brecv(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
     handle: AnyStream, target: int | WritableBuffer | Skip, deadline: int = FOREVER
 ) -> bytes | None:
     """Receive exactly as many bytes as asked for, as `umbel.brecv`."""
-    if not isinstance(target, int):
-        await run_blocking(blocking.brecv, as_stream(handle), target, deadline)
-        return None
-    host = await begin()
-    hub = host.hub
+    try:
+        hub = local.hub
+    except AttributeError:
+        hub = current_hub()
+    if hub.must_ask or hub.budget < 0:
+        await begin()
     connection = find_connection(handle)
+    if connection.try_receive is None or not isinstance(target, int):
+        call = partial(blocking.brecv, as_stream(handle), target, deadline)
+        return await enter().run(call)
     check_count(target, "the count")
-    if connection.try_receive is None:
-        return await enter().run(
-            partial(blocking.brecv, as_stream(handle), target, deadline)
-        )
     if not target:
         return b""
-    with InboundUse(hub.main, connection) as inbound:
+    readiness = connection.readiness
+    watch = readiness.home
+    if watch is None or watch.hub is not hub:
+        watch = readiness.watch_in(hub)
+    me: Guest | None = watch.guest  # type: ignore[assignment]  # set here alone
+    if me is None:
+        me = watch.guest = Guest(hub)
+    with InboundUse(me, connection) as inbound:
         try_receive = connection.try_receive  # as in receive
         pieces: list[bytes] = []
         while inbound.moved < target:
             size = min(target - inbound.moved, PIECE)
-            if connection.readiness.is_drained:
-                await host.wait_in(connection.readiness, deadline, inbound.go_on_as)
-            data = try_receive(size)
+            data = None
+            if watch.readable or watch.has_ended or not readiness.is_drained:
+                hub.budget -= 1
+                watch.readable = readiness.is_drained = False
+                data = try_receive(size)
+            if data is None and watch.has_ended:
+                continue  # the next attempt tells
             if data is None:
-                connection.readiness.is_drained = True
-                continue
+                # As receive waits.
+                host: AioHost = hub.host or enter()  # type: ignore[assignment]
+                readiness.is_drained = False
+                if size < connection.most_caught:
+                    watch.most_caught = size
+                    watch.catch = try_receive
+                timer = None
+                try:
+                    sleep = host.begin_to_wait(me, watch)
+                    if deadline != FOREVER:
+                        timer = host.arm(me, deadline)
+                    await sleep
+                except BaseException as error:
+                    break_off(me, watch, connection)
+                    if not isinstance(error, FOREIGN) or host.is_running():
+                        raise
+                    enter()  # another loop runs here than last time
+                    try_receive = connection.try_receive
+                    assert try_receive is not None
+                    continue
+                finally:
+                    me.sleep = watch.catch = None
+                    if watch.reader is me:
+                        watch.reader = None
+                    if timer is not None:
+                        hub.timers.cancel(timer)
+                data = watch.take_caught()
+                if me.outcome is not None:
+                    me.raise_outcome()
+                if data is None:
+                    connection.require_inbound()
+                    continue
             inbound.require(len(data), deadline)
             pieces.append(data)
         return b"".join(pieces) if len(pieces) > 1 else pieces[0]
