@@ -14,11 +14,11 @@ import umbel
 from tests.support import Ends, have_the_next_wait, is_blocked, pattern, soon, turn
 from umbel import aio
 from umbel._kernel.current import current_hub
-from umbel._kernel.watch import MOST_CAUGHT
+from umbel._kernel.hub import Hub
+from umbel._kernel.watch import MOST_CAUGHT, Watch
 from umbel.bridges import as_socket
 from umbel.connection import find_connection
 from umbel.spi import Readiness
-from umbel.uses import InboundUse
 
 
 def cancel_in_the_moment(left: umbel.StreamHandle, right: umbel.StreamHandle) -> None:
@@ -204,18 +204,17 @@ def test_a_task_that_begins_in_that_moment_begins_with_it(
 ) -> None:
     left, right = ends
     connection = find_connection(left)
-    connection.readiness.is_drained = verb == "receive"
-    begin = {"receive": (Readiness, "watch_in"), "brecv": (InboundUse, "__init__")}
-    call = getattr(*begin[verb])
+    connection.readiness.is_drained = True
+    watch_in = Readiness.watch_in
 
-    def keep_and_call(*arguments: object) -> object:
+    def keep_and_watch(readiness: Readiness, hub: Hub) -> Watch:
         # As a receive of another thread's does that is canceled just now.
         monkeypatch.undo()
         connection.keep(b"kept")
-        return call(*arguments)
+        return watch_in(readiness, hub)
 
     umbel.bsend(right, b"next")
-    monkeypatch.setattr(*begin[verb], keep_and_call)
+    monkeypatch.setattr(Readiness, "watch_in", keep_and_watch)
     receiving = getattr(aio, verb)(left, 4)
 
     assert asyncio.run(receiving) == b"kept"

@@ -24,6 +24,7 @@ from umbel.connection import (
     Connection,
     explain,
     find_connection,
+    is_plain,
 )
 from umbel.deadline import FOREVER
 from umbel.errors import BadHandleError, BusyError
@@ -301,12 +302,18 @@ async def brecv(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
         hub = current_hub()
     if hub.must_ask or hub.budget < 0:
         await begin()
-    connection = find_connection(handle)
+    hub.budget -= 1
+    try:
+        connection = open_handles[handle]
+    except KeyError:
+        raise refusal(handle, Connection) from None
+    if type(connection) is not Connection:
+        raise refusal(handle, Connection)
     if connection.try_receive is None or not isinstance(target, int):
         call = partial(blocking.brecv, as_stream(handle), target, deadline)
         return await enter().run(call)
-    check_count(target, "the count")
-    if not target:
+    if target <= 0:
+        check_count(target, "the count")
         return b""
     readiness = connection.readiness
     watch = readiness.home
@@ -315,20 +322,26 @@ async def brecv(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
     me: Guest | None = watch.guest  # type: ignore[assignment]  # set here alone
     if me is None:
         me = watch.guest = Guest(hub)
-    with InboundUse(me, connection) as inbound:
+    # As InboundUse does: see the blocking one.
+    if connection.receiver is not None:
+        raise BusyError
+    connection.receiver = me
+    rest = None
+    pieces: list[bytes] = []
+    size = min(target, PIECE)
+    try:
+        if connection.inbound_error is not None:
+            connection.require_inbound()
         try_receive = connection.try_receive  # as in receive
-        pieces: list[bytes] = []
-        while inbound.moved < target:
-            size = min(target - inbound.moved, PIECE)
+        while True:
             data = None
             if watch.readable or watch.has_ended or not readiness.is_drained:
-                hub.budget -= 1
                 watch.readable = readiness.is_drained = False
                 data = try_receive(size)
-            if data is None and watch.has_ended:
-                continue  # the next attempt tells
+                if data is None and watch.has_ended:
+                    continue  # the next attempt tells
             if data is None:
-                # As receive waits.
+                # As receive waits, but the hub may receive just so much.
                 host: AioHost = hub.host or enter()  # type: ignore[assignment]
                 readiness.is_drained = False
                 if size < connection.most_caught:
@@ -360,9 +373,30 @@ async def brecv(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
                 if data is None:
                     connection.require_inbound()
                     continue
-            inbound.require(len(data), deadline)
+            if rest is None:
+                if len(data) == target:
+                    connection.bytes_in += target
+                    return data
+                rest = InboundUse(me, connection)
+            rest.require(len(data), deadline)
             pieces.append(data)
-        return b"".join(pieces) if len(pieces) > 1 else pieces[0]
+            if rest.moved == target:
+                connection.bytes_in += target
+                return b"".join(pieces)
+            size = min(target - rest.moved, PIECE)
+            hub.budget -= 1
+    except BaseException as error:
+        rest = rest or InboundUse(me, connection)
+        connection.bytes_in += rest.moved
+        rest.fail(error)
+        if is_plain(error):
+            raise explain(error) from error
+        raise
+    finally:
+        if connection.inbound_error is BadHandleError:
+            connection.leave(me)
+        else:
+            connection.receiver = None
 
 
 async def brecvl(
