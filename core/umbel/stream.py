@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from umbel.iolist import Target
     from umbel.protocols import WritableBuffer
 
-SCRATCH_SIZE: Final = 65536
 #: Bytes in several buffers up to which to copy them into one costs less than to have
 #: the kernel gather them.
 JOINED_SIZE: Final = 16384
@@ -412,7 +411,7 @@ def brecv(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
             data = found
         if len(data) != target:
             rest = InboundUse(me, connection)
-            data = _receive_rest(rest, data, target, deadline)
+            data = rest.receive_rest(data, target, deadline)
         connection.bytes_in += target
         return data
     except BaseException as error:
@@ -453,18 +452,6 @@ def brecvl(
     _fill_all(me, connection, inbound_views(targets), deadline)
 
 
-def _receive_rest(inbound: InboundUse, data: bytes, count: int, deadline: int) -> bytes:
-    """Receive what follows *data*, a first piece of *count* bytes."""
-    inbound.require(len(data), deadline)
-    pieces = [data]
-    while inbound.moved < count:
-        left = min(count - inbound.moved, PIECE)
-        data = inbound.connection.receive_some(left, deadline)
-        inbound.require(len(data), deadline)
-        pieces.append(data)
-    return b"".join(pieces)
-
-
 def _fill_all(
     me: Coroutine,
     connection: Connection,
@@ -476,26 +463,9 @@ def _fill_all(
     with InboundUse(me, connection) as inbound:
         for target in targets:
             if isinstance(target, Skip):
-                _skip(inbound, target.count, deadline)
+                inbound.skip(target.count, deadline)
             else:
-                _fill(inbound, target, deadline)
-
-
-def _fill(inbound: InboundUse, view: memoryview, deadline: int) -> None:
-    receive_into = inbound.connection.receive_into
-    filled = 0
-    while filled < len(view):
-        count = receive_into(view[filled:], deadline)
-        inbound.require(count, deadline)
-        filled += count
-
-
-def _skip(inbound: InboundUse, count: int, deadline: int) -> None:
-    scratch = memoryview(bytearray(min(count, SCRATCH_SIZE)))
-    while count:
-        skipped = inbound.connection.receive_into(scratch[:count], deadline)
-        inbound.require(skipped, deadline)
-        count -= skipped
+                inbound.fill(target, deadline)
 
 
 def done(handle: StreamHandle, deadline: int = FOREVER) -> None:

@@ -6,14 +6,17 @@ The hottest verbs do the same by themselves: see docs/decisions/0016-written-out
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from umbel._kernel.coroutine import Coroutine
-from umbel.connection import Connection, explain, is_harmless, is_plain
+from umbel.connection import PIECE, Connection, explain, is_harmless, is_plain
 from umbel.deadline import FAIR, let_others_run
 from umbel.errors import BadHandleError, BusyError, EndOfStreamError
 
 A = TypeVar("A")
+
+#: Bytes that one system call skips at most.
+SCRATCH_SIZE: Final = 65536
 
 
 def send_by(
@@ -127,3 +130,31 @@ class InboundUse:
             )
             raise EndOfStreamError(message)
         self.moved += count
+
+    def receive_rest(self, data: bytes, count: int, deadline: int) -> bytes:
+        """Receive what follows *data*, a first piece of *count* bytes; give it all."""
+        self.require(len(data), deadline)
+        pieces = [data]
+        while self.moved < count:
+            left = min(count - self.moved, PIECE)
+            data = self.connection.receive_some(left, deadline)
+            self.require(len(data), deadline)
+            pieces.append(data)
+        return b"".join(pieces)
+
+    def fill(self, view: memoryview, deadline: int) -> None:
+        """Fill all of *view*."""
+        receive_into = self.connection.receive_into
+        filled = 0
+        while filled < len(view):
+            count = receive_into(view[filled:], deadline)
+            self.require(count, deadline)
+            filled += count
+
+    def skip(self, count: int, deadline: int) -> None:
+        """Receive *count* bytes for nobody."""
+        scratch = memoryview(bytearray(min(count, SCRATCH_SIZE)))
+        while count:
+            skipped = self.connection.receive_into(scratch[:count], deadline)
+            self.require(skipped, deadline)
+            count -= skipped
