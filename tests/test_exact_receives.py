@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import termios
+from array import array
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,6 +18,9 @@ from umbel._kernel.current import current_hub
 from umbel.connection import find_connection
 from umbel.sockets import SocketStream
 from umbel.unread import ask
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 
 def left_in_kernel(stream: umbel.StreamHandle) -> int:
@@ -272,14 +278,31 @@ def test_a_close_in_another_thread_is_told_to_a_task(ends: Ends) -> None:
         closing.result()
 
 
-def test_several_small_buffers_leave_as_one(ends: Ends) -> None:
+@pytest.mark.parametrize("is_awaited", [False, True])
+def test_several_small_buffers_leave_in_one_send(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch, *, is_awaited: bool
+) -> None:
     left, right = ends
-    found = []
+    connection = find_connection(left)
+    sent = []
+    try_send = connection.try_send
+    assert try_send is not None
 
-    def receive() -> None:
-        found.append(umbel.receive(right, deadline=soon()))
+    def watch(data: bytes | memoryview) -> int:
+        sent.append(bytes(data))
+        return try_send(data)
 
-    with umbel.go(receive):
-        umbel.bsendl(left, [b"ab", bytearray(b"cd"), memoryview(b"xefx")[1:3]])
+    monkeypatch.setattr(connection, "try_send", watch)
+    parts: list[Buffer] = [b"ab", bytearray(b"cd"), memoryview(b"xefx")[1:3]]
+    buffers = [*parts, array("H", [26729])]
+    if is_awaited:
+        asyncio.run(_send(left, buffers))
+    else:
+        umbel.bsendl(left, buffers)
 
-    assert found == [b"abcdef"]
+    assert sent == [b"abcdefih"]
+    assert umbel.brecv(right, 8) == b"abcdefih"
+
+
+async def _send(stream: umbel.StreamHandle, buffers: Sequence[Buffer]) -> None:
+    await aio.bsendl(stream, buffers, soon())

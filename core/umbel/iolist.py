@@ -1,15 +1,15 @@
 """What may be sent, and where received bytes may go.
 
-Sending takes anything with the buffer protocol, of any item size, and never
-copies. Receiving takes writable buffers, and `Skip(count)` for bytes that are
-not wanted, which is what a null pointer means in libdill.
+Sending takes anything with the buffer protocol, of any item size, and copies nothing
+but several small buffers into one. Receiving takes writable buffers, and `Skip(count)`
+for bytes that are not wanted, which is what a null pointer means in libdill.
 """
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeAlias, final
+from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 from umbel.errors import system_error
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
     #: What `brecvl` takes: a buffer to fill, or bytes to skip.
     Target: TypeAlias = "WritableBuffer | Skip"
+
+#: Bytes in several buffers up to which to copy them into one costs less than to have
+#: the kernel gather them.
+JOINED_SIZE: Final = 16384
 
 
 @final
@@ -72,6 +76,13 @@ def outbound_views(buffers: Sequence[Buffer]) -> list[memoryview]:
         message = "the list of buffers is empty: name one buffer or more"
         raise system_error(errno.EINVAL, message)
     return [outbound_view(data) for data in buffers]
+
+
+def joined(views: Sequence[memoryview]) -> bytes | None:
+    """Copy all *views* into one, if the kernel would take longer to gather them."""
+    if sum(view.nbytes for view in views) > JOINED_SIZE:
+        return None
+    return b"".join(views)
 
 
 def inbound_view(target: Target) -> memoryview | Skip:

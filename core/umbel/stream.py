@@ -34,6 +34,7 @@ from umbel.iolist import (
     check_count,
     inbound_view,
     inbound_views,
+    joined,
     outbound_view,
     outbound_views,
 )
@@ -47,9 +48,6 @@ if TYPE_CHECKING:
     from umbel.iolist import Target
     from umbel.protocols import WritableBuffer
 
-#: Bytes in several buffers up to which to copy them into one costs less than to have
-#: the kernel gather them.
-JOINED_SIZE: Final = 16384
 #: What a receive returns at most unless told otherwise.
 DEFAULT_SIZE: Final = 65536
 
@@ -175,7 +173,8 @@ def bsendl(
 
     Args:
         handle: a byte stream.
-        buffers: one or more; each as *data* of `bsend`.
+        buffers: one or more; each as *data* of `bsend`. Up to 16 KiB in all are copied
+            into one, which is faster.
         deadline: see `umbel.deadline`.
 
     Raises:
@@ -190,12 +189,12 @@ def bsendl(
     me = checkpoint()
     connection = find_connection(handle)
     views = outbound_views(buffers)
-    size = sum(view.nbytes for view in views)
-    if size <= JOINED_SIZE and connection.try_send is not None:
-        bsend(handle, b"".join(views), deadline)
+    flat = None if connection.try_send is None else joined(views)
+    if flat is not None:
+        bsend(handle, flat, deadline)
         return
     send_by(me, connection, connection.stream.send, views, deadline)
-    connection.bytes_out += size
+    connection.bytes_out += sum(view.nbytes for view in views)
 
 
 def receive(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls

@@ -29,7 +29,7 @@ from umbel.connection import (
 from umbel.deadline import FOREVER
 from umbel.errors import BadHandleError, BusyError
 from umbel.handle import open_handles, refusal
-from umbel.iolist import Skip, check_count, outbound_view
+from umbel.iolist import Skip, check_count, joined, outbound_view, outbound_views
 from umbel.stream import DEFAULT_SIZE, StreamHandle, descriptor_of, refuse_size
 from umbel.uses import InboundUse
 
@@ -410,6 +410,11 @@ async def bsendl(
     handle: AnyStream, buffers: Sequence[Buffer], deadline: int = FOREVER
 ) -> None:
     """Send all of several buffers, as `umbel.bsendl`."""
+    if find_connection(handle).try_send is not None:
+        flat = joined(outbound_views(buffers))
+        if flat is not None:
+            await bsend(handle, flat, deadline)
+            return
     await run_blocking(blocking.bsendl, as_stream(handle), buffers, deadline)
 
 
