@@ -15,7 +15,8 @@ import umbel
 from tests.support import Ends, pattern, soon, wait_until_blocked
 from umbel import aio
 from umbel._kernel.current import current_hub
-from umbel.connection import find_connection
+from umbel._kernel.watch import Watch
+from umbel.connection import Connection, find_connection
 from umbel.sockets import SocketStream
 from umbel.unread import ask
 
@@ -276,6 +277,26 @@ def test_a_close_in_another_thread_is_told_to_a_task(ends: Ends) -> None:
         closing = pool.submit(close)
         asyncio.run(main())
         closing.result()
+
+
+def test_at_the_limit_of_recursion_the_hub_receives_no_more_for_it(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, right = ends
+    umbel.bsend(right, b"x")
+    umbel.brecv(left, 1)
+
+    def fail(*_: object) -> None:
+        raise RecursionError
+
+    with monkeypatch.context() as deep:
+        deep.setattr(Watch, "wait_in", fail)
+        deep.setattr(Connection, "give_back", fail)
+        with pytest.raises(RecursionError):
+            umbel.brecv(left, 4)
+
+    for watch in find_connection(left).readiness.watches():
+        assert watch.catch is None
 
 
 @pytest.mark.parametrize("is_awaited", [False, True])

@@ -78,11 +78,9 @@ def outbound_views(buffers: Sequence[Buffer]) -> list[memoryview]:
     return [outbound_view(data) for data in buffers]
 
 
-def joined(views: Sequence[memoryview]) -> bytes | None:
-    """Copy all *views* into one, if the kernel would take longer to gather them."""
-    if sum(view.nbytes for view in views) > JOINED_SIZE:
-        return None
-    return b"".join(views)
+def total_size(views: Sequence[memoryview]) -> int:
+    """Count the bytes of all *views*."""
+    return sum(view.nbytes for view in views)
 
 
 def inbound_view(target: Target) -> memoryview | Skip:

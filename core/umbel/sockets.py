@@ -284,6 +284,7 @@ class SocketStream:
         if answer != _ZERO:
             self._filled_at_most = 2 * filled
             return False
+        # As _note_emptied, whose call would be a part of what receiving costs.
         self._readiness.is_drained = True
         self._filled_at_most = filled
         self._filled = 0

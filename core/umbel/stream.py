@@ -30,13 +30,14 @@ from umbel.errors import (
 )
 from umbel.handle import Handle, open_handles, refusal
 from umbel.iolist import (
+    JOINED_SIZE,
     Skip,
     check_count,
     inbound_view,
     inbound_views,
-    joined,
     outbound_view,
     outbound_views,
+    total_size,
 )
 from umbel.plugins import run_hook
 from umbel.transport import DoneContext, Fileno, UnreadBytes
@@ -189,12 +190,12 @@ def bsendl(
     me = checkpoint()
     connection = find_connection(handle)
     views = outbound_views(buffers)
-    flat = None if connection.try_send is None else joined(views)
-    if flat is not None:
-        bsend(handle, flat, deadline)
+    size = total_size(views)
+    if size <= JOINED_SIZE and connection.try_send is not None:
+        bsend(handle, b"".join(views), deadline)
         return
     send_by(me, connection, connection.stream.send, views, deadline)
-    connection.bytes_out += sum(view.nbytes for view in views)
+    connection.bytes_out += size
 
 
 def receive(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
@@ -402,6 +403,7 @@ def brecv(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
                 try:
                     watch.wait_in(deadline)
                 except BaseException:
+                    watch.catch = None  # at the limit of recursion the next call fails
                     connection.give_back(watch)
                     raise
                 found = watch.take_caught()

@@ -29,7 +29,14 @@ from umbel.connection import (
 from umbel.deadline import FOREVER
 from umbel.errors import BadHandleError, BusyError
 from umbel.handle import open_handles, refusal
-from umbel.iolist import Skip, check_count, joined, outbound_view, outbound_views
+from umbel.iolist import (
+    JOINED_SIZE,
+    Skip,
+    check_count,
+    outbound_view,
+    outbound_views,
+    total_size,
+)
 from umbel.stream import DEFAULT_SIZE, StreamHandle, descriptor_of, refuse_size
 from umbel.uses import InboundUse
 
@@ -343,13 +350,13 @@ async def brecv(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
             if data is None:
                 # As receive waits, but the hub may receive just so much.
                 host: AioHost = hub.host or enter()  # type: ignore[assignment]
+                sleep = host.begin_to_wait(me, watch)
                 readiness.is_drained = False
                 if size < connection.most_caught:
                     watch.most_caught = size
                     watch.catch = try_receive
                 timer = None
                 try:
-                    sleep = host.begin_to_wait(me, watch)
                     if deadline != FOREVER:
                         timer = host.arm(me, deadline)
                     await sleep
@@ -411,9 +418,9 @@ async def bsendl(
 ) -> None:
     """Send all of several buffers, as `umbel.bsendl`."""
     if find_connection(handle).try_send is not None:
-        flat = joined(outbound_views(buffers))
-        if flat is not None:
-            await bsend(handle, flat, deadline)
+        views = outbound_views(buffers)
+        if total_size(views) <= JOINED_SIZE:
+            await bsend(handle, b"".join(views), deadline)
             return
     await run_blocking(blocking.bsendl, as_stream(handle), buffers, deadline)
 
