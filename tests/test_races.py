@@ -371,7 +371,7 @@ pid = os.fork()
 if not pid:
     umbel.msleep(umbel.within(30))
     os._exit(0)
-assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 128 + signal.SIGTERM
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGTERM
 """
     run_python(code)
 
@@ -387,6 +387,7 @@ umbel.yield_()  # all that has come is seen
 parent = current_hub().inbox.ringing
 pid = os.fork()
 if not pid:
+    umbel.exit_on_signal()
     hub = current_hub()
     def kill():
         wait_until(lambda: hub.main.is_parked and hub._is_asleep)

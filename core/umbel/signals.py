@@ -7,11 +7,9 @@ import signal
 from _thread import get_ident
 from importlib import import_module
 from types import FrameType
-from typing import Final, cast
+from typing import Final
 
 from umbel._kernel.current import current_hub
-from umbel._kernel.hub import BUDGET, UNUSED
-from umbel._kernel.loops import running_loop
 
 
 def exit_on_signal(*numbers: int) -> None:
@@ -22,8 +20,11 @@ def exit_on_signal(*numbers: int) -> None:
     that would remove it is not yet in place. This one interrupts the main coroutine
     only in its calls of umbel, where it waits or at the next call, so that every `with`
     and `finally` runs. Where an asyncio or trio loop runs in the main thread, the loop
-    is ended, as by a task that raises SystemExit. A forked child that has made no call
-    of umbel yet, such as a worker of multiprocessing, is interrupted wherever it is.
+    is ended, as by a task that raises SystemExit.
+
+    It is for this process. What it forks, such as a worker of multiprocessing, has
+    these signals' default actions, which end it at once, wherever it waits; to end in
+    good order, it calls this as well.
 
     Args:
         numbers: of the signals; none: SIGTERM and SIGINT. The exit status is 128 plus
@@ -36,7 +37,6 @@ def exit_on_signal(*numbers: int) -> None:
         own; Python's signal documentation warns of handlers that raise.
     """
     hub = current_hub()  # now, lest a handler come in the middle of its making
-    hub.budget = min(hub.budget, BUDGET)  # a child that asks for it is no mere copy
     wanted = numbers or (signal.SIGTERM, signal.SIGINT)
     for number in wanted:
         signal.signal(number, _leave)
@@ -51,13 +51,9 @@ def exit_on_signal(*numbers: int) -> None:
 
 def _leave(number: int, _frame: FrameType | None) -> None:
     error = SystemExit(128 + number)
-    hub = current_hub()  # of the main thread, where handlers run; a child's own
+    hub = current_hub()  # of the main thread, where handlers run
     hub.post(lambda: hub.interrupt(hub.main, error))
     _join_loop()
-    if hub.budget == UNUSED and not running_loop():
-        # It may never make a call, but wait for a queue of multiprocessing's, while its
-        # parent waits for its end. Beside the post: fork's own hooks swallow errors.
-        raise error
 
 
 def _join_loop() -> None:
@@ -73,8 +69,9 @@ _numbers: Final[set[int]] = set()
 _held: Final[dict[int, set[signal.Signals | int]]] = {}
 
 
-# Fork. A child's signal that came before the child has a hub of its own would be told
-# to the parent's.
+# Fork. A child may never make a call of umbel, but wait for a queue, while its parent
+# waits for its end. What a handler raised there would be lost wherever Python swallows
+# errors, as in fork's own hooks; and just before a system call Python runs no handler.
 
 
 def _hold_back() -> None:
@@ -87,12 +84,7 @@ def _let_come() -> None:
 
 def _begin_anew() -> None:
     signal.set_wakeup_fd(-1)  # the parent's: it must not be told
-    try:
-        try:
-            hub = current_hub()
-            hub.inbox.hear_signals()
-            hub.budget = UNUSED
-        finally:  # also if no descriptor is left: nobody else would ever let them come
-            _let_come()
-    except SystemExit as error:
-        os._exit(cast("int", error.code))  # nothing was begun, and nothing is to end
+    for number in _numbers:
+        if signal.getsignal(number) is _leave:
+            signal.signal(number, signal.SIG_DFL)
+    _let_come()

@@ -62,8 +62,6 @@ if TYPE_CHECKING:
 #: Calls of a thread's coroutines between two looks at descriptors and timers; one
 #: that never has to wait lets others run after twice as many.
 BUDGET: Final = 128
-#: Instead of it, in a forked child that has made none yet; see `umbel.signals`.
-UNUSED: Final = BUDGET + 1
 #: Ms of one poll at most: pollers take no more than some 24 days.
 LONGEST_POLL: Final = 3_600_000
 
