@@ -58,9 +58,10 @@ def test_a_signal_runs_all_that_cleans_up(
 
 def test_a_forked_child_is_ended_at_once_whichever_thread_forked_it() -> None:
     code = """
-import os, signal, threading
+import os, signal, threading, warnings
 import umbel
 umbel.exit_on_signal()
+warnings.simplefilter("ignore", DeprecationWarning)  # of threads in what forks
 def fork():
     pid = os.fork()
     if not pid:
