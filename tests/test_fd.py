@@ -200,8 +200,8 @@ def test_a_wait_leaves_no_registration_behind(pipe: Pipe) -> None:
         except umbel.DeadlineError:
             pass
 
-        assert current_hub().watching(pipe[0]) is None
-        assert current_hub().watching(pipe[1]) is None
+        assert current_hub().watches.find(pipe[0]) is None
+        assert current_hub().watches.find(pipe[1]) is None
 
 
 def test_a_wait_leaves_nothing_lent(pipe: Pipe) -> None:

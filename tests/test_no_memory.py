@@ -42,12 +42,13 @@ def test_a_close_without_memory_leaves_no_watch(
     for number in range(1, MOST):
         near = watched_stream()
         fd = near.fileno()
-        assert hub.watching(fd) is not None
+        assert hub.watches.find(fd) is not None
         with suppress(MemoryError):
             without(number, partial(close, near))
         hclose_if_open(near)
 
-        assert hub.watching(fd) is None  # or the next stream of that number would hang
+        # Or the next stream of that number would hang.
+        assert hub.watches.find(fd) is None
 
 
 def test_a_receive_without_memory_does_not_hide_that_bytes_are_missing() -> None:

@@ -205,12 +205,13 @@ def test_a_close_that_hits_the_limit_leaves_no_watch(
     for depth in range(LIMIT - 160, LIMIT):
         near = watched_stream()
         fd = near.fileno()
-        assert hub.watching(fd) is not None
+        assert hub.watches.find(fd) is not None
         with umbel.go(dive, near, depth):
             pass
         hclose_if_open(near)
 
-        assert hub.watching(fd) is None  # or the next stream of that number would hang
+        # Or the next stream of that number would hang.
+        assert hub.watches.find(fd) is None
 
 
 def test_a_listener_whose_close_hits_the_limit_can_be_closed_again(

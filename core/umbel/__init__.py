@@ -49,17 +49,10 @@ from umbel.listener import ListenerHandle, accept
 from umbel.memory import Memory
 from umbel.peer import PeerIdentity, same_user
 from umbel.plugins import load_plugins
+from umbel.receiving import brecv, brecvl, receive
 from umbel.report import CloseReport
-from umbel.stream import (
-    StreamHandle,
-    brecv,
-    brecvl,
-    bsend,
-    bsendl,
-    done,
-    flush,
-    receive,
-)
+from umbel.sending import bsend, bsendl, done, flush
+from umbel.stream import StreamHandle
 from umbel.verbs import connect, listen, pair
 
 if TYPE_CHECKING:

@@ -93,7 +93,7 @@ class Readiness:
         self.home = self._elsewhere = None
         try:
             for watch in watches:
-                watch.hub.forget(watch)
+                watch.hub.watches.forget(watch)
                 if watch.reader is not None or watch.writer is not None:
                     watch.hub.reach(partial(_disappoint, watch))
         except EXHAUSTED:
@@ -115,7 +115,7 @@ class Readiness:
         for watch in self._elsewhere or ():
             if watch.hub is hub:
                 return watch
-        found = hub.watch(self.fd)
+        found = hub.watches.watch(self.fd)
         if self.fd in _lent:  # no longer fdin's, which may wait there just now
             _lent[self.fd].pop(found, None)
         if self.home is None or self.home.hub.is_abandoned:
@@ -245,7 +245,7 @@ def fdout(fd: int, deadline: int = FOREVER) -> None:
 
 def _wait(fd: int, direction: int, wanted: int, deadline: int) -> None:
     hub = checkpoint().hub
-    watch = hub.watching(fd)
+    watch = hub.watches.find(fd)
     if watch is not None:
         waiter = watch.reader if direction == select.POLLIN else watch.writer
         if waiter is not None and waiter.is_parked:
@@ -276,9 +276,9 @@ def _is_ready(fd: int, direction: int, wanted: int) -> bool:
 def _wait_for_edge(
     hub: Hub, fd: int, direction: int, wanted: int, deadline: int
 ) -> None:
-    watch = hub.watching(fd)
+    watch = hub.watches.find(fd)
     if watch is None:
-        watch = hub.watch(fd)
+        watch = hub.watches.watch(fd)
         _lent.setdefault(fd, {})[watch] = None
     try:
         if direction == select.POLLIN:
@@ -296,7 +296,7 @@ def _wait_for_edge(
             # A stream's, whose next wait may need the edge that we have had.
             watch.readable = watch.writable = True
         elif watch.reader is None and watch.writer is None:
-            hub.forget(watch)  # else the other direction is waited for
+            hub.watches.forget(watch)  # else the other direction is waited for
             _lent[fd].pop(watch, None)
 
 
@@ -317,11 +317,11 @@ def fdclean(fd: int) -> None:
         libdill fdclean(3). `fdin` and `fdout` leave nothing behind, so all that it has
         to do is to refuse while somebody still waits.
     """
-    watch = current_hub().watching(fd)
+    watch = current_hub().watches.find(fd)
     if watch is None:
         return
     for waiter in (watch.reader, watch.writer):
         if waiter is not None and waiter.is_parked:
             raise BusyError(_AWAITED)
     if _is_lent(watch):  # else it is a stream's, which forgets it by itself
-        current_hub().forget(watch)
+        current_hub().watches.forget(watch)

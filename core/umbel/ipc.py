@@ -19,7 +19,8 @@ from umbel.handle import close
 from umbel.listener import ListenerHandle, accept
 from umbel.memory import Memory
 from umbel.report import CloseReport
-from umbel.stream import StreamHandle, done
+from umbel.sending import done
+from umbel.stream import StreamHandle
 from umbel.uses import InboundUse
 from umbel.verbs import BACKLOG, connect, listen, pair
 

@@ -38,8 +38,9 @@ from umbel.listener import (
 )
 from umbel.loaded import close_if_open
 from umbel.plugins import load_requested
+from umbel.receiving import refuse_size
 from umbel.registry import find_transport
-from umbel.stream import StreamHandle, refuse_size
+from umbel.stream import StreamHandle
 from umbel.transport import (
     AdoptContext,
     Listener,

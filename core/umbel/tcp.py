@@ -12,7 +12,8 @@ from umbel.handle import close, hquery, open_handles
 from umbel.ipaddr import IpAddress
 from umbel.listener import ListenerHandle, Listening, accept
 from umbel.report import CloseReport
-from umbel.stream import StreamHandle, done
+from umbel.sending import done
+from umbel.stream import StreamHandle
 from umbel.transport import Names
 from umbel.verbs import BACKLOG, connect, listen
 

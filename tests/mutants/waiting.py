@@ -18,7 +18,7 @@ from tests.mutants.making import (
     close_by,
     mutant,
 )
-from umbel import stream
+from umbel import sending
 from umbel._kernel.coroutine import Coroutine
 from umbel.connection import Connection
 from umbel.spi import (
@@ -330,7 +330,7 @@ class SwallowsBusy(Mutant):
             except umbel.BusyError:
                 pass
 
-        setattr(stream, "send_by", swallow)  # noqa: B010 - it is not stream's own
+        setattr(sending, "send_by", swallow)  # noqa: B010 - it is not sending's own
 
 
 @mutant(56, r"DeadlineError|hangs", driver="threads")

@@ -36,8 +36,14 @@ from umbel._kernel.carriers import Carriers
 from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.evictions import Evictions
 from umbel._kernel.inbox import Inbox
+from umbel._kernel.interludes import (
+    go_back_to_wait,
+    let_all_look,
+    must_look_first,
+    try_once,
+)
 from umbel._kernel.loops import loop_error, running_loop
-from umbel._kernel.poller import BATCH, IN, LIVE, OUT, make_poller
+from umbel._kernel.poller import BATCH, make_poller
 from umbel._kernel.switch import (
     Carrier,
     current_carrier,
@@ -45,19 +51,18 @@ from umbel._kernel.switch import (
     inherit_context,
 )
 from umbel._kernel.timers import Timers
-from umbel._kernel.watch import Watch
+from umbel._kernel.watches import Watches
 from umbel.errors import (
     EXHAUSTED,
-    BadHandleError,
     Canceled,
     DeadlineError,
-    UmbelError,
     no_deadline,
 )
 
 if TYPE_CHECKING:
     from umbel._kernel.loops import Host
     from umbel._kernel.poller import Poller
+    from umbel.errors import UmbelError
 
 #: Calls of a thread's coroutines between two looks at descriptors and timers; one
 #: that never has to wait lets others run after twice as many.
@@ -97,7 +102,7 @@ class Hub:
         self.poller: Poller = make_poller()
         #: Here too, since attributes of classes are found more slowly.
         self.needs_arming = self.poller.needs_arming
-        self._watches: dict[int, Watch] = {}
+        self.watches = Watches(self)
         #: Events whose dispatching was broken off.
         self._undone: Sequence[tuple[int, int]] = ()
         #: In a poll that waits, or has a host: who has news must ring. Without a host,
@@ -107,8 +112,8 @@ class Hub:
         #: while one waits.
         self._is_polling = False
         #: Whose wait a handler has waited in: they look, once the handler has left; and
-        #: the errors that were meant for them.
-        self._to_look: dict[Coroutine, UmbelError | None] = {}
+        #: the errors that were meant for them. See `umbel._kernel.interludes`.
+        self.to_look: dict[Coroutine, UmbelError | None] = {}
         #: The loop that runs in main and calls `turn`; see `umbel.aio.hosting`.
         self.host: Host | None = None
         #: For `umbel.aio`: there is none yet, or it must be asked before each call.
@@ -147,7 +152,7 @@ class Hub:
         except TypeError:
             raise no_deadline(deadline) from None
         if is_over:
-            self._try_once(me)
+            try_once(self, me)
             return
         is_within = me.is_parked  # we are a signal's handler, in the midst of a wait
         me.is_parked = True
@@ -155,7 +160,7 @@ class Hub:
         # that, after the caller has looked, must not be slept over.
         if me.must_look or (me.pending is not None and not me.is_shielded):
             me.is_parked = is_within
-            if self._lets_look(me):
+            if must_look_first(self, me):
                 return
             me.is_parked = True
         me.parked_at = self.polled_at
@@ -169,80 +174,25 @@ class Hub:
                 self.current = target
                 target.carrier.switch()
         except BaseException:
-            self._end_wait(me)
+            self.end_wait(me)
             if timer is not None:
                 self.timers.cancel(timer)
             raise
         if timer is not None:
             self.timers.cancel(timer)
         if is_within:
-            self._go_back_to_wait(me)
+            go_back_to_wait(self, me)
         if me.outcome is not None:
             me.raise_outcome()
         if me.pending is not None and not me.is_shielded:
             me.raise_pending()
 
-    def _lets_look(self, me: Coroutine) -> bool:
-        me.must_look = False
-        if me.pending is not None and not me.is_shielded:
-            me.raise_pending()
-        if self.evictions.is_leaving(me):
-            raise BadHandleError  # which the handler was told
-        return me is not self.main or not running_loop()  # there it must be refused
-
-    def _go_back_to_wait(self, me: Coroutine) -> None:
-        # What was to end that wait may have ended this one: let it look, later on. Not
-        # at once, as the handler may wait again.
-        me.is_parked = True
-        error = self._to_look.get(me)
-        if isinstance(me.outcome, UmbelError) and not self.evictions.is_leaving(me):
-            # Not ours: here we could only be evicted from what we use.
-            error, me.outcome = me.outcome, None
-        self._to_look[me] = error
-        self.inbox.ring()
-
-    def _let_look(self) -> None:
-        to_look, self._to_look = self._to_look, {}
-        for coroutine, error in to_look.items():
-            if self.evictions.is_leaving(coroutine):
-                self.unpark(coroutine, BadHandleError())  # the handler has heard it
-            else:
-                self.unpark(coroutine, error)
-
-    def _end_wait(self, me: Coroutine) -> None:
-        # A signal's handler has raised, and may have woken us before.
+    def end_wait(self, me: Coroutine) -> None:
+        """Undo a wait of *me*, in which something raised that may have woken it."""
         me.is_parked = False
         me.outcome = None
         if me in self.ready:
             self.ready.remove(me)
-
-    def _try_once(self, me: Coroutine) -> None:
-        is_within = me.is_parked  # as in park
-        to_look: dict[Coroutine, UmbelError | None] = {}
-        if is_within:  # what it still owes that wait does not end this one
-            to_look, self._to_look = self._to_look, to_look
-        me.is_parked = True
-        try:
-            self.collect(0)
-        except BaseException:
-            self._end_wait(me)
-            raise
-        has_come = not me.is_parked
-        if has_come:
-            self.ready.remove(me)
-        if is_within:
-            self._to_look |= to_look
-            if has_come or to_look:
-                self._go_back_to_wait(me)
-                if isinstance(me.outcome, UmbelError):
-                    # Maybe of that wait's, which is told then; this one is over anyway.
-                    me.outcome, has_come = None, False
-        if not has_come:
-            me.is_parked = is_within
-            raise DeadlineError
-        me.must_look = True  # a handler: it may have come for a wait that was to begin
-        if me.outcome is not None:
-            me.raise_outcome()
 
     def unpark(
         self, coroutine: Coroutine, outcome: BaseException | None = None
@@ -290,9 +240,7 @@ class Hub:
         if self.is_in_task() or self._carriers.is_making:
             return
         self.budget = BUDGET
-        if not (
-            self.ready or self.timers or len(self._watches) > 1 or self.inbox.calls
-        ):
+        if not (self.ready or self.timers or len(self.watches) > 1 or self.inbox.calls):
             return
         if self._spender is self.current:
             self._spender = None
@@ -384,39 +332,7 @@ class Hub:
         coroutine.is_parked = coroutine.is_shielded = coroutine.must_look = False
         coroutine.outcome = coroutine.pending = None
 
-    # Descriptors.
-
-    def watch(self, fd: int) -> Watch:
-        """Watch *fd* until `forget`. OSError: EBADF, EPERM (a regular file)."""
-        watch = self._watches.get(fd)
-        if watch is None:
-            # Known before the poller tells of it, which may be to a signal's handler.
-            watch = self._watches[fd] = Watch(self, fd)
-            try:
-                self.poller.add(fd)
-            except BaseException:
-                self._watches.pop(fd, None)  # such a handler may have closed it
-                raise
-        return watch
-
-    def watching(self, fd: int) -> Watch | None:
-        """Give the watch of *fd* if there is one."""
-        return self._watches.get(fd)
-
-    def forget(self, watch: Watch) -> None:
-        """Stop watching, before the descriptor is closed: its number may come back.
-
-        May be called from another thread.
-        """
-        if self._watches.get(watch.fd) is watch:
-            del self._watches[watch.fd]
-            if not self.is_abandoned:
-                try:
-                    self.poller.remove(watch.fd)
-                except EXHAUSTED:
-                    self._watches[watch.fd] = watch  # to be forgotten less deep down
-                    raise
-            watch.readable = watch.writable = True  # who is about to wait looks again
+    # Descriptors and timers.
 
     def collect(self, until: int) -> None:  # noqa: C901, PLR0912, PLR0915 - each poll pays for calls
         """Take in events and timers; wait until *until* (0: don't, -1: for ever)."""
@@ -454,7 +370,9 @@ class Hub:
         try:
             self.saw_one = len(events) < 2
             if events:
-                self._dispatch(events)
+                if self.host is not None and not self.is_turning:
+                    self.host.leave_if_over()  # now, not in the middle, with its queue
+                self.watches.dispatch(events)
         except BaseException:
             # Who called may be at the limit of recursion, where any call fails: others
             # must be told all the same.
@@ -468,8 +386,8 @@ class Hub:
         self.polled_at = monotonic_ns()
         if self.timers.heap:
             self._wake_due()
-        if self._to_look and not is_within:
-            self._let_look()
+        if self.to_look and not is_within:
+            let_all_look(self)
         if is_within and (self.ready or self.needs_arming):
             inbox.ring()  # that poll goes on, and must look at who is ready, or armed
 
@@ -507,63 +425,6 @@ class Hub:
         if held is not None and self.main.pending is None:
             self.held_back = None
             self.interrupt(self.main, held)
-
-    def _dispatch(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
-        self, events: list[tuple[int, int]]
-    ) -> None:
-        if self.host is not None and not self.is_turning:
-            self.host.leave_if_over()  # now, not in the middle, with its queue
-        watches = self._watches
-        ready = self.ready
-        for fd, mask in events:
-            try:
-                watch = watches[fd]
-            except KeyError:
-                continue  # forgotten by what an earlier event brought about
-            # Compared, which is faster than masked: most are IN, OUT, or both.
-            if mask != OUT:
-                if mask > LIVE:
-                    watch.has_ended = watch.is_news = True
-                waiter = watch.reader
-                if waiter is not None and waiter.is_parked:
-                    catch = watch.catch
-                    if catch is not None and watch.caught is None:
-                        try:
-                            watch.caught = catch(watch.most_caught)
-                        except (OSError, MemoryError) as error:
-                            waiter.outcome = error
-                        except Exception:  # noqa: BLE001, S110 - it tries by itself
-                            pass
-                        except BaseException as error:  # noqa: BLE001 - as in collect
-                            self.interrupt(self.main, error)
-                    # Queued last: after that call a signal's handler may let it run.
-                    waiter.is_parked = False
-                    watch.reader = None
-                    try:
-                        ready.append(waiter)
-                    except EXHAUSTED:
-                        waiter.is_parked = True
-                        watch.reader = waiter
-                        raise
-                else:
-                    watch.readable = True
-                    if waiter is self.current:  # as in unpark
-                        waiter.must_look = True
-            if mask != IN:
-                waiter = watch.writer
-                if waiter is not None and waiter.is_parked:
-                    waiter.is_parked = False
-                    watch.writer = None
-                    try:
-                        ready.append(waiter)
-                    except EXHAUSTED:
-                        waiter.is_parked = True
-                        watch.writer = waiter
-                        raise
-                else:
-                    watch.writable = True
-                    if waiter is self.current:  # as in unpark
-                        waiter.must_look = True
 
     # Other threads, and host loops.
 

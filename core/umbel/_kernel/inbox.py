@@ -33,7 +33,7 @@ class Inbox:
 
     def _watch(self, doorbell: Doorbell) -> Watch:
         try:
-            watch = self._hub.watch(doorbell.fd)
+            watch = self._hub.watches.watch(doorbell.fd)
             if self._hub.needs_arming:
                 watch.arm_in()
         except BaseException:
@@ -76,7 +76,7 @@ class Inbox:
         # Both, or none: a doorbell that is not watched would wake nobody.
         self.ringing = self._watch(doorbell)
         self._doorbell = doorbell
-        self._hub.forget(was_ringing)
+        self._hub.watches.forget(was_ringing)
         old.close()
         self._doorbell.ring()  # for who was about to ring the other one
 

@@ -1,4 +1,4 @@
-"""Who waits for which descriptor."""
+"""Who waits for one descriptor, and what has come that nobody waited for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Awaitable verbs on byte streams; their contracts are those of `umbel.stream`.
+"""Awaitable verbs on byte streams, whose contracts are those of the blocking ones.
 
 Where the transport can try without waiting (`StreamAttempts`), a call that can be done
 at once awaits nothing, and one that can't sleeps on one future of the loop's. The
@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias, cast, final, overload
 
-import umbel.stream as blocking
+from umbel import receiving, sending
 from umbel._kernel.current import current_hub, local
 from umbel._kernel.watch import MOST_CAUGHT, Watch
 from umbel.address import Address
@@ -37,7 +37,8 @@ from umbel.iolist import (
     outbound_views,
     total_size,
 )
-from umbel.stream import DEFAULT_SIZE, StreamHandle, descriptor_of, refuse_size
+from umbel.receiving import DEFAULT_SIZE, refuse_size
+from umbel.stream import StreamHandle, descriptor_of
 from umbel.uses import InboundUse
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
     if max_bytes is not DEFAULT_SIZE and (type(max_bytes) is not int or max_bytes <= 0):
         refuse_size(max_bytes)
     if connection.try_receive is None:
-        call = partial(blocking.receive, as_stream(handle), max_bytes, deadline)
+        call = partial(receiving.receive, as_stream(handle), max_bytes, deadline)
         return await enter().run(call, connection.keep)
     readiness = connection.readiness
     watch = readiness.home
@@ -248,7 +249,7 @@ async def bsend(  # noqa: C901, PLR0912 - the data path, in few calls
         raise refusal(handle, Connection)
     try_send = connection.try_send
     if try_send is None:
-        await enter().run(partial(blocking.bsend, as_stream(handle), data, deadline))
+        await enter().run(partial(sending.bsend, as_stream(handle), data, deadline))
         return
     flat = data if type(data) is bytes else outbound_view(data)
     size = len(flat)
@@ -317,7 +318,7 @@ async def brecv(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
     if type(connection) is not Connection:
         raise refusal(handle, Connection)
     if connection.try_receive is None or not isinstance(target, int):
-        call = partial(blocking.brecv, as_stream(handle), target, deadline)
+        call = partial(receiving.brecv, as_stream(handle), target, deadline)
         return await enter().run(call)
     if target <= 0:
         check_count(target, "the count")
@@ -410,7 +411,7 @@ async def brecvl(
     handle: AnyStream, targets: Sequence[Target], deadline: int = FOREVER
 ) -> None:
     """Fill several buffers, as `umbel.brecvl`."""
-    await run_blocking(blocking.brecvl, as_stream(handle), targets, deadline)
+    await run_blocking(receiving.brecvl, as_stream(handle), targets, deadline)
 
 
 async def bsendl(
@@ -422,17 +423,17 @@ async def bsendl(
         if total_size(views) <= JOINED_SIZE:
             await bsend(handle, b"".join(views), deadline)
             return
-    await run_blocking(blocking.bsendl, as_stream(handle), buffers, deadline)
+    await run_blocking(sending.bsendl, as_stream(handle), buffers, deadline)
 
 
 async def done(handle: AnyStream, deadline: int = FOREVER) -> None:
     """End our direction, as `umbel.done`."""
-    await run_blocking(blocking.done, as_stream(handle), deadline)
+    await run_blocking(sending.done, as_stream(handle), deadline)
 
 
 async def flush(handle: AnyStream, deadline: int = FOREVER) -> None:
     """Wait until the peer has read everything that we sent, as `umbel.flush`."""
-    await run_blocking(blocking.flush, as_stream(handle), deadline)
+    await run_blocking(sending.flush, as_stream(handle), deadline)
 
 
 def as_stream(handle: AnyStream) -> StreamHandle:

@@ -13,7 +13,9 @@ from umbel.connection import find_connection
 from umbel.deadline import check_seconds, within
 from umbel.errors import BrokenStreamError, BusyError
 from umbel.handle import CLOSE_GRACE, close, hclose_if_open, hown, open_handles, recast
-from umbel.stream import StreamHandle, bsend, descriptor_of, receive
+from umbel.receiving import receive
+from umbel.sending import bsend
+from umbel.stream import StreamHandle, descriptor_of
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
