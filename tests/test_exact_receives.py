@@ -118,12 +118,34 @@ def test_many_small_reads_in_a_row_seldom_ask(
         asked.extend([None] * (stream._filled_at_most != before))
         return found
 
+    with pytest.raises(umbel.DeadlineError):
+        umbel.receive(left, 1, 0)  # who has never waited does not ask
     monkeypatch.setattr(SocketStream, "_is_emptied", watch)
     umbel.bsend(right, bytes(400))
     for _ in range(400):
         umbel.brecv(left, 1, soon())
 
-    assert len(asked) < 10
+    assert 0 < len(asked) < 10
+
+
+@pytest.mark.parametrize("finds", ["receive", "brecv", "close"])
+def test_an_end_that_is_there_is_found_without_watching_the_descriptor(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch, finds: str
+) -> None:
+    left, right = ends
+    umbel.bsend(right, b"four")
+    umbel.done(right)
+    monkeypatch.setattr(current_hub().poller, "add", pytest.fail)
+
+    assert umbel.receive(left, 4) == b"four"
+
+    if finds == "receive":
+        assert umbel.receive(left) == b""
+    elif finds == "brecv":
+        with pytest.raises(umbel.EndOfStreamError):
+            umbel.brecv(left, 1, soon())
+    else:
+        assert umbel.close(left, soon()) == umbel.CloseReport(consumed=True)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

@@ -270,10 +270,12 @@ class SocketStream:
         One more read would tell as well, but by an error, which costs three times as
         much. It is asked after as many reads as it was the last time: who reads a
         header and then a body finds nothing at every third. TCP is never asked, since
-        it leaves out what lies behind an urgent byte.
+        it leaves out what lies behind an urgent byte. Nor is a stream that has never
+        waited: its end may be there, which a read tells, and who waited for it instead
+        would have the descriptor watched for that alone.
         """
         filled = self._filled
-        if filled < self._filled_at_most:
+        if filled < self._filled_at_most or self._readiness.home is None:
             return False
         # As `ask`, in one call. Whatever error there is, the read tells.
         answer = bytearray(INT_SIZE)
