@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 from collections.abc import Callable
 from typing import Final, TypeVar
@@ -32,6 +33,8 @@ class SocketListener:
     __slots__ = (
         "__weakref__",
         "_accept",
+        "_accepted",
+        "_accepted_at_most",
         "_family",
         "_protocol",
         "_readiness",
@@ -55,6 +58,10 @@ class SocketListener:
         self._protocol = sock.proto
         self._send_buffer = send_buffer
         self._readiness = Readiness(sock.fileno())
+        #: Peers accepted in a row, and after how many of them the next call asks
+        #: whether there is one more: see `_is_emptied`.
+        self._accepted = 0
+        self._accepted_at_most = 1
 
     def accept(self, deadline: int) -> Stream:
         """As `Listener.accept`."""
@@ -64,11 +71,15 @@ class SocketListener:
 
     def try_accept(self) -> Stream | None:
         """As `ListenerAttempts.accept`."""
+        if self._accepted >= self._accepted_at_most and self._is_emptied():
+            return None
         for _ in range(MOST_REFUSED):
             try:
                 # As socket.accept, which takes longer than the system call itself.
                 fd, _ = self._accept()
             except BlockingIOError:
+                self._accepted_at_most = max(1, self._accepted)
+                self._accepted = 0
                 return None
             except ConnectionAbortedError:
                 continue  # it gave up while queued: the next one, please
@@ -76,6 +87,7 @@ class SocketListener:
                 if error.errno in (errno.EBADF, errno.EINVAL):
                     raise BadHandleError from None
                 raise
+            self._accepted += 1
             try:
                 sock = socket.SocketType(self._family, STREAM, self._protocol, fd)
             except MemoryError:
@@ -90,6 +102,26 @@ class SocketListener:
                 return stream
         self._readiness.must_look = True
         return None
+
+    def _is_emptied(self) -> bool:
+        """Tell whether the peers that were accepted are all that had come.
+
+        One more accept would tell as well, but costs five times as much, since the
+        kernel makes a socket before it looks. It is asked after as many peers as the
+        last time, so that who accepts one at a time never tries in vain, and a crowd
+        is asked for a few times only.
+        """
+        look = select.poll()
+        try:
+            look.register(self._readiness.fd, select.POLLIN)
+        except ValueError:
+            return False  # closed by another thread, which accept tells
+        if look.poll(0):  # or an error, likewise
+            self._accepted_at_most = 2 * self._accepted
+            return False
+        self._accepted_at_most = self._accepted
+        self._accepted = 0
+        return True
 
     def make_stream(self, sock: socket.SocketType) -> SocketStream | None:
         """Make the stream of an accepted socket; None if it was sent away.
