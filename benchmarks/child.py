@@ -42,6 +42,8 @@ def environment(peer: Peer) -> dict[str, str]:
     # The tree that these benchmarks are in, whatever is installed.
     found["PYTHONPATH"] = os.pathsep.join(str(ROOT / part) for part in PARTS)
     found["PYTHONHASHSEED"] = "0"
+    # What is installed was compiled then; else `start` would compile umbel each time.
+    found.pop("PYTHONDONTWRITEBYTECODE", None)
     return found | PADDING if peer.is_padded else found
 
 
