@@ -17,11 +17,14 @@ from umbel import aio
 from umbel._kernel.current import current_hub
 from umbel._kernel.watch import Watch
 from umbel.connection import Connection, find_connection
+from umbel.iolist import JOINED_SIZE, Skip
 from umbel.sockets import SocketStream
 from umbel.unread import ask
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+    from umbel.iolist import Target
 
 
 def left_in_kernel(stream: umbel.StreamHandle) -> int:
@@ -349,3 +352,90 @@ def test_several_small_buffers_leave_in_one_send(
 
 async def _send(stream: umbel.StreamHandle, buffers: Sequence[Buffer]) -> None:
     await aio.bsendl(stream, buffers, soon())
+
+
+@pytest.mark.parametrize("is_awaited", [False, True])
+def test_several_small_buffers_are_filled_by_one_receive(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch, *, is_awaited: bool
+) -> None:
+    left, right = ends
+    connection = find_connection(right)
+    asked = []
+    try_receive = connection.try_receive
+    assert try_receive is not None
+
+    def watch(max_bytes: int) -> bytes | None:
+        asked.append(max_bytes)
+        return try_receive(max_bytes)
+
+    monkeypatch.setattr(connection, "try_receive", watch)
+    head, body = bytearray(2), array("H", [0, 0])
+    wide = bytearray(b"....")
+    targets: list[Target] = [head, Skip(3), body, bytearray(), memoryview(wide)[1:3]]
+    umbel.bsend(left, b"ab---efghijk")
+    if is_awaited:
+        asyncio.run(_fill(right, targets))
+    else:
+        umbel.brecvl(right, targets, soon())
+
+    assert asked == [11]
+    assert [bytes(head), body.tobytes(), bytes(wide)] == [b"ab", b"efgh", b".ij."]
+    assert left_in_kernel(right) == 1
+
+
+async def _fill(stream: umbel.StreamHandle, targets: Sequence[Target]) -> None:
+    await aio.brecvl(stream, targets, soon())
+
+
+@pytest.mark.parametrize("size", [JOINED_SIZE, JOINED_SIZE + 1])
+@pytest.mark.parametrize("is_awaited", [False, True])
+def test_a_buffer_is_filled_whatever_its_size(
+    ends: Ends, size: int, *, is_awaited: bool
+) -> None:
+    left, right = ends
+    buffer = bytearray(size)
+    sent = pattern(size)
+    with umbel.go(umbel.bsend, left, sent):
+        if is_awaited:
+            asyncio.run(_fill_one(right, buffer))
+        else:
+            umbel.brecv(right, buffer, soon())
+
+    assert buffer == sent
+
+
+async def _fill_one(stream: umbel.StreamHandle, buffer: bytearray) -> None:
+    await aio.brecv(stream, buffer, soon())
+
+
+@pytest.mark.parametrize("is_awaited", [False, True])
+def test_who_waits_for_small_buffers_can_not_resize_them(
+    ends: Ends, *, is_awaited: bool
+) -> None:
+    left, right = ends
+    buffer = bytearray(4)
+    refused = []
+
+    def resize() -> None:
+        try:
+            buffer.extend(b"more")
+        except BufferError:
+            refused.append(buffer)
+        umbel.bsend(left, b"four")
+
+    def resize_later() -> None:
+        umbel.yield_()
+        resize()
+
+    async def main() -> None:
+        asyncio.get_running_loop().call_soon(resize)
+        await aio.brecv(right, buffer, soon())
+
+    if is_awaited:
+        asyncio.run(main())
+    else:
+        with umbel.go(resize_later):
+            umbel.brecv(right, buffer, soon())
+
+    assert refused
+    assert buffer == b"four"

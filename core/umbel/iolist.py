@@ -2,7 +2,8 @@
 
 Sending takes anything with the buffer protocol, of any item size, and copies nothing
 but several small buffers into one. Receiving takes writable buffers, and `Skip(count)`
-for bytes that are not wanted, which is what a null pointer means in libdill.
+for bytes that are not wanted, which is what a null pointer means in libdill. What fills
+small ones is received at once, and copied there.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     #: What `brecvl` takes: a buffer to fill, or bytes to skip.
     Target: TypeAlias = "WritableBuffer | Skip"
 
-#: Bytes in several buffers up to which to copy them into one costs less than to have
-#: the kernel gather them.
+#: Bytes up to which to copy them from several buffers into one, or from one to where
+#: they are wanted, costs less than to have the kernel gather or scatter them.
 JOINED_SIZE: Final = 16384
 
 
@@ -81,6 +82,26 @@ def outbound_views(buffers: Sequence[Buffer]) -> list[memoryview]:
 def total_size(views: Sequence[memoryview]) -> int:
     """Count the bytes of all *views*."""
     return sum(view.nbytes for view in views)
+
+
+def wanted_size(targets: Sequence[memoryview | Skip]) -> int:
+    """Count the bytes that all *targets* take."""
+    size = 0
+    for target in targets:
+        size += target.count if isinstance(target, Skip) else target.nbytes
+    return size
+
+
+def scatter(data: bytes, targets: Sequence[memoryview | Skip]) -> None:
+    """Copy *data*, of their size, to where *targets* want it."""
+    start = 0
+    for target in targets:
+        if isinstance(target, Skip):
+            start += target.count
+        else:
+            end = start + target.nbytes
+            target[:] = data[start:end]
+            start = end
 
 
 def inbound_view(target: Target) -> memoryview | Skip:

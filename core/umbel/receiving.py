@@ -19,11 +19,18 @@ from umbel.errors import (
     BusyError,
 )
 from umbel.handle import open_handles, refusal
-from umbel.iolist import Skip, check_count, inbound_view, inbound_views
+from umbel.iolist import (
+    JOINED_SIZE,
+    Skip,
+    check_count,
+    inbound_view,
+    inbound_views,
+    scatter,
+    wanted_size,
+)
 from umbel.uses import InboundUse
 
 if TYPE_CHECKING:
-    from umbel._kernel.coroutine import Coroutine
     from umbel.iolist import Target
     from umbel.protocols import WritableBuffer
     from umbel.stream import StreamHandle
@@ -168,7 +175,8 @@ def brecv(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
     Args:
         handle: a byte stream.
         target: a number of bytes, to get them as a new object; or a writable buffer,
-            which is filled, or `Skip(count)`, for bytes that nobody wants.
+            which is filled, or `Skip(count)`, for bytes that nobody wants. A buffer may
+            have been filled in part by a call that failed.
         deadline: see `umbel.deadline`.
 
     Returns:
@@ -205,7 +213,11 @@ def brecv(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
     if type(connection) is not Connection:
         raise refusal(handle, Connection)
     if not isinstance(target, int):
-        _fill_all(me, connection, [inbound_view(target)], deadline)
+        view = inbound_view(target)
+        if isinstance(view, Skip) or view.nbytes > JOINED_SIZE:
+            _fill(handle, [view], deadline)
+        else:
+            view[:] = brecv(handle, view.nbytes, deadline)
         return None
     if target <= 0:
         check_count(target, "the count")
@@ -282,20 +294,20 @@ def brecvl(
     Source:
         libdill brecvl(3). Differs: a skip that fails inside the list fails the call.
     """
-    me = checkpoint()
-    connection = find_connection(handle)
-    _fill_all(me, connection, inbound_views(targets), deadline)
+    checkpoint()
+    find_connection(handle)
+    _fill(handle, inbound_views(targets), deadline)
 
 
-def _fill_all(
-    me: Coroutine,
-    connection: Connection,
-    targets: Sequence[memoryview | Skip],
-    deadline: int,
+def _fill(
+    handle: StreamHandle, targets: Sequence[memoryview | Skip], deadline: int
 ) -> None:
-    if not any(t.count if isinstance(t, Skip) else t.nbytes for t in targets):
-        return  # as for a count of 0
-    with InboundUse(me, connection) as inbound:
+    size = wanted_size(targets)
+    if size <= JOINED_SIZE:
+        scatter(brecv(handle, size, deadline), targets)
+        return
+    me = current_hub().current
+    with InboundUse(me, find_connection(handle)) as inbound:
         for target in targets:
             if isinstance(target, Skip):
                 inbound.skip(target.count, deadline)

@@ -33,9 +33,12 @@ from umbel.iolist import (
     JOINED_SIZE,
     Skip,
     check_count,
+    inbound_views,
     outbound_view,
     outbound_views,
+    scatter,
     total_size,
+    wanted_size,
 )
 from umbel.receiving import DEFAULT_SIZE, refuse_size
 from umbel.stream import StreamHandle, descriptor_of
@@ -317,7 +320,10 @@ async def brecv(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
         raise refusal(handle, Connection) from None
     if type(connection) is not Connection:
         raise refusal(handle, Connection)
-    if connection.try_receive is None or not isinstance(target, int):
+    if not isinstance(target, int):
+        await brecvl(handle, [target], deadline)
+        return None
+    if connection.try_receive is None:
         call = partial(receiving.brecv, as_stream(handle), target, deadline)
         return await enter().run(call)
     if target <= 0:
@@ -411,6 +417,12 @@ async def brecvl(
     handle: AnyStream, targets: Sequence[Target], deadline: int = FOREVER
 ) -> None:
     """Fill several buffers, as `umbel.brecvl`."""
+    if find_connection(handle).try_receive is not None:
+        views = inbound_views(targets)
+        size = wanted_size(views)
+        if size <= JOINED_SIZE:
+            scatter(await brecv(handle, size, deadline), views)
+            return
     await run_blocking(receiving.brecvl, as_stream(handle), targets, deadline)
 
 
