@@ -79,16 +79,11 @@ def outbound_views(buffers: Sequence[Buffer]) -> list[memoryview]:
     return [outbound_view(data) for data in buffers]
 
 
-def total_size(views: Sequence[memoryview]) -> int:
+def total_size(views: Sequence[memoryview | Skip]) -> int:
     """Count the bytes of all *views*."""
-    return sum(view.nbytes for view in views)
-
-
-def wanted_size(targets: Sequence[memoryview | Skip]) -> int:
-    """Count the bytes that all *targets* take."""
     size = 0
-    for target in targets:
-        size += target.count if isinstance(target, Skip) else target.nbytes
+    for view in views:
+        size += view.count if isinstance(view, Skip) else view.nbytes
     return size
 
 

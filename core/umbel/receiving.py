@@ -26,7 +26,7 @@ from umbel.iolist import (
     inbound_view,
     inbound_views,
     scatter,
-    wanted_size,
+    total_size,
 )
 from umbel.uses import InboundUse
 
@@ -215,7 +215,7 @@ def brecv(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
     if not isinstance(target, int):
         view = inbound_view(target)
         if isinstance(view, Skip) or view.nbytes > JOINED_SIZE:
-            _fill(handle, [view], deadline)
+            brecvl(handle, [view], deadline)
         else:
             view[:] = brecv(handle, view.nbytes, deadline)
         return None
@@ -294,22 +294,16 @@ def brecvl(
     Source:
         libdill brecvl(3). Differs: a skip that fails inside the list fails the call.
     """
-    checkpoint()
-    find_connection(handle)
-    _fill(handle, inbound_views(targets), deadline)
-
-
-def _fill(
-    handle: StreamHandle, targets: Sequence[memoryview | Skip], deadline: int
-) -> None:
-    size = wanted_size(targets)
+    me = checkpoint()
+    connection = find_connection(handle)
+    views = inbound_views(targets)
+    size = total_size(views)
     if size <= JOINED_SIZE:
-        scatter(brecv(handle, size, deadline), targets)
+        scatter(brecv(handle, size, deadline), views)
         return
-    me = current_hub().current
-    with InboundUse(me, find_connection(handle)) as inbound:
-        for target in targets:
-            if isinstance(target, Skip):
-                inbound.skip(target.count, deadline)
+    with InboundUse(me, connection) as inbound:
+        for view in views:
+            if isinstance(view, Skip):
+                inbound.skip(view.count, deadline)
             else:
-                inbound.fill(target, deadline)
+                inbound.fill(view, deadline)

@@ -78,8 +78,7 @@ class SocketListener:
                 # As socket.accept, which takes longer than the system call itself.
                 fd, _ = self._accept()
             except BlockingIOError:
-                self._accepted_at_most = max(1, self._accepted)
-                self._accepted = 0
+                self._note_emptied()
                 return None
             except ConnectionAbortedError:
                 continue  # it gave up while queued: the next one, please
@@ -119,9 +118,12 @@ class SocketListener:
         if look.poll(0):  # or an error, likewise
             self._accepted_at_most = 2 * self._accepted
             return False
-        self._accepted_at_most = self._accepted
-        self._accepted = 0
+        self._note_emptied()
         return True
+
+    def _note_emptied(self) -> None:
+        self._accepted_at_most = max(1, self._accepted)
+        self._accepted = 0
 
     def make_stream(self, sock: socket.SocketType) -> SocketStream | None:
         """Make the stream of an accepted socket; None if it was sent away.

@@ -38,7 +38,6 @@ from umbel.iolist import (
     outbound_views,
     scatter,
     total_size,
-    wanted_size,
 )
 from umbel.receiving import DEFAULT_SIZE, refuse_size
 from umbel.stream import StreamHandle, descriptor_of
@@ -419,7 +418,7 @@ async def brecvl(
     """Fill several buffers, as `umbel.brecvl`."""
     if find_connection(handle).try_receive is not None:
         views = inbound_views(targets)
-        size = wanted_size(views)
+        size = total_size(views)
         if size <= JOINED_SIZE:
             scatter(await brecv(handle, size, deadline), views)
             return
