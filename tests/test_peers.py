@@ -118,16 +118,93 @@ def test_a_refused_peer_that_had_sent_is_reset(tmp_path: Path) -> None:
         umbel.hclose(refused)
 
 
-def test_a_question_that_fails_lets_nobody_in(tmp_path: Path) -> None:
+def test_a_peer_for_whom_the_question_fails_is_sent_away_and_the_next_is_served(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "x.sock"
+    asked: list[umbel.PeerIdentity] = []
 
-    def allow(_: umbel.PeerIdentity) -> bool:
-        raise ZeroDivisionError
+    def allow(peer: umbel.PeerIdentity) -> bool:
+        asked.append(peer)
+        if len(asked) == 1:
+            raise KeyError(peer.uid)
+        return True
 
     with umbel.listen(f"ipc:{path}", allow=allow) as listener:
-        client = umbel.ipc_connect(path)
-        with pytest.raises(ZeroDivisionError):
-            umbel.accept(listener)
+        unlucky, lucky = umbel.ipc_connect(path), umbel.ipc_connect(path)
+        server = umbel.accept(listener)
+
+        assert umbel.receive(unlucky, 1, umbel.within(5)) == b""
+        umbel.bsend(server, b"x")
+        assert umbel.brecv(lucky, 1, umbel.within(5)) == b"x"
+        for stream in (unlucky, lucky, server):
+            umbel.hclose(stream)
+
+    (record,) = caplog.records
+    assert f"process {os.getpid()} was sent away" in record.getMessage()
+    assert record.exc_info is not None
+    assert record.exc_info[0] is KeyError
+
+
+def test_peers_that_the_question_fails_for_hold_up_no_server(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+    asked: list[umbel.PeerIdentity] = []
+
+    def allow(peer: umbel.PeerIdentity) -> bool:
+        asked.append(peer)
+        if len(asked) <= 8:
+            raise FileNotFoundError(peer.pid)  # an OSError, as a failed accept has
+        return True
+
+    def answer(stream: umbel.StreamHandle) -> None:
+        umbel.bsend(stream, b"served")
+
+    listener = umbel.listen(f"ipc:{path}", allow=allow)
+    for _ in range(8):
+        umbel.hclose(umbel.ipc_connect(path))
+    client = umbel.ipc_connect(path)
+    server = umbel.go(umbel.serve, listener, answer)
+
+    # As failed accepts they would take 4.5 s.
+    assert umbel.brecv(client, 6, umbel.within(3)) == b"served"
+    umbel.hclose(client)
+    umbel.hclose(server)
+
+
+def test_an_async_question_is_refused_at_once(tmp_path: Path) -> None:
+    async def allow(_: umbel.PeerIdentity) -> bool:
+        return False
+
+    with pytest.raises(TypeError, match="allow is an async function"):
+        umbel.listen(f"ipc:{tmp_path}/x.sock", allow=allow)
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_question_that_turns_out_to_be_async_lets_nobody_in(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def ask(_: umbel.PeerIdentity) -> bool:
+        return False
+
+    with umbel.listen(f"ipc:{tmp_path}/x.sock", allow=lambda p: ask(p)) as listener:  # noqa: PLW0108 - which hides it
+        client = umbel.connect(listener.address)
+        with pytest.raises(umbel.DeadlineError):
+            umbel.accept(listener, 0)
+
+        assert umbel.receive(client, 1, umbel.within(5)) == b""
+        umbel.hclose(client)
+    assert "async function" in caplog.text
+
+
+def test_who_is_canceled_while_a_peer_is_judged_is_told(tmp_path: Path) -> None:
+    with umbel.listen(
+        f"ipc:{tmp_path}/x.sock", allow=lambda _: umbel.msleep(-1)
+    ) as listener:
+        client = umbel.connect(listener.address)
+        accepting = umbel.go(umbel.accept, listener)
+        umbel.hclose(accepting)  # hangs if the cancellation is lost
+
         assert umbel.receive(client, 1, umbel.within(5)) == b""
         umbel.hclose(client)
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: What any call may raise, wherever it is. What was to be done can be done later on.
 EXHAUSTED: Final = (RecursionError, MemoryError)
+#: Of `inspect`, which takes long to import.
+CO_COROUTINE: Final = 0x80
 
 
 class UmbelError(OSError):
@@ -169,6 +171,23 @@ def no_deadline(value: object) -> TypeError:
         f"a deadline is an int, in milliseconds, not {value!r}: within(seconds) makes "
         "one, and -1 waits for ever"
     )
+
+
+def require_plain(function: object, instead: str) -> None:
+    """Refuse an async function where nobody would await what it gives.
+
+    Args:
+        function: or anything else that can be called.
+        instead: what to do.
+
+    Raises:
+        TypeError: it is one; `unawaited` is for those that can't be told before.
+    """
+    function = getattr(function, "func", function)  # of a partial
+    code = getattr(function, "__code__", None)
+    if code is not None and code.co_flags & CO_COROUTINE:
+        message = f"{code.co_name} is an async function (async def): {instead}"
+        raise TypeError(message)
 
 
 def unawaited(

@@ -26,10 +26,16 @@ def take_options(options: Options, **known: type | tuple[type, ...]) -> Options:
             what = f"perhaps {', '.join(near)}" if near else "this takes none"
             message = f"unknown option {name!r}: {what}"
             raise TypeError(message)
-        if not isinstance(value, known[name]):
+        if not _is_of(value, known[name]):
             message = f"option {name}={value!r}: give {_name_of(known[name])}"
             raise TypeError(message)
     return options
+
+
+def _is_of(value: object, kind: type | tuple[type, ...]) -> bool:
+    if isinstance(value, bool) and kind is not bool:
+        return isinstance(kind, tuple) and bool in kind  # else no int, as of Python's
+    return isinstance(value, kind)
 
 
 def _name_of(kind: type | tuple[type, ...]) -> str:

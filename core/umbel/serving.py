@@ -26,6 +26,7 @@ from umbel.errors import (
     BusyError,
     Canceled,
     DeadlineError,
+    require_plain,
     system_error,
     unawaited,
 )
@@ -47,8 +48,6 @@ if TYPE_CHECKING:
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 1.0
 
-#: The flag of an async function's code, as in `inspect`.
-CO_COROUTINE: Final = 0x80
 _ASYNC_ADVICE: Final = "umbel.aio.serve takes such handlers, in asyncio and trio"
 
 #: What comes again at the next accept, since the listener or the call is no good.
@@ -105,7 +104,7 @@ def serve(
     Source:
         own; Go's http.Server.Shutdown, with a grace.
     """
-    _require_plain(handler)
+    require_plain(handler, _ASYNC_ADVICE)
     server = _Server(handle, handler, Room(limit), grace)
     try:
         server.accept_all(deadline)
@@ -113,15 +112,6 @@ def serve(
         has_cut = server.stop(deadline)
     if has_cut and is_past(deadline):
         raise DeadlineError
-
-
-def _require_plain(handler: Callable[[StreamHandle], object]) -> None:
-    # As inspect.iscoroutinefunction, which takes long to import.
-    function = getattr(handler, "func", handler)  # of a partial
-    code = getattr(function, "__code__", None)
-    if code is not None and code.co_flags & CO_COROUTINE:
-        message = f"{code.co_name} is an async function (async def): {_ASYNC_ADVICE}"
-        raise TypeError(message)
 
 
 @final

@@ -50,7 +50,9 @@ from umbel.errors import (
     NotSupportedError,
     UmbelError,
     add_bytes_done,
+    require_plain,
     system_error,
+    unawaited,
 )
 from umbel.fd import Readiness, WaitQueue
 from umbel.hooks import Answered, Wrapped, hookimpl
@@ -132,8 +134,10 @@ __all__ = [
     "check_seconds",
     "hookimpl",
     "now",
+    "require_plain",
     "say",
     "shut_down",
     "system_error",
     "take_options",
+    "unawaited",
 ]

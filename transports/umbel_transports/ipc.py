@@ -11,7 +11,8 @@ Options of `listen`:
                         old one serves its queue to the end
     allow=same_user     called with a PeerIdentity before accept returns; a peer that is
                         refused sees the end of the stream, or ECONNRESET if it has sent
-                        something
+                        something; so does one for which the function fails, which is
+                        logged
 
 The first, second and fourth are for a file: ENOTSUP for an abstract name.
 
@@ -227,7 +228,7 @@ def _set_descriptors(sock: socket.SocketType, options: Options) -> None:
 class IpcListener(SocketListener):
     """A listener that removes its file when it is closed, and may refuse peers."""
 
-    __slots__ = ("_allow", "_file", "_owner_pid", "_takes_descriptors")
+    __slots__ = ("_file", "_is_allowed", "_owner_pid", "_takes_descriptors")
 
     def __init__(
         self,
@@ -237,9 +238,7 @@ class IpcListener(SocketListener):
         file: os.stat_result | None,
     ) -> None:
         super().__init__(sock, address, _buffer_size(options))
-        self._allow = cast(
-            "Callable[[PeerIdentity], object] | None", options.get("allow")
-        )
+        self._is_allowed = _admission(address, options)
         self._takes_descriptors = _takes_descriptors(options)
         self._file = file
         self._owner_pid = os.getpid()
@@ -249,11 +248,11 @@ class IpcListener(SocketListener):
         stream = SocketStream(
             sock, self._send_buffer, takes_descriptors=self._takes_descriptors
         )
-        if self._allow is None:
+        if self._is_allowed is None:
             return stream
         try:
             peer = stream.query(PeerIdentity)
-            if peer is not None and self._allow(peer):
+            if peer is not None and self._is_allowed(peer):
                 return stream
         except BaseException:
             stream.abort()
@@ -265,7 +264,7 @@ class IpcListener(SocketListener):
         """As `Listener.query`."""
         if kind is not Transfer:
             return super().query(kind)
-        if self._allow is not None:
+        if self._is_allowed is not None:
             message = "a listener with allow= can't be moved: its function stays here"
             raise NotSupportedError(message)
         # A forked child's copy has no file that it could hand on.
@@ -288,6 +287,17 @@ class IpcListener(SocketListener):
             self._file = file  # whoever calls again is less deep down
             raise
         super().abort()
+
+
+def _admission(
+    address: Address, options: Options
+) -> Callable[[PeerIdentity], bool] | None:
+    allow = options.get("allow")
+    if allow is None:
+        return None
+    from umbel_transports._admission import admission  # with logging: not at start
+
+    return admission(cast("Callable[[PeerIdentity], object]", allow), address)
 
 
 def _listen(address: Address, backlog: int, options: Options) -> SocketListener:
