@@ -395,9 +395,10 @@ print("goes on")
     [
         {"UMBEL_PLUGINS": "census", "UMBEL_CENSUS": "tcp://127.0.0.1:1"},
         {"UMBEL_PLUGINS": "census", "UMBEL_CENSUS": "ipc:///none/x.sock"},
+        {"UMBEL_PLUGINS": "census", "UMBEL_CENSUS": "no-scheme"},
         {"UMBEL_PLUGINS": "metrics", "UMBEL_METRICS": "192.0.2.1:1"},
     ],
-    ids=["another address", "no folder", "no metrics"],
+    ids=["another address", "no folder", "no address", "no metrics"],
 )
 def test_an_observer_that_can_tell_nobody_disturbs_nothing(
     errors: str, settings: dict[str, str]

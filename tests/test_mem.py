@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -59,6 +60,22 @@ def test_a_listening_socket_can_be_adopted_into_mem() -> None:
         client = umbel.ipc_connect("@" + name[1:])
         umbel.hclose(umbel.ipc_accept(listener))
         umbel.hclose(client)
+
+
+def test_what_is_no_memory_is_refused_such_as_a_deadline_in_its_place() -> None:
+    deadline = soon()
+    with umbel.ipc_listen_mem("name") as listener:
+        calls: list[Callable[[], object]] = [
+            lambda: umbel.ipc_listen_mem("other", 5, deadline),  # type: ignore[arg-type]
+            lambda: umbel.ipc_accept_mem(listener, deadline),  # type: ignore[arg-type]
+            lambda: umbel.ipc_connect_mem("name", deadline),  # type: ignore[arg-type]
+            lambda: umbel.ipc_pair_mem(deadline),  # type: ignore[arg-type]
+            lambda: umbel.ipc_fromfd_mem(0, deadline),  # type: ignore[arg-type]
+            lambda: umbel.ipc_listener_fromfd_mem(0, deadline),  # type: ignore[arg-type]
+        ]
+        for call in calls:
+            with pytest.raises(TypeError, match="no Memory"):
+                call()
 
 
 def test_a_name_means_nothing_in_another_memory() -> None:

@@ -324,6 +324,46 @@ except umbel.NotSupportedError:
     assert run_python("import umbel\n" + code) == "blocked\n"
 
 
+@pytest.mark.parametrize(
+    "call",
+    ["block('IPC')", "block('tcp,ipc')", "allow_only('IPC')", "prefer('*', 'x')"],
+)
+def test_what_can_be_no_scheme_is_refused_where_it_would_forbid_nothing(
+    call: str,
+) -> None:
+    code = f"""
+try:
+    umbel.{call}
+except OSError as error:
+    print(error.errno == errno.EINVAL, "can't be a scheme" in str(error))
+"""
+    assert run_python("import umbel, errno\n" + code) == "True True\n"
+
+
+@pytest.mark.parametrize("variable", ["UMBEL_DISABLE", "UMBEL_ALLOW"])
+def test_so_is_it_in_the_variables(variable: str) -> None:
+    code = """
+try:
+    import umbel
+except OSError as error:
+    print(error.strerror)
+"""
+    told = run_python(code, **{variable: "tcp;ipc"})
+
+    assert f"{variable}: 'tcp;ipc' can't be a scheme" in told
+
+
+def test_a_list_without_a_name_allows_none() -> None:
+    code = """
+import umbel
+try:
+    umbel.pair("mem")
+except umbel.NotSupportedError:
+    print("blocked")
+"""
+    assert run_python(code, UMBEL_ALLOW=",") == "blocked\n"
+
+
 def test_what_is_blocked_stays_so_when_it_is_allowed() -> None:
     code = """
 umbel.block("mem")

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from types import CodeType, CoroutineType, TracebackType
-from typing import ClassVar, Final, NoReturn, ParamSpec, Self, TypeVar, final
+from typing import ClassVar, Final, ParamSpec, Self, TypeVar, final
 
 from umbel._kernel.carriers import end_child
 from umbel._kernel.coroutine import Coroutine
@@ -92,7 +92,7 @@ class BundleHandle(Handle):
         bundle = open_handles.get(self)
         if not isinstance(bundle, Bundle):
             if failure is not None:  # others were told, but it was we who were stopped
-                raise_together([failure])
+                raise together([failure])
             return  # closed inside the block
         bundle.keep(failure)  # as above
         if kind is None:
@@ -106,13 +106,14 @@ class BundleHandle(Handle):
         except BaseExceptionGroup as group:
             if failure is not None:
                 group.__suppress_context__ = True  # how the block was interrupted
+            elif isinstance(error, Exception) and not isinstance(error, Canceled):
+                raise together([error, *group.exceptions]) from None
             raise
 
 
-def raise_together(failures: list[BaseException]) -> NoReturn:
-    """Raise what has failed in a bundle."""
-    message = "coroutines of a bundle failed"
-    raise BaseExceptionGroup(message, failures)
+def together(failures: list[BaseException]) -> BaseExceptionGroup[BaseException]:
+    """Make the group of what has failed in a bundle."""
+    return BaseExceptionGroup("coroutines of a bundle failed", failures)
 
 
 @final
@@ -371,7 +372,7 @@ class Bundle(Resource):
         """Raise what escaped from the coroutines and nobody has been told yet."""
         if self.failures:
             failures, self.failures = self.failures, []
-            raise_together(failures)
+            raise together(failures)
 
     def report_failures(self) -> None:
         """Pass failures that nobody can be told any more to `sys.unraisablehook`."""

@@ -66,7 +66,11 @@ _OWN: Final[dict[int | None, type[UmbelError]]] = {
     errno.EBADF: BadHandleError,
 }
 
-_NOT_SUPPORTED: Final = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP})
+#: What a send, or `done`, is refused with before anything has been done. The last two
+#: are of descriptors: the peer takes none, or too many are on their way.
+_REFUSED: Final = frozenset(
+    {errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.ETOOMANYREFS}
+)
 
 #: Of streams that make no attempts.
 _NONE: Final = Readiness(-1)
@@ -456,7 +460,7 @@ def is_harmless(error: BaseException) -> bool:
         return False
     if isinstance(error, BusyError):
         return True
-    return isinstance(error, OSError) and error.errno in _NOT_SUPPORTED
+    return isinstance(error, OSError) and error.errno in _REFUSED
 
 
 def explain(error: OSError, report: CloseReport | None = None) -> UmbelError:

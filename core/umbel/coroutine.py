@@ -22,7 +22,8 @@ def bundle() -> BundleHandle:
     Returns:
         its handle; `with bundle() as b:` waits at the end for what runs in it. When one
         of them fails, the rest is canceled at once, and so is the block where it waits
-        next; its end raises what has failed. If the block fails, all are canceled.
+        next; its end raises what has failed. If the block fails, all are canceled; and
+        if one of them fails then, its error is raised together with the block's.
 
     Raises:
         Canceled: ECANCELED, the calling coroutine is being canceled.

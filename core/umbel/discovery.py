@@ -42,8 +42,23 @@ def names_in(variable: str) -> set[str]:
     return set(listed_in(variable))
 
 
-_blocked: Final = names_in("UMBEL_DISABLE")
-_allowed: set[str] | None = names_in("UMBEL_ALLOW") or None
+def _require_scheme(name: str, source: str = "") -> None:
+    """EINVAL if no transport can have that name, so that to forbid it forbids none."""
+    if not is_scheme(name):
+        message = f"{source}{name!r} can't be a scheme, as ipc and tcp are"
+        raise system_error(errno.EINVAL, message)
+
+
+def _schemes_in(variable: str) -> set[str]:
+    names = names_in(variable)
+    for name in names - {"*"}:
+        _require_scheme(name, f"{variable}: ")
+    return names
+
+
+_blocked: Final = _schemes_in("UMBEL_DISABLE")
+#: None: all. A variable without a name in it, such as ",", allows none.
+_allowed = _schemes_in("UMBEL_ALLOW") if os.environ.get("UMBEL_ALLOW") else None
 #: Of several for one scheme the last counts, as of several calls of `prefer`.
 _preferred: Final = {
     scheme: name
@@ -68,9 +83,15 @@ def block(scheme: str) -> None:
     Args:
         scheme: of the transport; "*": all of them.
 
+    Raises:
+        OSError: EINVAL, that can't be a scheme. What is wrong in the variable, or in
+            UMBEL_ALLOW, is raised where umbel is imported.
+
     Source:
         libdill's configure option --disable-sockets.
     """
+    if scheme != "*":
+        _require_scheme(scheme)
     _blocked.add(scheme)
 
 
@@ -83,9 +104,14 @@ def allow_only(*schemes: str) -> None:
         *schemes: those that stay allowed, unless they are blocked. They replace the
             list of an earlier call, or of the variable.
 
+    Raises:
+        OSError: EINVAL, one can't be a scheme.
+
     Source:
         own.
     """
+    for scheme in schemes:
+        _require_scheme(scheme)
     global _allowed  # noqa: PLW0603 - process-wide by its nature
     _allowed = set(schemes)
 
@@ -101,9 +127,13 @@ def prefer(scheme: str, distribution: str) -> None:
         distribution: its name, as pip lists it. If it does not bring the scheme, that
             is an error (EPROTONOSUPPORT) when the scheme is first used.
 
+    Raises:
+        OSError: EINVAL, that can't be a scheme.
+
     Source:
         own.
     """
+    _require_scheme(scheme)
     _preferred[scheme] = distribution
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+from types import NoneType
 from typing import Final, TypeAlias
 
 from umbel._kernel.current import checkpoint
@@ -224,6 +225,8 @@ def ipc_sendfd(handle: StreamHandle, fd: int, deadline: int = FOREVER) -> None:
     Raises:
         BadHandleError: EBADF, *handle* is not open. *fd* not open: a plain OSError.
         NotSupportedError: ENOTSUP, the stream can't pass descriptors.
+        OSError: EPERM, the peer takes none; ETOOMANYREFS, too many are on their way.
+            Nothing was sent then.
         BusyError: EBUSY, another coroutine is sending on it.
         EndOfStreamError: EPIPE, we have ended our direction.
         BrokenStreamError: ECONNRESET, the peer is gone, or an earlier send failed.
@@ -274,6 +277,10 @@ def ipc_recvfd(handle: StreamHandle, deadline: int = FOREVER) -> int:
 
 
 def _in(mem: Memory | None) -> dict[str, object]:
+    given: object = mem
+    if not isinstance(given, (Memory, NoneType)):
+        message = f"{mem!r} is no Memory: the deadline comes behind it, as deadline="
+        raise TypeError(message)
     return {} if mem is None else {"memory": mem}
 
 
@@ -285,11 +292,10 @@ def ipc_listen_mem(
 
 
 def ipc_accept_mem(
-    handle: ListenerHandle,
-    mem: Memory | None = None,  # noqa: ARG001 - part of the call's form
-    deadline: int = FOREVER,
+    handle: ListenerHandle, mem: Memory | None = None, deadline: int = FOREVER
 ) -> StreamHandle:
     """Accept the next stream; as `ipc_accept`. It lives where its listener does."""
+    _in(mem)  # no more: it has no say
     return ipc_accept(handle, deadline)
 
 
@@ -305,17 +311,13 @@ def ipc_pair_mem(mem: Memory | None = None) -> tuple[StreamHandle, StreamHandle]
     return pair("mem", **_in(mem))
 
 
-def ipc_fromfd_mem(
-    fd: int,
-    mem: Memory | None = None,  # noqa: ARG001 - it has no name there
-) -> StreamHandle:
+def ipc_fromfd_mem(fd: int, mem: Memory | None = None) -> StreamHandle:
     """Take over a connected local stream socket into *mem*; as `ipc_fromfd`."""
+    _in(mem)  # no more: what has a descriptor has no name there
     return adopt_stream(fd, "mem")
 
 
-def ipc_listener_fromfd_mem(
-    fd: int,
-    mem: Memory | None = None,  # noqa: ARG001 - it has no name there
-) -> ListenerHandle:
+def ipc_listener_fromfd_mem(fd: int, mem: Memory | None = None) -> ListenerHandle:
     """Take over a listening local socket into *mem*; as `ipc_listener_fromfd`."""
+    _in(mem)
     return adopt_listener(fd, "mem")

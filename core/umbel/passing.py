@@ -72,7 +72,8 @@ def send_with_fds(
 
     Raises:
         OSError: EINVAL, *data* is empty, or there are too many descriptors; EBADF, one
-            is not open. Nothing was sent then.
+            is not open; EPERM, the peer takes none; ETOOMANYREFS, too many are on
+            their way. Nothing was sent then.
         BadHandleError: EBADF, *handle* is not open.
         NotSupportedError: ENOTSUP, the stream can't pass descriptors.
         BusyError: EBUSY, another coroutine is sending on it.

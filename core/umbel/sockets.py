@@ -83,6 +83,16 @@ _PEER_IS_GONE: Final = (
     "and connect anew"
 )
 
+#: Why descriptors are not sent, and neither is what was to go with them.
+_REFUSED: Final[dict[int, str]] = {
+    errno.EPERM: (
+        "the peer takes no descriptors, as with descriptors=False: send data only"
+    ),
+    errno.ETOOMANYREFS: (
+        "too many descriptors of this user are on their way: let them be received, or "
+        "raise ulimit -n"
+    ),
+}
 _ZERO: Final = bytes(INT_SIZE)
 _CREDENTIALS: Final = struct.Struct("3i")
 #: Bytes of SCM_CREDENTIALS and SCM_PIDFD.
@@ -388,6 +398,9 @@ class SocketStream:
             except BlockingIOError:
                 self._readiness.wait_out(deadline)
             except OSError as error:
+                number = error.errno or 0
+                if number in _REFUSED:
+                    raise system_error(number, _REFUSED[number]) from None
                 raise self._explain(error) from None
         if sent < len(data):
             self._send_rest(data, sent, deadline)

@@ -44,9 +44,15 @@ class CensusPlugin:
     @hookimpl.start
     def start(self) -> None:
         """Begin to serve; an address that can't be is reported on standard error."""
-        text = os.environ.get("UMBEL_CENSUS")
-        address = umbel.Address.parse(text) if text else default_address(os.getpid())
         # Looking on is no reason to stop the program that is looked at.
+        text = os.environ.get("UMBEL_CENSUS")
+        try:
+            address = (
+                umbel.Address.parse(text) if text else default_address(os.getpid())
+            )
+        except OSError as error:
+            say(f"umbel: no census at UMBEL_CENSUS={text}: {error}")
+            return
         if address.scheme != "ipc":
             reason = "only ipc keeps other users out"
             say(f"umbel: no census at {address}: {reason}")
