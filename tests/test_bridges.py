@@ -226,6 +226,32 @@ def test_what_was_written_before_a_close_arrives(any_ends: Ends, run: Run) -> No
     run(main)
 
 
+def test_a_reader_holds_as_much_as_it_was_told_to() -> None:
+    line = bytes(100_000) + b"\n"
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.readline())
+        writer.close()
+
+    async def main() -> None:
+        size = len(line)
+        listener = aio.listen("mem://lines")
+        with pytest.raises(ValueError, match="Limit"):
+            await start_server(listener, talk, reader_limit=0)
+        with pytest.raises(ValueError, match="Limit"):
+            await open_connection("mem://lines", soon(), reader_limit=0)
+        async with await start_server(listener, talk, reader_limit=size):
+            reader, writer = await open_connection(
+                "mem://lines", soon(), reader_limit=size
+            )
+            writer.write(line)
+            assert await reader.readline() == line
+            writer.close()
+            await writer.wait_closed()
+
+    asyncio.run(main())
+
+
 def test_an_asyncio_server_and_client_over_any_address(run: Run) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write((await reader.readline()).upper())

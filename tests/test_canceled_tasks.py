@@ -61,6 +61,28 @@ def test_a_canceled_send_tells_how_many_bytes_went(ends: Ends) -> None:
     assert umbel.brecv(right, count) == bytes(count)
 
 
+def test_no_descriptor_is_given_while_bytes_of_it_are_here(ends: Ends) -> None:
+    left, right = ends
+    fd = left.fileno()
+
+    async def main() -> None:
+        receiving = asyncio.ensure_future(aio.receive(left))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await aio.bsend(right, b"here")
+        turn()  # the hub receives them
+        receiving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await receiving
+
+    asyncio.run(main())
+
+    with pytest.raises(umbel.BusyError, match="receive them first"):
+        left.fileno()
+    assert umbel.receive(left, deadline=0) == b"here"
+    assert left.fileno() == fd
+
+
 def test_a_canceled_close_tells_what_is_known_of_the_peer(ends: Ends) -> None:
     left, _ = ends
     umbel.bsend(left, b"unread")

@@ -449,6 +449,32 @@ def test_an_error_names_its_clause_by_index() -> None:
         umbel.hclose(handle)
 
 
+@pytest.mark.parametrize("is_waiting", [True, False])
+def test_the_end_of_a_channel_is_told_in_words_of_channels(is_waiting: bool) -> None:
+    told: list[str | None] = []
+
+    def receive(handle: umbel.ChannelHandle[int]) -> None:
+        with pytest.raises(umbel.EndOfStreamError) as caught:
+            umbel.chrecv(handle)
+        told.append(caught.value.strerror)
+
+    def choose(handle: umbel.ChannelHandle[int]) -> None:
+        with pytest.raises(umbel.EndOfStreamError) as caught:
+            umbel.choose([Recv(handle)])
+        told.append(caught.value.strerror)
+
+    for wait in (receive, choose):
+        left, right = umbel.chmake(int)
+        if not is_waiting:
+            umbel.hclose(left)
+        with umbel.go(wait, right):
+            if is_waiting:
+                umbel.hclose(left)
+        umbel.hclose(right)
+
+    assert told == ["the other end has ended its direction: nothing will come"] * 2
+
+
 @pytest.mark.parametrize(
     ("end", "kind"),
     [

@@ -9,6 +9,7 @@ import io
 import pickle
 import sys
 from contextlib import nullcontext, suppress
+from typing import Literal
 
 import pytest
 
@@ -174,6 +175,19 @@ def test_so_is_one_where_warnings_are_errors(
     assert "a stream's file was never closed" in message
 
 
+@pytest.mark.parametrize("mode", ["rb", "wb", "rwb"])
+def test_a_file_gives_the_descriptor_as_one_of_a_socket_does(
+    ends: Ends, mode: Literal["rb", "wb", "rwb"]
+) -> None:
+    left, _ = ends
+    fd = left.fileno()
+    with as_file(left, mode) as file:
+        assert file.fileno() == fd
+        umbel.hclose(ends[1])
+    with pytest.raises(ValueError, match="closed"):
+        file.fileno()
+
+
 def test_a_file_tells_what_it_can_and_what_is_wrong(ends: Ends) -> None:
     left, right = ends
     with pytest.raises(ValueError, match="mode is 'r'"):
@@ -183,7 +197,8 @@ def test_a_file_tells_what_it_can_and_what_is_wrong(ends: Ends) -> None:
     assert left in open_handles
     file = as_file(left, "rb")
     assert file.readable()
-    assert file.fileno() >= 0
+    fd = file.fileno()
+    assert fd >= 0
     assert not file.seekable()
     umbel.hclose(right)
     file.close()

@@ -764,6 +764,26 @@ def test_a_takeover_at_a_name_that_is_too_long_to_connect_to_is_refused(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_SEQPACKET])
+def test_a_live_socket_of_another_kind_is_not_taken_over(
+    tmp_path: Path, kind: socket.SocketKind
+) -> None:
+    path = str(tmp_path / "x.sock")
+    with socket.socket(socket.AF_UNIX, kind) as other:
+        other.bind(path)
+        if kind == socket.SOCK_SEQPACKET:
+            other.listen()
+
+        with pytest.raises(OSError, match="another kind") as caught:
+            umbel.listen(f"ipc:{path}", takeover=True)
+        assert caught.value.errno == errno.EADDRINUSE
+        assert os.listdir(tmp_path) == ["x.sock"]
+        with socket.socket(socket.AF_UNIX, kind) as client:
+            client.connect(path)
+
+    umbel.hclose(umbel.listen(f"ipc:{path}", takeover=True))  # it is stale now
+
+
 def test_an_unknown_group_is_einval_and_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="no group") as caught:
         umbel.listen(f"ipc:{tmp_path}/x.sock", group="no such group")

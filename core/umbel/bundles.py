@@ -106,7 +106,7 @@ class BundleHandle(Handle):
         except BaseExceptionGroup as group:
             if failure is not None:
                 group.__suppress_context__ = True  # how the block was interrupted
-            elif isinstance(error, Exception) and not isinstance(error, Canceled):
+            elif isinstance(error, Exception):  # which Canceled is not
                 raise together([error, *group.exceptions]) from None
             raise
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import (
     ClassVar,
-    Final,
     Generic,
     TypeVar,
     cast,
@@ -29,6 +28,8 @@ from umbel.errors import (
 )
 from umbel.handle import Handle, Resource, open_handles, refusal, register
 from umbel.lane import (
+    ENDED,
+    SAID_ALL,
     WAITING,
     Failure,
     Lane,
@@ -37,9 +38,6 @@ from umbel.lane import (
     refuse_wait,
     take_error,
 )
-
-#: What to do about a lane on which nothing can be sent any more.
-ENDED: Final = "that direction of the channel has ended: close the handle"
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -259,7 +257,7 @@ def chrecv(handle: ChannelHandle[T], deadline: int = FOREVER) -> T:
     wait.coroutine = me
     wait.result = WAITING
     if lane.has_ended:  # as in chsend
-        raise end.refusal("the other end has ended its direction: nothing will come")
+        raise end.refusal(SAID_ALL)
     if me.is_parked:
         refuse_wait(deadline)
     try:

@@ -7,10 +7,12 @@ from typing import Generic, NamedTuple, Never, TypeAlias, TypeVar, cast, final
 
 from umbel._kernel.current import checkpoint
 from umbel._kernel.hub import Hub
-from umbel.channel import ENDED, ChannelEnd, Inbound, Outbound, find_end
+from umbel.channel import ChannelEnd, Inbound, Outbound, find_end
 from umbel.deadline import FOREVER
 from umbel.errors import UmbelError
 from umbel.lane import (
+    ENDED,
+    SAID_ALL,
     WAITING,
     Failure,
     Lane,
@@ -93,7 +95,7 @@ def choose(
             if settle(other, offer):
                 return index, cast("T | None", other[2])
         if side.lane.has_ended:
-            raise _named(side.end.refusal(ENDED), index)
+            raise _named(_refusal(side), index)
         sides.append(side)
     if me.is_parked:
         refuse_wait(deadline)
@@ -104,6 +106,11 @@ def choose(
     return wait.chosen, cast("T | None", wait.result)
 
 
+def _refusal(side: _Side) -> UmbelError:
+    is_sender = side.queue is side.lane.senders
+    return side.end.refusal(ENDED if is_sender else SAID_ALL)
+
+
 def _wait_in(
     sides: Sequence[_Side], wait: Wait, offers: Sequence[object], deadline: int
 ) -> None:
@@ -112,12 +119,12 @@ def _wait_in(
     try:
         for index, queue in enumerate(queues):
             queue.append((wait, index, offers[index]))
-        for index, (end, lane, queue) in enumerate(sides):
+        for index, side in enumerate(sides):
             # By a signal's handler, before we were in its queue.
-            if lane.has_ended and settle(
-                (wait, index, None), Failure(end.refusal(ENDED))
+            if side.lane.has_ended and settle(
+                (wait, index, None), Failure(_refusal(side))
             ):
-                queue.forget_one()
+                side.queue.forget_one()
         while wait.result is WAITING:
             hub.park(deadline)
     except BaseException as error:

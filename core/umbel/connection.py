@@ -323,6 +323,12 @@ class Connection(Resource):
         """What the next read begins with, before anything from the descriptor."""
         return self.stream.kept if isinstance(self.stream, KeptStream) else b""
 
+    def require_nothing_kept(self) -> None:
+        """EBUSY if who reads from the descriptor would miss bytes that are here."""
+        if self.kept:
+            message = "bytes came for a receive that was canceled: receive them first"
+            raise BusyError(message)
+
     def receive_some(self, max_bytes: int, deadline: int) -> bytes:
         """Receive what there is, waiting if there is nothing."""
         try_receive = self.try_receive

@@ -268,7 +268,8 @@ def _is_ready(fd: int, direction: int, wanted: int) -> bool:
     look.register(fd, direction)
     for _, events in look.poll(0):
         if events & select.POLLNVAL:
-            raise OSError(errno.EBADF, f"descriptor {fd} is not open")
+            what = "is not open, or is one of O_PATH, which is never ready"
+            raise OSError(errno.EBADF, f"descriptor {fd} {what}")
         return bool(events & (wanted | select.POLLHUP | select.POLLERR))
     return False
 

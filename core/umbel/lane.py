@@ -12,7 +12,8 @@ passes hand to hand, first come, first served.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from umbel._kernel.coroutine import Coroutine
@@ -22,6 +23,10 @@ from umbel.errors import Canceled, DeadlineError, EndOfStreamError, UmbelError
 
 #: Below this many settled entries a lane's queue is not cleaned.
 SLACK: Final = 64
+
+#: What to do about a lane that has ended, for who sends on it and who receives.
+ENDED: Final = "that direction of the channel has ended: close the handle"
+SAID_ALL: Final = "the other end has ended its direction: nothing will come"
 
 #: What came of a wait that is not settled yet.
 WAITING: Final = object()
@@ -111,8 +116,8 @@ class Queue(deque[Entry]):
                 if entry[0].result is WAITING:
                     self.append(entry)
 
-    def fail_all(self, error: type[UmbelError]) -> None:
-        """Let all who wait raise *error*; what was sent and given back stays."""
+    def fail_all(self, make_error: Callable[[], UmbelError]) -> None:
+        """Let all who wait raise such an error; what was sent and given back stays."""
         returned = []
         while (entry := self.take()) is not None:
             coroutine = entry[0].coroutine
@@ -124,7 +129,7 @@ class Queue(deque[Entry]):
             ):
                 self._settled -= 1  # it raises that, and then forgets this
             else:
-                settle(entry, Failure(error()))
+                settle(entry, Failure(make_error()))
         self.extend(returned)
 
 
@@ -151,8 +156,8 @@ class Lane:
     def end(self) -> None:
         """Send nothing more: who waits, for either side, is told."""
         self.has_ended = True
-        self.senders.fail_all(EndOfStreamError)
-        self.receivers.fail_all(EndOfStreamError)
+        self.senders.fail_all(partial(EndOfStreamError, ENDED))
+        self.receivers.fail_all(partial(EndOfStreamError, SAID_ALL))
 
     def give_back(self, value: object, hub: Hub) -> None:
         """Let the next receive, of a coroutine of *hub*, take *value*."""

@@ -60,7 +60,8 @@ def receive(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
         BrokenStreamError: ECONNRESET, the peer is gone with our bytes unread, or an
             earlier `brecv` failed.
         DeadlineError: ETIMEDOUT. Nothing is lost: call again.
-        Canceled: ECANCELED. Nothing is lost.
+        Canceled: ECANCELED. Nothing is lost but descriptors that came with the data:
+            this call takes none, see `receive_with_fds`.
 
     Source:
         own; recv(2) without its surprises.

@@ -39,7 +39,13 @@ class StreamHandle(Handle):
         done(self, deadline)
 
     def fileno(self) -> int:
-        """Give the descriptor, which stays umbel's; ENOTSUP if there is none."""
+        """Give the descriptor, which stays umbel's.
+
+        Raises:
+            NotSupportedError: ENOTSUP, there is none.
+            BusyError: EBUSY, umbel has bytes of it that came for a canceled `receive`:
+                who reads the descriptor, or waits for it, would miss them.
+        """
         return descriptor_of(self)
 
     @property
@@ -56,9 +62,11 @@ Connection.handle_class = StreamHandle
 
 
 def descriptor_of(handle: int) -> int:
-    """Give the descriptor of a stream; ENOTSUP if there is none."""
-    found = find_connection(handle).query(Fileno)
+    """Give the descriptor of a stream; for the errors see `StreamHandle.fileno`."""
+    connection = find_connection(handle)
+    found = connection.query(Fileno)
     if found is None:
         message = "this transport's streams have no descriptor"
         raise NotSupportedError(message)
+    connection.require_nothing_kept()
     return found.fd

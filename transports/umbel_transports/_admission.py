@@ -12,11 +12,11 @@ from collections.abc import Callable
 from types import CoroutineType
 from typing import Final
 
-from umbel.spi import Address, Canceled, PeerIdentity, require_plain, unawaited
+from umbel.spi import Address, PeerIdentity, require_plain, unawaited
 
 _ADVICE: Final = "allow= is asked between two calls of accept, and must answer at once"
-#: Of who accepts, not of the question.
-_OF_THE_CALLER: Final = (Canceled, RecursionError, MemoryError)
+#: Of who accepts, as is what is no Exception; not of the question.
+_OF_THE_CALLER: Final = (RecursionError, MemoryError)
 
 
 def admission(

@@ -94,9 +94,9 @@ def replace_file(
 ) -> os.stat_result:
     """Listen under another name, then move that over the old one: no gap, no loss."""
     target = address.location
-    with reachable(address):
-        pass  # else it could be moved there, and nobody could connect
     _require_replaceable(target, address)
+    with reachable(address) as name:  # or it could be moved there for nobody
+        _require_no_other_kind(name, address)
     beside = f"{os.path.dirname(target)}/{taker_name(id(sock))}"
     with reachable(Address("ipc", beside)) as name:
         file = make_file(sock, name, address, backlog, options)
@@ -142,6 +142,19 @@ def _require_replaceable(target: str, address: Address) -> None:
     except OSError:
         return  # there is none, or what is made beside it will tell
     _require_socket(found, address)
+
+
+def _require_no_other_kind(name: bytes, address: Address) -> None:
+    """Refuse to take the name from who listens for something else: EADDRINUSE."""
+    for kind in (socket.SOCK_DGRAM, socket.SOCK_SEQPACKET):
+        with socket.socket(socket.AF_UNIX, kind) as probe:
+            probe.setblocking(False)
+            if probe.connect_ex(name) in (0, errno.EAGAIN):
+                message = (
+                    f"{address} is in use by a live socket of another kind than a "
+                    "stream's, whose clients would be cut off: use another path"
+                )
+                raise system_error(errno.EADDRINUSE, message)
 
 
 def _require_socket(found: os.stat_result, address: Address) -> None:

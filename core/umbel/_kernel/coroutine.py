@@ -62,7 +62,7 @@ class Coroutine:
     def raise_pending(self) -> None:
         """Raise what is pending; `Canceled` again and again, others once."""
         if isinstance(self.pending, Canceled):
-            raise Canceled
+            raise Canceled(*self.pending.args)
         self.outcome, self.pending = self.pending, None
         self.raise_outcome()
 

@@ -83,7 +83,7 @@ class AsyncStreamHandle(AsyncHandle):
         return done(self, deadline)
 
     def fileno(self) -> int:
-        """Give the descriptor, which stays umbel's; ENOTSUP if there is none."""
+        """Give the descriptor, as `umbel.StreamHandle.fileno`."""
         return descriptor_of(self)
 
     @property

@@ -33,13 +33,19 @@ READER_LIMIT = 1 << 16
 
 
 async def open_connection(
-    address: str | Address, deadline: int = FOREVER, **options: object
+    address: str | Address,
+    deadline: int = FOREVER,
+    *,
+    reader_limit: int = READER_LIMIT,
+    **options: object,
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Connect, as `umbel.connect`, and give asyncio's reader and writer.
 
     Args:
         address: where to connect, such as "ipc:x.sock".
         deadline: see `umbel.deadline`; for connecting only.
+        reader_limit: bytes that the reader holds at most: a longer line than that is
+            none for `readline`. What asyncio calls the limit.
         **options: of its transport.
 
     Returns:
@@ -49,13 +55,14 @@ async def open_connection(
         DeadlineError: ETIMEDOUT, nobody answered in time.
         Canceled: ECANCELED is never raised here, but the loop's own cancellation.
         OSError: as `umbel.connect`.
+        ValueError: *reader_limit* is less than 1.
 
     Source:
         asyncio.open_connection.
     """
-    stream = await connect(address, deadline, **options)
     loop = _loop_with_tls()
-    reader = asyncio.StreamReader(READER_LIMIT, loop)
+    reader = asyncio.StreamReader(reader_limit, loop)
+    stream = await connect(address, deadline, **options)
     protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
     transport = as_asyncio_transport(stream, protocol)
     return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
@@ -101,28 +108,32 @@ async def start_server(
     *,
     limit: int | None = None,
     grace: float = CLOSE_GRACE,
+    reader_limit: int = READER_LIMIT,
 ) -> StreamServer:
     """Serve asyncio's readers and writers on a listener, as `asyncio.start_server`.
 
     Args:
         handle: a listener. Owned by the server.
         talk: called with the reader and the writer of each connection.
-        limit: as of `create_server`.
+        limit: as of `create_server`, which has another meaning in asyncio.
         grace: as of `create_server`.
+        reader_limit: as of `open_connection`.
 
     Returns:
         the server, which is serving.
 
     Raises:
         BadHandleError: EBADF, *handle* is not open; and as `create_server`.
+        ValueError: *reader_limit* is less than 1.
 
     Source:
         asyncio.start_server.
     """
     loop = _loop_with_tls()
+    asyncio.StreamReader(reader_limit, loop)  # ValueError
 
     def make_protocol() -> asyncio.StreamReaderProtocol:
-        reader = asyncio.StreamReader(READER_LIMIT, loop)
+        reader = asyncio.StreamReader(reader_limit, loop)
         return asyncio.StreamReaderProtocol(reader, talk, loop)
 
     return await create_server(handle, make_protocol, limit=limit, grace=grace)

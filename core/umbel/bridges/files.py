@@ -208,7 +208,7 @@ class StreamFile(io.RawIOBase):
         return str(self._address)
 
     def fileno(self) -> int:
-        """Give the descriptor; OSError (ENOTSUP) if there is none."""
+        """As `StreamHandle.fileno`; ValueError if it was closed."""
         self._require_open()
         return descriptor_of(self._handle)
 
@@ -277,6 +277,10 @@ class BufferedStreamFile(io.BufferedRWPair):
     def name(self) -> str:
         """The address of the stream, as of a file its path."""
         return self._raw.name
+
+    def fileno(self) -> int:
+        """As `StreamFile.fileno`."""
+        return self._raw.fileno()
 
     def close(self) -> None:
         """As `BufferedRWPair.close`, also while another coroutine is in a call."""

@@ -71,6 +71,4 @@ def _require_idle(connection: Connection) -> None:
     if BrokenStreamError in (connection.outbound_error, connection.inbound_error):
         message = "a send or receive on that stream failed before: close it"
         raise BrokenStreamError(message)
-    if connection.kept:
-        message = "bytes came for a receive that was canceled: receive them first"
-        raise BusyError(message)
+    connection.require_nothing_kept()
