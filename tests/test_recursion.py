@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,14 @@ def at_depth(depth: int, call: Callable[[], object]) -> None:
         at_depth(depth - 1, call)
     else:
         call()
+
+
+async def dive(depth: int, call: Callable[[], Awaitable[object]]) -> None:
+    """As `at_depth`, in a task."""
+    if depth:
+        await dive(depth - 1, call)
+    else:
+        await call()
 
 
 def test_who_starts_coroutines_deep_down_leaves_them_no_less_room() -> None:
@@ -278,12 +287,6 @@ def test_a_call_that_hits_the_limit_leaves_no_direction_busy() -> None:
 def test_a_task_that_hits_the_limit_leaves_the_loop_its_deadlines(
     run: Callable[..., None],
 ) -> None:
-    async def dive(depth: int, call: Callable[[], Awaitable[object]]) -> None:
-        if depth:
-            await dive(depth - 1, call)
-        else:
-            await call()
-
     async def main() -> None:
         near, far = aio.pair("ipc")
 
@@ -299,3 +302,114 @@ def test_a_task_that_hits_the_limit_leaves_the_loop_its_deadlines(
         far.abort()
 
     run(main() if run is asyncio.run else main)
+
+
+def test_a_value_that_is_sent_at_the_limit_in_a_task_wakes_its_receiver_or_none() -> (
+    None
+):
+    async def main() -> None:
+        await aio.msleep(0)  # the hub is this loop's guest from now on
+        for depth in range(LIMIT - 60, LIMIT):
+            left, right = umbel.chmake(int)
+            got: list[int | None] = []
+
+            def receive(
+                handle: umbel.ChannelHandle[int], found: list[int | None]
+            ) -> None:
+                try:
+                    found.append(umbel.chrecv(handle, umbel.within(0.05)))
+                except umbel.DeadlineError:
+                    found.append(None)
+
+            receiver = umbel.go(receive, right, got)
+            try:
+                at_depth(depth, partial(umbel.chsend, left, 1))
+                is_sent = True
+            except RecursionError:
+                is_sent = False
+            while not got:
+                await asyncio.sleep(0.001)
+            assert got == [1] or (not is_sent and got == [None])
+            for handle in (receiver, left, right):
+                umbel.hclose(handle)
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+def test_a_look_at_the_limit_in_a_task_queues_nobody_twice(ends: Ends) -> None:
+    left, right = ends
+
+    async def main() -> None:
+        near, far = aio.pair("ipc")
+
+        async def look() -> None:
+            with suppress(umbel.DeadlineError):
+                await near.receive(deadline=0)
+
+        for depth in range(LIMIT - 60, LIMIT):
+            got: list[bytes] = []
+
+            def read(found: list[bytes]) -> None:
+                for _ in range(2):
+                    found.append(umbel.receive(right, deadline=umbel.within(20)))
+                    umbel.yield_()
+
+            with umbel.bundle() as bundle:
+                bundle.go(read, got)
+                await asyncio.sleep(0)
+                umbel.bsend(left, b"one")
+                with suppress(RecursionError):
+                    await dive(depth, look)
+                while not got:
+                    await asyncio.sleep(0)
+                umbel.bsend(left, b"two")
+                while len(got) < 2:
+                    await asyncio.sleep(0)
+            assert got == [b"one", b"two"]
+        near.abort()
+        far.abort()
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+def test_a_close_at_the_limit_tells_a_task_that_receives_or_can_be_made_again() -> None:
+    async def main() -> None:
+        for depth in range(LIMIT - 60, LIMIT):
+            near, far = aio.pair("ipc")
+            receiving = asyncio.ensure_future(near.receive())
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            with suppress(RecursionError):
+                at_depth(depth, partial(umbel.hclose, near))
+            hclose_if_open(near)
+            with pytest.raises(umbel.BadHandleError):
+                await asyncio.wait_for(receiving, 10)
+            far.abort()
+
+    asyncio.run(main())
+
+
+def test_a_wait_that_hits_the_limit_in_a_task_leaves_no_deadline_to_the_next() -> None:
+    async def main() -> None:
+        near, far = aio.pair("ipc")
+        first = umbel.within(2)
+        for depth in range(LIMIT - 60, LIMIT):
+            # Each is sooner than the ones before, so that the loop is told of it.
+            first -= 20
+            waiting = asyncio.ensure_future(
+                dive(depth, partial(near.receive, deadline=first))
+            )
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            waiting.cancel()
+            with suppress(asyncio.CancelledError, RecursionError):
+                await waiting
+        receiving = asyncio.ensure_future(near.receive())
+        await asyncio.sleep(0)
+        await aio.msleep(first + 60 * 20 + 50)
+        await far.send(b"x")
+        assert await receiving == b"x"
+        near.abort()
+        far.abort()
+
+    asyncio.run(main())

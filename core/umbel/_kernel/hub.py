@@ -201,7 +201,12 @@ class Hub:
         if coroutine.is_parked:
             coroutine.is_parked = False
             coroutine.outcome = outcome
-            self.ready.append(coroutine)
+            try:
+                self.ready.append(coroutine)
+            except EXHAUSTED:  # or nothing could wake it any more
+                coroutine.is_parked = True
+                coroutine.outcome = None
+                raise
             if self._is_asleep and self.host is None:
                 self.inbox.ring()  # we are a signal's handler: poll would go on
         elif coroutine is self.current:  # in its midst, by a signal's handler
@@ -414,6 +419,8 @@ class Hub:
             self._cancel_main()
         elif main.is_parked and not main.is_shielded and self.current is not main:
             self.interrupt(main, loop_error(loop, frame_of(main.carrier)))
+        if self.host is host:
+            host.poke()  # to go on with the events, should the caller be too deep down
 
     def hold_back(self) -> None:
         """Keep what main is canceled with for after a loop, which can't be canceled."""

@@ -22,6 +22,9 @@ if TYPE_CHECKING:  # as that of a poller
         def leave(self) -> None:
             """Let the hub be on its own again. Again: no effect."""
 
+        def poke(self) -> None:
+            """Have a turn come soon."""
+
 
 #: Of a run of trio's that a fork has left to the parent.
 _parents_token: object = None

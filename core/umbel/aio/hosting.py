@@ -19,6 +19,8 @@ from umbel.errors import NotSupportedError
 
 #: With a poller that has no descriptor: ms between two looks.
 LOOK: Final = 5
+#: Calls in a call in which a loop's future tells who waits for it.
+CALLS_TO_TELL: Final = 5
 #: A deadline that no timer reaches.
 NEVER: Final = 1 << 62
 
@@ -43,24 +45,30 @@ class _Queue(deque[Coroutine]):
             if sleep is None:
                 coroutine.is_due = True
             elif not sleep.done():  # done: its task was canceled
+                self._wake_loop()
                 try:
                     sleep.set_result(None)
+                except RecursionError:
+                    raise
                 except RuntimeError:
                     self._stand_in(coroutine)
-                else:
-                    self._wake_loop()
             return
-        deque.append(self, coroutine)
-        if self._hub.is_turning or coroutine is self._main:
-            return
-        if self.host is not None:
+        # What may fail comes first: then it is in no queue, and who wakes it is told.
+        if (
+            self.host is not None
+            and not self._hub.is_turning
+            and coroutine is not self._main
+        ):
             self.host.poke()
             self._wake_loop()
+        deque.append(self, coroutine)
 
     def _wake_loop(self) -> None:
         # We may be a signal's handler, and the loop asleep.
         if self.host is not None and not self._hub.is_turning:
             self.host.wake_loop()
+            # Or a future at the limit of recursion would be done and tell nobody.
+            _require_room(CALLS_TO_TELL)
 
     def _stand_in(self, guest: Guest) -> None:
         # Its loop was closed, and it never goes on: others must not wait for it.
@@ -73,6 +81,11 @@ class _Queue(deque[Coroutine]):
             coroutine.is_due = False
         else:
             super().remove(coroutine)
+
+
+def _require_room(calls: int) -> int:
+    """RecursionError if so many calls, one within the other, are too many."""
+    return calls and _require_room(calls - 1)
 
 
 class _Timers(Timers[Coroutine]):
@@ -89,7 +102,12 @@ class _Timers(Timers[Coroutine]):
         timer = super().add(when, item)
         # Last: a host whose loop has ended leaves, and the hub takes this along.
         if when < self._host.alarm_at:
-            self._host.ring_at(when)
+            try:
+                self._host.ring_at(when)
+            except BaseException:
+                timer.item = None  # as `cancel`, which might fail likewise
+                self._canceled += 1
+                raise
         return timer
 
 
