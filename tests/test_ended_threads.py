@@ -430,6 +430,42 @@ begin()
         run_python(program)
 
 
+@pytest.mark.parametrize(
+    "step",
+    ["time.sleep(0.005)", "sum(range(1000))", "swallow()"],
+    ids=["sleeps", "computes", "swallows its cancellation"],
+)
+def test_so_does_one_whose_coroutine_runs_on_and_on(step: str) -> None:
+    code = f"""
+import threading, time
+import umbel
+
+def swallow():
+    try:
+        umbel.msleep(-1)
+    except umbel.Canceled:
+        time.sleep(0.005)
+
+def run_on():
+    umbel.msleep(umbel.within(0.01))  # so that others have been there on its stack
+    while True:
+        {step}
+
+def work():
+    bundle = umbel.go(run_on)
+    if "swallow" in {step!r}:
+        umbel.hclose(bundle)
+    umbel.bundle_wait(bundle)
+
+for _ in range(3):
+    threading.Thread(target=work, daemon=True).start()
+time.sleep(0.1)
+print("done")
+"""
+    for _ in range(3):
+        assert run_python(code) == "done\n"
+
+
 def test_a_listener_of_a_daemon_thread_leaves_no_file_where_warnings_are_errors(
     tmp_path: Path,
 ) -> None:

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -430,6 +431,32 @@ def test_files_are_tried_without_options_where_there_are_none(driver: str) -> No
     assert [(v.state, v.reason) for v in sound.verdicts] == [("passed", "")] * 3
     assert "is there" in broken.reason
     assert "again = t.listen_at(address)" in broken.reason
+
+
+class RefusesToConnect(WithoutOptions):
+    """Its connect fails, whoever listens."""
+
+    @hookimpl.listen
+    def listen(self, context: ListenContext) -> Listener:
+        listener = ipc.transport.listen(context)
+        listener.address = context.address  # or its scheme would be that of ipc
+        return listener
+
+    @hookimpl.connect
+    def connect(self, context: ConnectContext) -> Stream:
+        raise OSError(errno.EACCES, "no key file")
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_connect_that_fails_is_told_and_not_waited_for(driver: str) -> None:
+    if why_not := DRIVERS[driver].why_not():
+        pytest.skip(why_not)
+    began = time.monotonic()
+    with transport_at_hand(RefusesToConnect(), "plain"):
+        (verdict,) = check("plain", [34], [driver]).failed
+
+    assert "no key file" in verdict.reason
+    assert time.monotonic() - began < 8  # it would wait for 10 s
 
 
 class SlowlyPairs(OnlyPairs):

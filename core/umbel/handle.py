@@ -19,7 +19,8 @@ import warnings
 from types import CodeType, FrameType, TracebackType
 from typing import ClassVar, Final, TypeVar, cast, overload
 
-from umbel._kernel.current import current_hub, stop_others
+from umbel._kernel.current import current_hub
+from umbel._kernel.standstill import stop_others
 from umbel.deadline import FOREVER, within
 from umbel.errors import EXHAUSTED, BadHandleError, NotSupportedError
 from umbel.iolist import check_count

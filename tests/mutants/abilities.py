@@ -26,6 +26,7 @@ from umbel.spi import (
     ConnectContext,
     DeadlineError,
     DescriptorPassing,
+    Fileno,
     ListenContext,
     Listener,
     ListenerAttempts,
@@ -242,6 +243,49 @@ class ShowsTheSocketBelow(Proxy):
         count = self.inner.receive_into(buffer, deadline)
         buffer[:count] = bytes(buffer[:count]).swapcase()
         return count
+
+
+class ReadsAhead(Proxy):
+    """It takes all that has come, and gives it bit by bit."""
+
+    _ahead = b""
+
+    def receive_into(self, buffer: memoryview, deadline: int) -> int:
+        if not self._ahead:
+            space = bytearray(65536)
+            count = self.inner.receive_into(memoryview(space), deadline)
+            self._ahead = bytes(space[:count])
+        count = min(len(buffer), len(self._ahead))
+        buffer[:count], self._ahead = self._ahead[:count], self._ahead[count:]
+        return count
+
+
+@mutant(76, "left in the socket", scheme="tcp")
+class ShowsASocketThatItHasReadFrom(ReadsAhead):
+    """Whoever goes on with the descriptor misses what was read ahead."""
+
+
+@mutant(76, "received by a moved stream|was still under way|DeadlineError")
+class MovesWithoutWhatItHasRead(Mutant):
+    def do_traits(self) -> Traits:
+        traits = self.base.traits()
+        capabilities = traits.capabilities - {Fileno}
+        return Traits(traits.address, capabilities, is_filesystem=traits.is_filesystem)
+
+    def wrap(self, stream: Stream) -> Stream:
+        return WithoutDescriptor(stream)
+
+
+class WithoutDescriptor(ReadsAhead):
+    def query(self, kind: type[T]) -> T | None:
+        return None if kind is Fileno else super().query(kind)
+
+
+@mutant(76, "would inherit")
+class LetsItsDescriptorsBeInherited(Mutant):
+    def wrap(self, stream: Stream) -> Stream:
+        os.set_inheritable(fd_of(stream), True)
+        return super().wrap(stream)
 
 
 @mutant(76, "a file, which is not declared", scheme="ipc")

@@ -6,8 +6,6 @@ import os
 import sys
 from _thread import _local as _thread_local  # threading takes as long as the kernel
 from collections.abc import Callable
-from functools import partial
-from time import monotonic, sleep
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from umbel._kernel.coroutine import Coroutine
@@ -20,12 +18,6 @@ if TYPE_CHECKING:
 
         hub: Hub
         closer: _Closer
-
-
-#: Seconds that the program's end waits for other threads to stand still.
-PATIENCE: Final = 0.2
-#: Seconds that they do: longer than what is left to do, but a thread may be joined yet.
-STANDSTILL: Final = 5.0
 
 
 class _Closer:
@@ -110,38 +102,6 @@ def checkpoint() -> Coroutine:
     if me.pending is not None and not me.is_shielded:
         me.raise_pending()
     return me
-
-
-class _Standstill(Coroutine):
-    """Keeps its thread from running anything else."""
-
-    def __init__(self, moving: set[Hub]) -> None:
-        self._moving = moving
-
-    def run(self) -> None:
-        """As `Coroutine.run`."""
-        self._moving.discard(self.hub)
-        sleep(STANDSTILL)
-
-
-def stop_others() -> None:
-    """Let no other thread's coroutines run any more; at exit, before all is closed."""
-    # Python ends a daemon thread that wakes while the interpreter ends by unwinding its
-    # stack. If that is a coroutine's, the process crashes (SIGSEGV). So none may wake.
-    mine = local.__dict__.get("hub")
-    moving = {hub for hub in _hubs if hub is not mine}
-    for hub in tuple(moving):
-        hub.post(partial(_bring_to_standstill, hub, moving))
-    give_up = monotonic() + PATIENCE
-    while moving and monotonic() < give_up:
-        sleep(0.001)
-
-
-def _bring_to_standstill(hub: Hub, moving: set[Hub]) -> None:
-    if hub.is_abandoned:
-        moving.discard(hub)  # its thread has ended meanwhile
-    else:
-        hub.start_soon(_Standstill(moving))
 
 
 def _after_fork_in_child() -> None:

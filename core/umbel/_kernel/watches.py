@@ -97,7 +97,8 @@ class Watches:
                         raise
                 else:
                     watch.readable = True
-                    if waiter is self._hub.current:  # as in unpark
+                    # As in unpark; mostly there is none.
+                    if waiter is not None and waiter is self._hub.current:
                         waiter.must_look = True
             if mask != IN:
                 waiter = watch.writer
@@ -112,5 +113,6 @@ class Watches:
                         raise
                 else:
                     watch.writable = True
-                    if waiter is self._hub.current:  # as in unpark
+                    # As in unpark; mostly there is none.
+                    if waiter is not None and waiter is self._hub.current:
                         waiter.must_look = True

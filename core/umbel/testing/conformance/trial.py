@@ -207,12 +207,23 @@ class Trial:
 
     def link(self, listener: umbel.ListenerHandle) -> Ends:
         """Connect to *listener*, and accept it."""
-        connecting = self.spawn(self.connect, listener)
-        accepted = self.accept(listener)
+        connecting = self.spawn(self._connect_or_close, listener)
+        try:
+            accepted = self.accept(listener)
+        except umbel.BadHandleError:
+            connecting.result()  # which has failed, and nobody will come
+            raise
         connected = connecting.result()
         require(isinstance(connected, umbel.StreamHandle), "connect gave no stream")
         assert isinstance(connected, umbel.StreamHandle)
         return connected, accepted
+
+    def _connect_or_close(self, listener: umbel.ListenerHandle) -> umbel.StreamHandle:
+        try:
+            return self.connect(listener)
+        except BaseException:
+            hclose_if_open(listener)
+            raise
 
     def made_pair(self) -> Ends:
         """Give two streams that `umbel.pair` made."""
