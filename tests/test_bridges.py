@@ -583,7 +583,7 @@ def test_a_peer_that_has_not_read_everything_and_stays_is_an_error(
     run(main)
 
 
-def test_what_is_written_after_a_close_is_dropped_and_what_was_before_is_sent(
+def test_after_a_close_writes_are_taken_as_long_as_some_are_unsent_as_asyncio_does(
     any_ends: Ends, run: Run
 ) -> None:
     left, right = any_ends
@@ -593,8 +593,24 @@ def test_what_is_written_after_a_close_is_dropped_and_what_was_before_is_sent(
         transport = as_asyncio_transport(left, protocol, grace=math.inf)
         transport.write(MUCH)
         transport.close()
+        transport.write(b"last")
+        assert await aio.run_blocking(drain, right) == MUCH + b"last"
+        await aio.close(right, soon())
+        assert await protocol.wait_lost() is None
         transport.write(b"dropped")
-        assert await aio.run_blocking(drain, right) == MUCH
+
+    run(main)
+
+
+def test_with_none_unsent_they_are_dropped(any_ends: Ends, run: Run) -> None:
+    left, right = any_ends
+
+    async def main() -> None:
+        protocol = Recorder()
+        transport = as_asyncio_transport(left, protocol, grace=math.inf)
+        transport.close()
+        transport.write(b"dropped")
+        assert await aio.run_blocking(drain, right) == b""
         await aio.close(right, soon())
         assert await protocol.wait_lost() is None
 

@@ -434,12 +434,14 @@ class Connection(Resource):
     def _wait_for_users(self, deadline: int) -> None:
         hub = current_hub()
         self.closer = hub.current
-        hub.yield_now()  # those of this thread leave now, whatever the deadline
-        if self.sender is not None or self.receiver is not None:
-            hub.yield_now()  # trio lets tasks run in any order: now they have all run
-        while self.sender is not None or self.receiver is not None:
-            hub.park(deadline)
-        self.closer = None
+        try:
+            hub.yield_now()  # those of this thread leave now, whatever the deadline
+            if self.sender is not None or self.receiver is not None:
+                hub.yield_now()  # trio lets tasks run in any order: now all have run
+            while self.sender is not None or self.receiver is not None:
+                hub.park(deadline)
+        finally:
+            self.closer = None  # or who leaves later would wake another wait of ours
 
 
 def query_endpoint(endpoint: Stream | Listener, kind: type[T]) -> T | None:

@@ -309,10 +309,17 @@ def _stop_plugins() -> None:
     if not _loaded or not lock.acquire(timeout=LAST_PATIENCE):
         return
     try:
-        remove_plugin(next(iter(_loaded)))
+        _stop_each(iter(tuple(_loaded)))
     finally:
         lock.release()
-        _stop_plugins()  # the others, though Ctrl-C ends the stop of one
+
+
+def _stop_each(names: Iterator[str]) -> None:
+    for name in names:
+        try:
+            remove_plugin(name)
+        finally:
+            _stop_each(names)  # the others, whatever ends the stop of one
 
 
 # A child that was forked while another thread loads something would else find the lock

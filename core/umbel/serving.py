@@ -294,7 +294,10 @@ class Patience:
         if is_past(self._deadline):
             raise DeadlineError from error
         if error.errno in LASTING:
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # or its traceback would refer to itself
         if not self._pause:
             _log().warning(
                 "%s: accepting failed, and is tried again: %s", self._address, error

@@ -124,11 +124,14 @@ class _View:
 
     def look_at(self, hub: Hub) -> list[LiveCoroutine]:
         """Look at what runs in *hub*, whose thread calls."""
-        top = sys._getframe()
         describe = partial(_describe, self._name_of(hub), set(hub.ready))
         # Who runs, or polls for its hub, has no frame of its own but the thread's.
         return [
-            describe(coroutine, *_find_call(frame_of(coroutine.carrier) or top))
+            describe(
+                coroutine,
+                # No local for our own frame: it would refer to itself.
+                *_find_call(frame_of(coroutine.carrier) or sys._getframe()),
+            )
             for coroutine in self.coroutines[hub]
             if not _has_ended(coroutine)
         ]

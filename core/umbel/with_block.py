@@ -50,8 +50,8 @@ class WithBlock:
         self.owner = owner
         self.failure: BaseException | None = None
         self.has_ended = self._is_listening = False
-        self._interruption = Interruption()
-        self._interruption.block = self
+        #: While it is pending: else each would keep the other.
+        self._interruption: Interruption | None = None
         #: One within another has the larger number.
         self._number = next(_numbers)
         #: Those within it that have failed too, whose turn comes if it is told first.
@@ -74,9 +74,14 @@ class WithBlock:
         if owner is hub.main and hub.host is not None and running_loop():
             # A loop can't be canceled: it is for what comes after.
             if self._displaces(hub.held_back):
-                hub.held_back = self._interruption
+                hub.held_back = self._make_interruption()
         elif self._displaces(owner.pending):
-            hub.interrupt(owner, self._interruption)
+            hub.interrupt(owner, self._make_interruption())
+
+    def _make_interruption(self) -> Interruption:
+        self._interruption = made = Interruption()
+        made.block = self
+        return made
 
     def _displaces(self, pending: BaseException | None) -> bool:
         """Tell whether it comes first; the other of two blocks is put off."""
@@ -98,6 +103,7 @@ class WithBlock:
             owner.pending = None
         if owner.hub.held_back is self._interruption:
             owner.hub.held_back = None
+        self._interruption = None
         failure, self.failure = self.failure, None
         put_off, self._put_off = self._put_off, []
         for block in put_off:

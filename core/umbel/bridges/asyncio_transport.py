@@ -127,7 +127,7 @@ class StreamTransport(asyncio.Transport):
         self._receiver: asyncio.Task[None] | None = None
         self._worker: asyncio.Task[None] | None = None
         #: Also where there is no task yet: an eager one begins before it is there.
-        self._is_working = False
+        self._has_received_all = self._is_working = False
         #: Our direction; it may have ended before.
         self._must_end = self._has_ended = (
             self.connection.outbound_error is EndOfStreamError
@@ -148,7 +148,9 @@ class StreamTransport(asyncio.Transport):
             hclose_if_open(self.handle)  # it may have aborted us before it failed
             raise
         if not self._is_closing:
-            self._receiver = self._backstage.start(self._receive_all())
+            task = self._backstage.start(self._receive_all())
+            if not self._has_received_all:
+                self._receiver = task
 
     # What asyncio asks of every transport.
 
@@ -239,6 +241,9 @@ class StreamTransport(asyncio.Transport):
                 self._lose(error)
         except Exception as error:  # noqa: BLE001 - of a transport that breaks its contract
             self._fail(error, "to receive from the stream failed")
+        finally:
+            self._has_received_all = True
+            self._receiver = None  # whose error would keep us, who keep it
 
     async def _let_others_run(self, turn_at: float) -> float:
         """Give the loop a turn, if the last one was long ago; tell when that was."""
@@ -275,8 +280,8 @@ class StreamTransport(asyncio.Transport):
         if self._must_end:
             message = "write() after write_eof(): our direction has ended"
             raise RuntimeError(message)
-        if self._is_closing:
-            return  # asyncio's own drop it, too
+        if self._is_closing and not self._backlog_size:
+            return  # as asyncio's own, which take it as long as they hold something
         view = memoryview(data).cast("B")
         if not self._is_working and not self._backlog:
             view = view[self._send_now(view) :]
