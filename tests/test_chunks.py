@@ -16,7 +16,7 @@ from tests.support import PATIENCE, is_blocked, pattern, turn
 from umbel import aio
 from umbel._kernel.current import current_hub
 from umbel._kernel.hub import Hub
-from umbel.aio.stream import as_stream
+from umbel.aio.handle import as_stream
 from umbel.connection import find_connection
 from umbel.handle import open_handles
 

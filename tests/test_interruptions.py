@@ -32,7 +32,7 @@ import pytest
 import umbel
 from tests.support import PATIENCE, Ends
 from umbel import aio
-from umbel.aio.stream import as_stream
+from umbel.aio.handle import as_stream
 from umbel.handle import open_handles
 
 with suppress(ImportError):

@@ -68,17 +68,10 @@ from umbel.aio.passing import (
     send_handle,
     send_with_fds,
 )
+from umbel.aio.receiving import brecv, brecvl, receive
+from umbel.aio.sending import bsend, bsendl, done, flush
 from umbel.aio.serving import serve
-from umbel.aio.stream import (
-    AsyncStreamHandle,
-    brecv,
-    brecvl,
-    bsend,
-    bsendl,
-    done,
-    flush,
-    receive,
-)
+from umbel.aio.stream import AsyncStreamHandle
 from umbel.aio.twins import (
     bundle_wait,
     choose,

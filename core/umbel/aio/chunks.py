@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from umbel._kernel.current import current_hub
-from umbel.aio.stream import FOREIGN, AsyncStreamHandle, break_off, receive
+from umbel.aio.receiving import FOREIGN, break_off, receive
+from umbel.aio.stream import AsyncStreamHandle
 from umbel.connection import explain, find_connection
 from umbel.errors import BadHandleError
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from functools import partial
 from types import TracebackType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import umbel.handle as blocking
 from umbel.aio.entry import begin
 from umbel.deadline import FOREVER, within
 from umbel.handle import CLOSE_GRACE, AnyHandle, hclose_if_open, open_handles
 from umbel.report import CloseReport
+
+if TYPE_CHECKING:
+    from umbel.aio.stream import AnyStream
+    from umbel.stream import StreamHandle
 
 A = TypeVar("A", bound="AsyncHandle")
 
@@ -70,3 +74,8 @@ async def run_close(call: Callable[[], CloseReport], handle: int) -> CloseReport
     except BaseException:
         hclose_if_open(handle)
         raise
+
+
+def as_stream(handle: AnyStream) -> StreamHandle:
+    """Type *handle* for a blocking verb, whose types keep async handles from users."""
+    return cast("StreamHandle", handle)

@@ -10,7 +10,7 @@ from functools import partial
 import umbel.ipc as blocking
 import umbel.tcp as blocking_tcp
 from umbel.aio.entry import run_blocking, run_undoable
-from umbel.aio.handle import run_close
+from umbel.aio.handle import as_stream, run_close
 from umbel.aio.listener import (
     AnyListener,
     AsyncListenerHandle,
@@ -20,7 +20,7 @@ from umbel.aio.listener import (
     as_listener,
     connect_by,
 )
-from umbel.aio.stream import AnyStream, AsyncStreamHandle, as_stream
+from umbel.aio.stream import AnyStream, AsyncStreamHandle
 from umbel.deadline import FOREVER
 from umbel.handle import lookup, recast
 from umbel.ipaddr import IpAddress

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import umbel.passing as blocking
 from umbel.aio.entry import run_blocking
+from umbel.aio.handle import as_stream
 from umbel.aio.listener import AnyListener, AsyncListenerHandle, as_async, as_either
-from umbel.aio.stream import AnyStream, AsyncStreamHandle, as_stream
+from umbel.aio.stream import AnyStream, AsyncStreamHandle
 from umbel.deadline import FOREVER
 
 if TYPE_CHECKING:

@@ -15,7 +15,9 @@ except ImportError as error:  # pragma: no cover - tests have it
 
 from umbel.address import Address
 from umbel.aio.handle import close
-from umbel.aio.stream import AsyncStreamHandle, bsend, done, receive
+from umbel.aio.receiving import receive
+from umbel.aio.sending import bsend, done
+from umbel.aio.stream import AsyncStreamHandle
 from umbel.bridges.names import names_of
 from umbel.connection import Connection, find_connection
 from umbel.deadline import check_seconds, within

@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Final, cast, final
 from umbel.aio.entry import enter
 from umbel.aio.guest import Guest
 from umbel.aio.handle import close
-from umbel.aio.stream import AsyncStreamHandle, bsend, done, receive
+from umbel.aio.receiving import receive
+from umbel.aio.sending import bsend, done
+from umbel.aio.stream import AsyncStreamHandle
 from umbel.bridges.names import names_of
 from umbel.connection import Connection, find_connection
 from umbel.deadline import FOREVER, check_seconds, now, within
