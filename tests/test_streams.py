@@ -27,8 +27,9 @@ from tests.support import (
     soon,
     wait_until_blocked,
 )
-from umbel import Skip, aio, sockets
+from umbel import Skip, aio, socket_inbound
 from umbel.connection import find_connection
+from umbel.iolist import FIRST_SIZE
 from umbel.unread import ask
 
 if TYPE_CHECKING:
@@ -56,10 +57,10 @@ def test_a_first_read_keeps_its_bytes_though_another_process_reads_the_rest(
             return len(theirs.recv(there))
 
     umbel.bsend(left, pattern(1000))
-    monkeypatch.setattr(sockets, "ask", tell_and_take)
+    monkeypatch.setattr(socket_inbound, "ask", tell_and_take)
     received = umbel.receive(right)
 
-    assert received == pattern(1000)[: sockets.FIRST_SIZE]
+    assert received == pattern(1000)[:FIRST_SIZE]
 
 
 def test_sending_nothing_sends_nothing(ends: Ends) -> None:

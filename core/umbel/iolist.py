@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 #: they are wanted, costs less than to have the kernel gather or scatter them.
 JOINED_SIZE: Final = 16384
 
+#: What a first read asks for, small enough for Python's own allocator. Each read that
+#: is filled makes the next one larger, up to what is wanted: large buffers for small
+#: requests make glibc trim and fault its heap at each, and are cleared byte by byte.
+FIRST_SIZE: Final = 448
+
 
 @final
 class Skip:

@@ -11,14 +11,13 @@ from typing import Final, TypeGuard
 
 from umbel.deadline import FAIR, let_others_run
 from umbel.errors import DeadlineError, system_error
+from umbel.iolist import FIRST_SIZE
 from umbel.report import CloseReport
 from umbel.transport import CloseContext, Listener, Stream, UnreadBytes
 
-# Drain 64 KiB at a time: libdill's 512 bytes cost a system call per half page.
+# Drain 64 KiB at a time: libdill's 512 bytes cost a system call per half page. But
+# FIRST_SIZE first, since most peers have said all.
 DRAIN_SIZE: Final = 65536
-# But first less: most peers have said all, and a new buffer is cleared, byte by byte.
-# It is small enough for Python's own allocator.
-FIRST_SIZE: Final = 448
 
 #: To pass a later deadline, as is said of other calls, is no help: it is closed.
 _STILL_OPEN: Final = (

@@ -15,6 +15,8 @@ from umbel.errors import BadHandleError, DeadlineError
 from umbel.fd import Readiness, WaitQueue
 
 INT_SIZE: Final = array("i").itemsize
+#: 0, as ioctl(2) answers.
+ZERO: Final = bytes(INT_SIZE)
 
 #: What is looked for again and again is looked for after 1, 2, 4 … 16 ms.
 LONGEST_PAUSE: Final = 16
