@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -17,8 +18,9 @@ import umbel
 from tests.support import Ends, calls, lateness, python, run_python, soon, wait_until
 from umbel._kernel.current import current_hub
 from umbel._kernel.hub import Hub
-from umbel.bundles import Bundle, Task
+from umbel.bundles import Bundle
 from umbel.handle import lookup
+from umbel.task import Task
 
 
 def test_a_coroutine_runs_at_once_until_it_first_waits() -> None:
@@ -784,9 +786,9 @@ def test_of_two_threads_that_close_each_others_bundles_at_once_one_is_refused() 
 import os
 import threading
 import umbel
-from umbel.bundles import Bundle
+from umbel import bundles
 running, both = threading.Barrier(2), threading.Barrier(2)
-look = Bundle._require_outside
+look = bundles.require_outside
 def look_at_once(bundle, me):
     look(bundle, me)
     if me is not me.hub.main:
@@ -794,7 +796,7 @@ def look_at_once(bundle, me):
             both.wait(0.5)
         except threading.BrokenBarrierError:
             pass
-Bundle._require_outside = look_at_once
+bundles.require_outside = look_at_once
 def close(other):
     running.wait()
     try:
@@ -1094,3 +1096,15 @@ def test_blocks_within_blocks_are_looked_through_without_comparing_each_to_each(
     nest(100)
 
     assert compared <= 100
+
+
+def test_a_generator_function_that_would_never_run_is_told() -> None:
+    def generate() -> Iterator[int]:
+        yield 1
+
+    with pytest.raises(ExceptionGroup) as caught, umbel.go(generate):
+        pass
+
+    (error,) = caught.value.exceptions
+    assert isinstance(error, TypeError)
+    assert "generate is a generator function" in str(error)

@@ -210,7 +210,7 @@ def test_who_waits_for_a_bundle_is_told_of_an_end_that_came_while_it_looked(
         umbel.bsend(ends[1], b"x")
         wait_until(lambda: not bundle.running)
 
-    monkeypatch.setattr(Bundle, "_require_outside", end)
+    monkeypatch.setattr("umbel.bundles.require_outside", end)
     umbel.bundle_wait(made[0], umbel.within(20))
     thread.join()
     umbel.hclose(made[0])

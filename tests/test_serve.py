@@ -733,3 +733,19 @@ with umbel.bundle() as running:
 
     assert process.returncode == 0, err
     assert "accepting failed, and is tried again" in err
+
+
+def test_a_handler_with_a_yield_is_told_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def handle(stream: umbel.StreamHandle) -> Iterator[bytes]:
+        yield umbel.receive(stream)
+
+    listener = umbel.listen("mem://generators")
+    with umbel.go(umbel.serve, listener, handle):
+        client = umbel.connect("mem://generators")
+        assert umbel.receive(client, deadline=umbel.within(10)) == b""
+        umbel.hclose(client)
+        umbel.hclose(listener)
+
+    assert "handle is a generator function" in caplog.text

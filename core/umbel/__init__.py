@@ -8,7 +8,7 @@ umbel's own coroutines, asyncio and trio (`umbel.aio`). The README has a first e
 from typing import TYPE_CHECKING, Final
 
 from umbel.address import Address
-from umbel.bundles import BundleHandle
+from umbel.bundle_handle import BundleHandle
 from umbel.coroutine import bundle, bundle_go, bundle_wait, go, msleep, yield_
 from umbel.deadline import FOREVER, now, within
 from umbel.discovery import allow_only, block, prefer

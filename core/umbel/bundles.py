@@ -8,107 +8,27 @@ from a coroutine until somebody is told.
 from __future__ import annotations
 
 import errno
-import sys
-from collections.abc import Callable
 from functools import partial
-from types import CodeType, CoroutineType, TracebackType
-from typing import ClassVar, Final, ParamSpec, Self, TypeVar, final
+from typing import ClassVar, Final, final
 
 from umbel._kernel.carriers import end_child
 from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.current import current_hub
 from umbel._kernel.hub import Hub
 from umbel.deadline import FOREVER
-from umbel.errors import BadHandleError, Canceled, system_error, unawaited
+from umbel.deadlocks import require_outside
+from umbel.errors import BadHandleError, Canceled, system_error
 from umbel.fd import unpark
-from umbel.handle import (
-    Handle,
-    Resource,
-    claim,
-    hclose,
-    lookup,
-    open_handles,
-    place_of,
-    refusal,
-    warn_of_leak,
-)
+from umbel.handle import Resource, claim, hclose, open_handles, place_of, warn_of_leak
 from umbel.report import CloseReport
-from umbel.with_block import WithBlock, lenient_checkpoint
+from umbel.task import Task
+from umbel.with_block import WithBlock
 
 #: Meant for the program, not for whoever waits for a bundle.
 PROGRAM_ENDS: Final = (KeyboardInterrupt, SystemExit)
 
-#: What to do with an async function, which umbel's coroutines and threads can't run.
-ASYNC_ADVICE: Final = "use a plain one, or have asyncio or trio run it (umbel.aio)"
-
 #: Bundles in which something runs, though they have no handle any more.
 UNLISTED: Final[set[Bundle]] = set()
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-@final
-class BundleHandle(Handle):
-    """Names a bundle."""
-
-    #: While it is used in a `with` block.
-    _block: WithBlock | None = None
-
-    def go(
-        self, function: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs
-    ) -> None:
-        """Start a coroutine in it, as `bundle_go`."""
-        hub = lenient_checkpoint()
-        found = open_handles.get(self)
-        if type(found) is not Bundle:
-            raise refusal(self, Bundle)
-        frame = sys._getframe(1)
-        place = (frame.f_code, frame.f_lasti)
-        hub.start(Task(found, function, args, kwargs, place))
-
-    def wait(self, deadline: int = FOREVER) -> None:
-        """Wait until nothing runs in it, as `bundle_wait`."""
-        lenient_checkpoint()
-        lookup(self, Bundle).join(deadline)
-
-    def __enter__(self) -> Self:
-        bundle = open_handles.get(self)
-        if isinstance(bundle, Bundle) and self._block is None:  # once more: no effect
-            self._block = WithBlock(current_hub().current)
-            bundle.enter(self._block)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        block, self._block = self._block, None
-        failure = None if block is None else block.end()
-        if not isinstance(error, Canceled):
-            failure = None  # it was not interrupted: it has ended by itself
-        bundle = open_handles.get(self)
-        if not isinstance(bundle, Bundle):
-            if failure is not None:  # others were told, but it was we who were stopped
-                raise together([failure])
-            return  # closed inside the block
-        bundle.keep(failure)  # as above
-        if kind is None:
-            try:
-                bundle.wait(FOREVER, until_failure=True)
-            except BaseException as stopped:  # nothing runs on all the same
-                bundle.leave(self, stopped)
-                raise
-        try:
-            bundle.leave(self, error)
-        except BaseExceptionGroup as group:
-            if failure is not None:
-                group.__suppress_context__ = True  # how the block was interrupted
-            elif isinstance(error, Exception):  # which Canceled is not
-                raise together([error, *group.exceptions]) from None
-            raise
 
 
 def together(failures: list[BaseException]) -> BaseExceptionGroup[BaseException]:
@@ -135,7 +55,6 @@ class Bundle(Resource):
         "waiting",
     )
 
-    handle_class = BundleHandle
     noun: ClassVar[str] = "bundle"
     verbs: ClassVar[str] = "bundle_go, bundle_wait and hclose"
 
@@ -219,7 +138,7 @@ class Bundle(Resource):
             return
         me = current_hub().current
         if not me.is_shielded:
-            self._require_outside(me)
+            require_outside(self, me)
         # Before the look: what runs in another thread may end just after it.
         self.waiting.append(me)
         is_within = me in Hub.onlookers  # we are a signal's handler, in such a wait
@@ -290,31 +209,6 @@ class Bundle(Resource):
             self.failures.append(system_error(errno.ESRCH, message))
         self.running.pop(coroutine, None)
 
-    def _require_outside(self, me: Coroutine) -> None:
-        """Refuse to let *me* wait for what can't end before *me* does."""
-        held_up, seen = [me], {me}
-        for one in held_up:  # which grows
-            if one in self.running:
-                break
-            if isinstance(one, Task):
-                found = [other for other in one.bundle.bound() if other not in seen]
-                held_up += found
-                seen.update(found)
-        else:
-            return
-        if one is me:
-            message = (
-                f"coroutine {me.name} waits for the bundle that it runs in itself: "
-                "return from it instead, or let another coroutine close the bundle"
-            )
-        else:
-            message = (
-                f"coroutine {me.name} waits for a bundle whose coroutine {one.name} "
-                f"can't end before {me.name} does: return from it instead, or let a "
-                "coroutine outside of both close the bundle"
-            )
-        raise system_error(errno.EDEADLK, message)
-
     def bound(self) -> list[Coroutine]:
         """Give who can't go on before all that runs in it has ended."""
         found = [waiter for waiter in self.waiting if waiter.is_shielded]
@@ -346,7 +240,7 @@ class Bundle(Resource):
         self.waiting.append(me)  # before the look: of two threads, one sees the other
         try:
             try:
-                self._require_outside(me)
+                require_outside(self, me)
             except OSError:
                 open_handles[self.number] = self  # it was taken out to be closed
                 raise
@@ -419,77 +313,6 @@ class Bundle(Resource):
     def describe(self) -> str:
         """As `Resource.describe`."""
         return f"a bundle with {len(self.running)} running coroutines"
-
-
-@final
-class Task(Coroutine):
-    """A coroutine in a bundle: a function and its arguments."""
-
-    __slots__ = ("args", "bundle", "function", "kwargs", "started")
-
-    def __init__(
-        self,
-        bundle: Bundle,
-        function: Callable[..., object],
-        args: tuple[object, ...],
-        kwargs: dict[str, object],
-        started: tuple[CodeType, int] | None,
-    ) -> None:
-        self.bundle = bundle
-        self.function = function
-        self.args = args
-        self.kwargs = kwargs
-        #: The instruction that started it; of which line is found when asked for.
-        self.started = started
-
-    def run(self) -> None:
-        """As `Coroutine.run`: what escapes is kept by the bundle."""
-        bundle = self.bundle
-        bundle.running[self] = None
-        if bundle.is_stopping or self.hub is not bundle.hub:
-            bundle.admit(self)
-        try:
-            # Without a star, where it can be: that takes no C stack, which each switch
-            # would have to copy.
-            count = -1 if self.kwargs else len(self.args)
-            if count == 0:
-                result = self.function()
-            elif count == 1:
-                result = self.function(self.args[0])
-            elif count == 2:
-                result = self.function(self.args[0], self.args[1])
-            else:
-                result = self.function(*self.args, **self.kwargs)
-            if result is not None and type(result) is CoroutineType:
-                raise unawaited(result, ASYNC_ADVICE)
-        except Canceled as error:
-            if self.pending is None:
-                bundle.fail(self, error)  # raised by hand: tell somebody
-        except BaseException as error:  # noqa: BLE001 - kept for the waiter
-            bundle.fail(self, error)
-        finally:
-            bundle.running.pop(self, None)  # a forked child has none
-            # The hub may keep an ended coroutine for as long as nobody else runs.
-            del self.function, self.args, self.kwargs
-            if bundle.waiting or bundle.is_forgotten:
-                bundle.tell()
-
-    @property
-    def origin(self) -> tuple[CodeType, int] | None:
-        """As `Coroutine.origin`."""
-        return self.started
-
-    @property
-    def name(self) -> str:
-        """As `Coroutine.name`."""
-        function = getattr(self, "function", None)  # None: it has just ended
-        # Of a partial, whose repr would be that of all its arguments.
-        function = getattr(function, "func", function)
-        if isinstance(name := getattr(function, "__qualname__", None), str):
-            return name
-        from umbel.results import show  # as the census asks in another's call
-
-        return show(function)
 
 
 class _NobodyToBeTold:

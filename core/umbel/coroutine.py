@@ -7,10 +7,12 @@ from collections.abc import Callable
 from typing import ParamSpec
 
 from umbel._kernel.current import checkpoint, current_hub, local
-from umbel.bundles import Bundle, BundleHandle, Task
+from umbel.bundle_handle import BundleHandle
+from umbel.bundles import Bundle
 from umbel.deadline import FOREVER
 from umbel.errors import DeadlineError
 from umbel.handle import lookup, open_handles, refusal, register
+from umbel.task import Task
 from umbel.with_block import lenient_checkpoint
 
 P = ParamSpec("P")

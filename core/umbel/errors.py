@@ -13,12 +13,10 @@ from __future__ import annotations
 
 import errno
 import os
+from types import CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from umbel.report import CloseReport
-
-if TYPE_CHECKING:
-    from types import CoroutineType
 
 #: What any call may raise, wherever it is. What was to be done can be done later on.
 EXHAUSTED: Final = (RecursionError, MemoryError)
@@ -187,6 +185,26 @@ def require_plain(function: object, instead: str) -> None:
     code = getattr(function, "__code__", None)
     if code is not None and code.co_flags & CO_COROUTINE:
         message = f"{code.co_name} is an async function (async def): {instead}"
+        raise TypeError(message)
+
+
+def require_run(result: object, instead: str) -> None:
+    """Refuse what an async or a generator function gives: nothing of it has run.
+
+    Args:
+        result: what was called gave it, and nobody would look at it.
+        instead: what to do about an async one.
+
+    Raises:
+        TypeError: it is of such a function.
+    """
+    if isinstance(result, CoroutineType):
+        raise unawaited(result, instead)
+    if isinstance(result, GeneratorType):
+        message = (
+            f"{result.__qualname__} is a generator function, since it has a `yield`: "
+            "nothing of it has run"
+        )
         raise TypeError(message)
 
 

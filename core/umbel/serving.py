@@ -14,12 +14,12 @@ import errno
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import CoroutineType
 from typing import TYPE_CHECKING, Final, final
 
 from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.current import checkpoint, current_hub
-from umbel.bundles import PROGRAM_ENDS, Bundle, BundleHandle
+from umbel.bundle_handle import BundleHandle
+from umbel.bundles import PROGRAM_ENDS, Bundle
 from umbel.deadline import FOREVER, check_seconds, now, within
 from umbel.errors import (
     BadHandleError,
@@ -27,8 +27,8 @@ from umbel.errors import (
     Canceled,
     DeadlineError,
     require_plain,
+    require_run,
     system_error,
-    unawaited,
 )
 from umbel.handle import (
     CLOSE_GRACE,
@@ -182,8 +182,7 @@ class _Server:
     def _attend(self, stream: StreamHandle) -> None:
         try:
             result = self._handler(stream)
-            if type(result) is CoroutineType:
-                raise unawaited(result, _ASYNC_ADVICE)
+            require_run(result, _ASYNC_ADVICE)
             if stream in open_handles:
                 self._part(stream)
         except Exception as error:  # noqa: BLE001 - one that fails never stops the others

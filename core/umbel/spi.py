@@ -51,8 +51,8 @@ from umbel.errors import (
     UmbelError,
     add_bytes_done,
     require_plain,
+    require_run,
     system_error,
-    unawaited,
 )
 from umbel.fd import Readiness, WaitQueue
 from umbel.hooks import Answered, Wrapped, hookimpl
@@ -135,9 +135,9 @@ __all__ = [
     "hookimpl",
     "now",
     "require_plain",
+    "require_run",
     "say",
     "shut_down",
     "system_error",
     "take_options",
-    "unawaited",
 ]

@@ -10,14 +10,15 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from umbel._kernel.current import checkpoint
-from umbel.bundles import ASYNC_ADVICE, Bundle, Task
+from umbel.bundles import Bundle
 from umbel.deadline import FOREVER
 from umbel.errors import no_deadline, system_error, unawaited
 from umbel.future import Future
 from umbel.handle import lookup, open_handles
+from umbel.task import ASYNC_ADVICE, Task
 
 if TYPE_CHECKING:
-    from umbel.bundles import BundleHandle
+    from umbel.bundle_handle import BundleHandle
 
 P = ParamSpec("P")
 R = TypeVar("R")

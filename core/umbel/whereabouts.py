@@ -18,8 +18,9 @@ from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.current import all_hubs
 from umbel._kernel.hub import Hub
 from umbel._kernel.switch import frame_of
-from umbel.bundles import UNLISTED, Bundle, Task
+from umbel.bundles import UNLISTED, Bundle
 from umbel.handle import open_handles, place_of
+from umbel.task import Task
 
 #: Seconds that other threads may take to begin to answer, and then to do so: one that
 #: has many thousands of coroutines needs a while.

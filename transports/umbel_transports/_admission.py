@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from types import CoroutineType
 from typing import Final
 
-from umbel.spi import Address, PeerIdentity, require_plain, unawaited
+from umbel.spi import Address, PeerIdentity, require_plain, require_run
 
 _ADVICE: Final = "allow= is asked between two calls of accept, and must answer at once"
 #: Of who accepts, as is what is no Exception; not of the question.
@@ -36,8 +35,7 @@ def admission(
     def is_allowed(peer: PeerIdentity) -> bool:
         try:
             answer = allow(peer)
-            if isinstance(answer, CoroutineType):
-                raise unawaited(answer, _ADVICE)
+            require_run(answer, _ADVICE)
             return bool(answer)
         except _OF_THE_CALLER:
             raise
