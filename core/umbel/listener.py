@@ -8,7 +8,7 @@ from typing import ClassVar, Final, TypeVar, final
 from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.current import checkpoint, current_hub
 from umbel.address import Address
-from umbel.connection import Connection, explain, is_plain, query_endpoint
+from umbel.connection import Connection
 from umbel.deadline import FOREVER, within
 from umbel.errors import BadHandleError, BusyError, DeadlineError
 from umbel.fd import unpark
@@ -23,6 +23,7 @@ from umbel.handle import (
     register,
 )
 from umbel.loaded import Transport, known_streams
+from umbel.plain_errors import explain, is_plain, query_endpoint
 from umbel.plugins import is_wrapped, run_hook
 from umbel.report import CloseReport
 from umbel.stream import StreamHandle

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, overload
 
 from umbel._kernel.current import checkpoint, current_hub, local
 from umbel._kernel.watch import MOST_CAUGHT
-from umbel.connection import PIECE, Connection, explain, find_connection, is_plain
+from umbel.connection import PIECE, Connection, find_connection
 from umbel.deadline import FOREVER
 from umbel.errors import (
     BadHandleError,
@@ -28,6 +28,7 @@ from umbel.iolist import (
     scatter,
     total_size,
 )
+from umbel.plain_errors import explain, is_plain
 from umbel.uses import InboundUse
 
 if TYPE_CHECKING:

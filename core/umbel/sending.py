@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from umbel._kernel.current import checkpoint, current_hub, local
-from umbel.connection import Connection, explain, find_connection
+from umbel.connection import Connection, find_connection
 from umbel.deadline import FOREVER
 from umbel.errors import (
     BadHandleError,
@@ -20,6 +20,7 @@ from umbel.errors import (
 )
 from umbel.handle import open_handles, refusal
 from umbel.iolist import JOINED_SIZE, outbound_view, outbound_views, total_size
+from umbel.plain_errors import explain
 from umbel.plugins import run_hook
 from umbel.transport import DoneContext, UnreadBytes
 from umbel.uses import OutboundUse, send_by

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from umbel._kernel.coroutine import Coroutine
-from umbel.connection import PIECE, Connection, explain, is_harmless, is_plain
+from umbel.connection import PIECE, Connection
 from umbel.deadline import FAIR, let_others_run
 from umbel.errors import BadHandleError, BusyError, EndOfStreamError
+from umbel.plain_errors import explain, is_harmless, is_plain
 
 A = TypeVar("A")
 

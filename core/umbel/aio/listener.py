@@ -12,12 +12,13 @@ from umbel.address import Address
 from umbel.aio.entry import begin, run_undoable
 from umbel.aio.handle import AsyncHandle
 from umbel.aio.stream import AnyStream, AsyncStreamHandle
-from umbel.connection import explain, find_connection, is_plain
+from umbel.connection import find_connection
 from umbel.deadline import FOREVER
 from umbel.errors import BadHandleError
 from umbel.handle import hclose_if_open, lookup, open_handles, recast
 from umbel.listener import AcceptUse, ListenerHandle, Listening, open_stream
 from umbel.loaded import known_streams
+from umbel.plain_errors import explain, is_plain
 from umbel.plugins import is_wrapped
 from umbel.stream import StreamHandle
 from umbel.verbs import BACKLOG

@@ -13,13 +13,7 @@ from umbel.aio.aio_host import AioHost
 from umbel.aio.entry import begin, enter, run_blocking
 from umbel.aio.guest import Guest
 from umbel.aio.handle import as_stream
-from umbel.connection import (
-    PIECE,
-    Connection,
-    explain,
-    find_connection,
-    is_plain,
-)
+from umbel.connection import PIECE, Connection, find_connection
 from umbel.deadline import FOREVER
 from umbel.errors import BadHandleError, BusyError
 from umbel.handle import open_handles, refusal
@@ -31,6 +25,7 @@ from umbel.iolist import (
     scatter,
     total_size,
 )
+from umbel.plain_errors import explain, is_plain
 from umbel.receiving import DEFAULT_SIZE, refuse_size
 from umbel.uses import InboundUse
 

@@ -10,11 +10,7 @@ from umbel import sending
 from umbel._kernel.current import current_hub, local
 from umbel.aio.entry import begin, enter, run_blocking
 from umbel.aio.handle import as_stream
-from umbel.connection import (
-    Connection,
-    explain,
-    find_connection,
-)
+from umbel.connection import Connection, find_connection
 from umbel.deadline import FOREVER
 from umbel.errors import BadHandleError, BusyError
 from umbel.handle import open_handles, refusal
@@ -24,6 +20,7 @@ from umbel.iolist import (
     outbound_views,
     total_size,
 )
+from umbel.plain_errors import explain
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
