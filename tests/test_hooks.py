@@ -23,6 +23,7 @@ from umbel.spi import (
     CloseContext,
     CloseReport,
     ConnectContext,
+    DoneContext,
     ListenContext,
     Outcome,
     PairContext,
@@ -832,3 +833,16 @@ for name in ("first", "second", "third"):
 def test_removing_a_transport_that_is_not_loaded_is_an_error() -> None:
     with pytest.raises(umbel.UnknownTransportError, match="'nothing'"):
         remove_transport("nothing")
+
+
+def test_a_hook_that_core_runs_itself_says_that_it_can_be_wrapped_only() -> None:
+    def done(context: DoneContext) -> None:
+        """End a direction."""
+
+    with pytest.raises(TypeError, match=r"wrap it, by @hookimpl\.done\.wrapper"):
+        hookimpl.done(done)  # type: ignore[arg-type]  # what it is about
+
+
+def test_an_unknown_hook_is_told_with_those_that_there_are() -> None:
+    with pytest.raises(AttributeError, match="no hook 'pear': listen, connect, pair"):
+        hookimpl.pear  # type: ignore[attr-defined]  # noqa: B018

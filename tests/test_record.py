@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from umbel.address import Address
 from umbel.record import Record
+from umbel.transport import CloseContext
 
 
 class Point(Record):
@@ -35,3 +37,15 @@ def test_missing_surplus_and_unknown_fields_are_type_errors() -> None:
         Point(1, z=3)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="takes x, y"):
         Point(1, x=3)  # type: ignore[misc]
+
+
+def test_a_copy_with_a_change_has_all_the_other_fields() -> None:
+    stream = object()
+    context = CloseContext(7, stream, 100, Address("mem", "x"), True)  # type: ignore[arg-type]
+
+    copy = context.__replace__(deadline=5)
+
+    assert (copy.deadline, context.deadline) == (5, 100)
+    assert (copy.handle, copy.endpoint, copy.is_done) == (7, stream, True)
+    with pytest.raises(TypeError, match="until"):
+        context.__replace__(until=5)

@@ -19,7 +19,19 @@ is loaded.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Final, Generic, Protocol, TypeAlias, TypeVar, cast, final, overload
+from typing import (
+    TYPE_CHECKING,
+    Final,
+    Generic,
+    Never,
+    NoReturn,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    cast,
+    final,
+    overload,
+)
 
 from pluggy import HookimplMarker
 
@@ -101,7 +113,14 @@ class _Seen(Generic[C, R]):
     """A hook that core runs itself, so that plugins can only wrap it."""
 
     def __init__(self, hook: str) -> None:
+        self._hook = hook
         self.wrapper: Final[_Marker[C, Answered[R]]] = _Marker(hook, is_wrapper=True)
+
+    def __call__(self, function: Never) -> NoReturn:
+        """Say what to do instead."""
+        name = self._hook.removeprefix("umbel_")
+        message = f"core runs `{name}` itself: wrap it, by @hookimpl.{name}.wrapper"
+        raise TypeError(message)
 
 
 class _Bare(Generic[R]):
@@ -145,6 +164,14 @@ class _HookMarker:
         if function is None:
             return _marker(wrapper=wrapper)
         return _marker(function, wrapper=wrapper)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Say which there are: a type checker has told already."""
+            known = [each for each in vars(type(self)) if not each.startswith("_")]
+            message = f"there is no hook {name!r}: {', '.join(known)}"
+            raise AttributeError(message, name=name, obj=self)
 
 
 #: Marks the functions that implement hooks.

@@ -6,7 +6,7 @@ cost of importing umbel, since each compiles code of its own.
 
 from __future__ import annotations
 
-from typing import ClassVar, dataclass_transform
+from typing import ClassVar, Self, dataclass_transform
 
 
 @dataclass_transform(frozen_default=True, eq_default=False)
@@ -37,6 +37,11 @@ class Record:
     def __setattr__(self, name: str, value: object) -> None:
         message = f"{type(self).__name__}.{name} can't be changed: make a new one"
         raise AttributeError(message)
+
+    def __replace__(self, **changes: object) -> Self:
+        """Give a copy with other values for some fields, as `copy.replace` does."""
+        kept = {name: getattr(self, name) for name in self._names}
+        return type(self)(**{**kept, **changes})
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._names)

@@ -17,6 +17,7 @@ from typing import Final
 import umbel
 from umbel.errors import system_error
 from umbel.handle import open_handles
+from umbel.plugins import load_requested
 from umbel.testing.conformance.behaviour import BEHAVIOURS, ELSEWHERE, Behaviour
 from umbel.testing.conformance.children import kill_all
 from umbel.testing.conformance.expecting import Violation
@@ -89,6 +90,7 @@ def check(
             EINVAL, there is no such behaviour or driver.
     """
     subject = Subject(scheme_or_template)
+    load_requested()  # now, or what an observer opens would seem a behaviour's leak
     _require_known(numbers, drivers or ())
     wanted = sorted(set(numbers) or _NUMBERS)
     give_up = time.monotonic() + (limit or math.inf)
