@@ -173,7 +173,7 @@ def test_each_accept_lets_only_one_of_those_that_wait_look_again(
     looks = 0
     look = MemListener._enqueue
 
-    def count(listener: MemListener) -> socket.socket | None:
+    def count(listener: MemListener) -> socket.SocketType | None:
         nonlocal looks
         looks += 1
         return look(listener)
@@ -208,7 +208,7 @@ def test_room_that_one_cannot_use_is_for_the_next_who_waits(
         first = umbel.connect("mem://full")
         unlucky = umbel.go(umbel.connect, "mem://full", soon())
         next_one = umbel.go(lambda: umbel.hclose(umbel.connect("mem://full", soon())))
-        monkeypatch.setattr(socket, "socketpair", fail_once)
+        monkeypatch.setattr("umbel_transports.mem.socketpair", fail_once)
 
         umbel.hclose(umbel.accept(listener))
         next_one.wait(soon())
@@ -291,7 +291,7 @@ def test_who_connects_as_the_listener_is_closed_is_not_left_waiting(
         umbel.hclose(listener)
         return make_pair()
 
-    monkeypatch.setattr(socket, "socketpair", close_meanwhile)
+    monkeypatch.setattr("umbel_transports.mem.socketpair", close_meanwhile)
     stream = umbel.connect("mem://name")
 
     assert umbel.receive(stream, deadline=soon()) == b""

@@ -33,6 +33,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from _socket import socketpair  # of plain sockets, which cost half
 from collections.abc import Callable
 from typing import Final, TypeVar, cast
 
@@ -122,7 +123,7 @@ class IpcTransport:
     def pair(self, context: PairContext) -> tuple[SocketStream, SocketStream]:
         """Make a socket pair."""
         options = take_options(context.options, **_STREAM_OPTIONS)
-        left, right = socket.socketpair()
+        left, right = socketpair()
         try:
             _set_descriptors(left, options)
             _set_descriptors(right, options)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from _socket import socketpair  # of plain sockets, which cost half
 from collections import deque
 from typing import TypeVar
 
@@ -79,7 +80,7 @@ class MemTransport:
     def pair(self, context: PairContext) -> tuple[Stream, Stream]:
         """Make a socket pair."""
         _memory(context.options)
-        left, right = socket.socketpair()
+        left, right = socketpair()
         return SocketStream(left), SocketStream(right)
 
     @hookimpl.adopt
@@ -120,7 +121,7 @@ class MemListener:
         self.address = address
         self._memory = memory
         self._backlog = max(backlog, 1)
-        self._queue: deque[socket.socket] = deque()
+        self._queue: deque[socket.SocketType] = deque()
         self._arrivals = WaitQueue()
         self._departures = WaitQueue()
         self._is_closed = False
@@ -178,11 +179,11 @@ class MemListener:
                 )
                 raise DeadlineError(message) from None
 
-    def _enqueue(self) -> socket.socket | None:
+    def _enqueue(self) -> socket.SocketType | None:
         self._require_open()
         if len(self._queue) >= self._backlog:
             return None
-        near, far = socket.socketpair()
+        near, far = socketpair()
         self._queue.append(far)
         if self._is_closed:  # meanwhile, by another thread or a signal's handler
             self._close_queue()
@@ -192,7 +193,7 @@ class MemListener:
         if self._is_closed:
             raise _refused(self.address)
 
-    def _take(self) -> socket.socket | None:
+    def _take(self) -> socket.SocketType | None:
         try:
             return self._queue.popleft()
         except IndexError:
