@@ -457,3 +457,17 @@ class TakesAnyOption(Mutant):
 @mutant(80, "hook `traits` is missing")
 class DeclaresNothing(Mutant):
     traits = None  # type: ignore[assignment]
+
+
+@mutant(80, "must not wait")
+class WaitsToListen(Mutant):
+    def do_listen(self, context: ListenContext) -> Listener:
+        umbel.msleep(umbel.now() + 1)
+        return self.base.listen(context)
+
+
+@mutant(80, "must not wait")
+class WaitsToPair(Mutant):
+    def wrap(self, stream: Stream) -> Stream:
+        umbel.yield_()
+        return super().wrap(stream)

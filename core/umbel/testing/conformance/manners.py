@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import gc
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import umbel
+from umbel._kernel.current import current_hub
 from umbel.discovery import installed_entries
+from umbel.errors import Canceled
 from umbel.handle import hclose_if_open, open_handles, register
 from umbel.testing.conformance.behaviour import CANCELING, behaviour
 from umbel.testing.conformance.expecting import (
@@ -21,6 +24,7 @@ from umbel.testing.conformance.expecting import (
 from umbel.testing.conformance.looking import few_descriptors, open_descriptors
 from umbel.testing.conformance.trial import Trial
 from umbel.testing.conformance.waiting import fill_backlog
+from umbel.transport import ListenContext, PairContext
 
 #: Descriptors that are left to what runs out of them: from none to one less.
 ROOM: Final = 5
@@ -158,7 +162,7 @@ def _canceled(t: Trial) -> None:
 
 @behaviour(80, "the plugin is found by its scheme, and refuses what it does not know")
 def hygiene(t: Trial) -> None:
-    """An unknown option is a TypeError that names it."""
+    """An unknown option is a TypeError that names it. To listen, or pair, waits not."""
     transport = t.subject.transport
     entries = installed_entries().get(t.subject.scheme, [])
     require(
@@ -182,3 +186,21 @@ def hygiene(t: Trial) -> None:
             require("colour" in str(error), f"{what}: {error} names no option")
             continue
         raise Violation(f"{what} took an option that nobody knows")
+    with _waiting_forbidden():
+        if t.subject.can("pair"):
+            for end in transport.pair(PairContext(t.subject.scheme, {})):
+                end.abort()
+        if t.subject.can_serve:
+            transport.listen(ListenContext(t.new_address(), 5, {})).abort()
+
+
+@contextmanager
+def _waiting_forbidden() -> Iterator[None]:
+    """Have each call that may block raise, as it would where a loop's task calls."""
+    me = current_hub().current
+    saved = me.pending
+    me.pending = Canceled("it must not wait: a loop's task may call it")
+    try:
+        yield
+    finally:
+        me.pending = saved
