@@ -35,6 +35,7 @@ from umbel.aio.asyncio_host import AsyncioHost
 from umbel.bridges import (
     as_asyncio_transport,
     as_socket,
+    asyncio_inbound,
     asyncio_transport,
     create_server,
     open_connection,
@@ -689,7 +690,7 @@ def test_what_comes_after_a_close_is_not_told(
     any_ends: Ends, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left, right = any_ends
-    monkeypatch.setattr(asyncio_transport, "RECEIVE_SIZE", 3)
+    monkeypatch.setattr(asyncio_inbound, "RECEIVE_SIZE", 3)
     umbel.bsend(right, b"onetwo")
 
     class Closing(Recorder):
@@ -1031,7 +1032,7 @@ class Busy(Recorder):
 
     def data_received(self, data: bytes) -> None:
         self.events.append(self.turns)
-        time.sleep(2 * asyncio_transport.LONGEST_TURN)
+        time.sleep(2 * asyncio_inbound.LONGEST_TURN)
 
 
 def test_a_busy_protocol_and_a_flood_do_not_keep_others_from_running(run: Run) -> None:

@@ -336,7 +336,9 @@ def test_a_peer_that_goes_without_our_last_bytes_is_told(tmp_path: Path) -> None
         assert listen.stdin is not None
         listen.stdin.write(bytes(100_000))
         listen.stdin.close()
-        wait_until(lambda: ask(client, termios.FIONREAD) == 100_000, "all of it")
+        wait_until(
+            lambda: ask(client.fileno(), termios.FIONREAD) == 100_000, "all of it"
+        )
         client.close()
         assert listen.wait(40) == errno.ECONNRESET
         assert listen.stderr is not None

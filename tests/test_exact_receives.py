@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def left_in_kernel(stream: umbel.StreamHandle) -> int:
     inner = find_connection(stream).stream
     assert isinstance(inner, SocketStream)
-    return ask(inner._socket, termios.FIONREAD)
+    return ask(inner._socket.fileno(), termios.FIONREAD)
 
 
 def refuse_to_fail(stream: umbel.StreamHandle, monkeypatch: pytest.MonkeyPatch) -> None:

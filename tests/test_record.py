@@ -48,4 +48,4 @@ def test_a_copy_with_a_change_has_all_the_other_fields() -> None:
     assert (copy.deadline, context.deadline) == (5, 100)
     assert (copy.handle, copy.endpoint, copy.is_done) == (7, stream, True)
     with pytest.raises(TypeError, match="until"):
-        context.__replace__(until=5)
+        Record.__replace__(context, until=5)

@@ -51,9 +51,9 @@ def test_a_first_read_keeps_its_bytes_though_another_process_reads_the_rest(
 ) -> None:
     left, right = ends
 
-    def tell_and_take(sock: socket.SocketType, what: int) -> int:
-        there = ask(sock, what)
-        with socket.socket(fileno=os.dup(sock.fileno())) as theirs:
+    def tell_and_take(fd: int, what: int) -> int:
+        there = ask(fd, what)
+        with socket.socket(fileno=os.dup(fd)) as theirs:
             return len(theirs.recv(there))
 
     umbel.bsend(left, pattern(1000))

@@ -121,7 +121,7 @@ class InboundSocket(OutboundSocket):
     def _receive_more(self, max_bytes: int) -> bytes:
         # Only what is said to be there: to find none might take an error away.
         try:
-            there = ask(self._socket, termios.FIONREAD)
+            there = ask(self._socket.fileno(), termios.FIONREAD)
             return self._socket.recv(min(there, max_bytes), NOW) if there else b""
         except OSError as error:
             # Another process has read it, or it was a guess, as MPTCP gives after a

@@ -22,11 +22,10 @@ ZERO: Final = bytes(INT_SIZE)
 LONGEST_PAUSE: Final = 16
 
 
-def ask(sock: socket.SocketType, what: int) -> int:
-    """Give the number that ioctl(2) answers to *what*."""
+def ask(fd: int, what: int) -> int:
+    """Give the number that ioctl(2) answers to *what*; BadHandleError for -1."""
     # A buffer that it can write to: with bytes it takes twice as long.
     answer = bytearray(INT_SIZE)
-    fd = sock.fileno()
     if fd < 0:
         raise BadHandleError  # closed meanwhile
     fcntl.ioctl(fd, what, answer)
@@ -45,11 +44,11 @@ def wait_until_read(
     """
     pause = 0
     # Of local sockets only 0 means something: the rest is the kernel's own sizes.
-    while left := ask(sock, termios.TIOCOUTQ):
+    while left := ask(sock.fileno(), termios.TIOCOUTQ):
         readiness.wait_out(deadline)
         # Where readiness is no edge there is room at once, though nothing was
         # read. With edges that happens once, for one that had come before.
-        if ask(sock, termios.TIOCOUTQ) != left:
+        if ask(sock.fileno(), termios.TIOCOUTQ) != left:
             pause = 0
         elif pause:
             _rest(pause, deadline)

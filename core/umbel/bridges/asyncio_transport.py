@@ -9,46 +9,36 @@ the transport goes through `_lose`.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import math
-import sys
-import termios
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, cast, final
 
 from umbel.aio.entry import enter
 from umbel.aio.guest import Guest
 from umbel.aio.handle import close
-from umbel.aio.receiving import receive
 from umbel.aio.sending import bsend, done
 from umbel.aio.stream import AsyncStreamHandle
+from umbel.bridges.asyncio_inbound import CALLBACK, InboundTransport
+from umbel.bridges.asyncio_patience import Patience
 from umbel.bridges.names import names_of
-from umbel.connection import Connection, find_connection
-from umbel.deadline import FOREVER, check_seconds, now, within
+from umbel.connection import find_connection
+from umbel.deadline import check_seconds, within
 from umbel.errors import DeadlineError, EndOfStreamError
 from umbel.handle import CLOSE_GRACE, hclose_if_open, hown, recast
 from umbel.peer import PeerIdentity
 from umbel.transport import Fileno, StreamAttempts
-from umbel.unread import INT_SIZE
 from umbel.uses import send_by
 
 if TYPE_CHECKING:
     from umbel.aio.asyncio_host import AsyncioHost
     from umbel.aio.stream import AnyStream
 
-#: What one receive asks for, and one send of the backlog gives, at most.
-RECEIVE_SIZE: Final = 1 << 16
+#: What one send of the backlog gives at most.
 SEND_SIZE: Final = 1 << 18
 #: The same where the kernel can't be asked how much of a piece has been taken.
 SMALL_SEND_SIZE: Final = 1 << 12
-#: Seconds for which a receiver that never has to wait keeps the loop from others.
-LONGEST_TURN: Final = 0.002
-#: How often, within the grace of a close, it is looked whether something has moved.
-LOOKS: Final = 10
 #: Of the backlog, in bytes: as asyncio's own.
 HIGH_WATER: Final = 1 << 16
-
-_CALLBACK: Final = "a callback of the protocol failed"
 
 
 def as_asyncio_transport(
@@ -91,7 +81,7 @@ def as_asyncio_transport(
 
 
 @final
-class StreamTransport(asyncio.Transport):
+class StreamTransport(InboundTransport):
     """A transport over an umbel stream; made by `as_asyncio_transport`.
 
     Attributes:
@@ -124,9 +114,7 @@ class StreamTransport(asyncio.Transport):
         self._backlog_size = 0
         self._low, self._high = HIGH_WATER // 4, HIGH_WATER
         self._has_paused_writing = False
-        #: While reading is paused: what the receiver waits for.
-        self._gate: asyncio.Future[None] | None = None
-        self._receiver: asyncio.Task[None] | None = None
+        self._gate = self._receiver = None
         self._worker: asyncio.Task[None] | None = None
         #: Also where there is no task yet: an eager one begins before it is there.
         self._has_received_all = self._is_working = False
@@ -135,10 +123,8 @@ class StreamTransport(asyncio.Transport):
             self.connection.outbound_error is EndOfStreamError
         )
         self._is_closing = self._is_lost = False
-        #: While it closes: what was unsent when something last moved; when to give up.
-        self._unsent = 0, 0
-        self._until = FOREVER
-        self._look_at: asyncio.TimerHandle | None = None
+        #: While it closes and has a backlog.
+        self._patience: Patience | None = None
         self._told = self._loop.create_future()
 
     def begin(self) -> None:
@@ -165,18 +151,6 @@ class StreamTransport(asyncio.Transport):
             return default  # the peer is gone, or it is closed
         return default if found is None else found
 
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """As `BaseTransport.set_protocol`."""
-        self._protocol = protocol
-
-    def get_protocol(self) -> asyncio.BaseProtocol:
-        """As `BaseTransport.get_protocol`."""
-        return self._protocol
-
-    def is_closing(self) -> bool:
-        """As `BaseTransport.is_closing`."""
-        return self._is_closing
-
     def close(self) -> None:
         """As `BaseTransport.close`; in good order."""
         if not self._is_closing:
@@ -184,7 +158,14 @@ class StreamTransport(asyncio.Transport):
             if self._receiver is not None:
                 self._receiver.cancel()
             if (self._is_working or self._backlog) and self._grace < math.inf:
-                self._be_patient()
+                self._patience = Patience(
+                    self._loop,
+                    self.connection,
+                    self._grace,
+                    self.get_write_buffer_size,
+                    self._lose,
+                )
+                self._patience.begin()
             self._stir()
 
     def abort(self) -> None:
@@ -204,76 +185,6 @@ class StreamTransport(asyncio.Transport):
 
     def _force_close(self, error: Exception | None) -> None:
         self._lose(error)
-
-    # Receiving.
-
-    def is_reading(self) -> bool:
-        """As `ReadTransport.is_reading`."""
-        return self._gate is None and not self._is_closing
-
-    def pause_reading(self) -> None:
-        """As `ReadTransport.pause_reading`."""
-        if self._gate is None:
-            self._gate = self._loop.create_future()
-
-    def resume_reading(self) -> None:
-        """As `ReadTransport.resume_reading`."""
-        gate, self._gate = self._gate, None
-        if gate is not None and not gate.done():
-            gate.set_result(None)
-
-    async def _receive_all(self) -> None:
-        try:
-            data = b"-"
-            turn_at = self._loop.time()
-            while data and not self._is_closing:
-                await self._pass_gate()
-                if not self.connection.readiness.is_drained:
-                    turn_at = await self._let_others_run(turn_at)
-                data = await receive(self.handle, RECEIVE_SIZE)
-                left = await self._tell_received(data)
-                while left and not self._is_closing:
-                    left = await self._tell_received(left)
-        except asyncio.CancelledError:
-            if not self._is_closing:
-                self._lose(None)  # the loop is shut down
-            raise
-        except OSError as error:
-            if not self._is_closing:
-                self._lose(error)
-        except Exception as error:  # noqa: BLE001 - of a transport that breaks its contract
-            self._fail(error, "to receive from the stream failed")
-        finally:
-            self._has_received_all = True
-            self._receiver = None  # whose error would keep us, who keep it
-
-    async def _let_others_run(self, turn_at: float) -> float:
-        """Give the loop a turn, if the last one was long ago; tell when that was."""
-        if self._loop.time() - turn_at < LONGEST_TURN:
-            return turn_at
-        await asyncio.sleep(0)
-        return self._loop.time()
-
-    async def _pass_gate(self) -> None:
-        while self._gate is not None:
-            await self._gate
-
-    async def _tell_received(self, data: bytes) -> bytes:
-        """Give the protocol of this moment what it takes; return what is left."""
-        await self._pass_gate()  # paused meanwhile
-        # asyncio looks for one class only, too: who writes a protocol need not derive.
-        protocol = cast("asyncio.Protocol | asyncio.BufferedProtocol", self._protocol)
-        try:
-            if not data:
-                if not protocol.eof_received():
-                    self.close()
-            elif isinstance(protocol, asyncio.BufferedProtocol):
-                return _feed(protocol, data)
-            else:
-                protocol.data_received(data)
-        except Exception as error:  # noqa: BLE001 - told to the loop's handler
-            self._fail(error, f"receiving: {_CALLBACK}")
-        return b""
 
     # Sending.
 
@@ -392,20 +303,10 @@ class StreamTransport(asyncio.Transport):
             self._backlog_size -= piece.nbytes
             self._resume_if_low()
 
-    def _be_patient(self) -> None:
-        """Give up, while it closes, once nothing has moved for the grace."""
-        unsent = self._backlog_size, _in_kernel(self.connection)
-        if self._look_at is None or unsent != self._unsent:
-            self._unsent, self._until = unsent, within(self._grace)
-        elif now() >= self._until:
-            message = f"the peer took nothing for {self._grace} s: it is closed hard"
-            self._lose(DeadlineError(message))
-            return
-        self._look_at = self._loop.call_later(self._grace / LOOKS, self._be_patient)
-
     def _look_no_more(self) -> None:
-        if self._look_at is not None:
-            self._look_at.cancel()
+        patience, self._patience = self._patience, None
+        if patience is not None:
+            patience.end()
 
     async def _part(self) -> None:
         self._look_no_more()  # from here on there is a deadline
@@ -417,11 +318,6 @@ class StreamTransport(asyncio.Transport):
                 raise
 
     # The end.
-
-    def _fail(self, error: Exception, what: str) -> None:
-        """Be lost by an error that is told to the loop's handler as well."""
-        self._report(error, what)
-        self._lose(error)
 
     def _lose(self, error: Exception | None) -> None:
         if self._is_lost:
@@ -448,41 +344,7 @@ class StreamTransport(asyncio.Transport):
         try:
             call()
         except Exception as error:  # noqa: BLE001 - told to the loop's handler
-            self._report(error, f"flow control: {_CALLBACK}")
-
-    def _report(self, error: Exception, what: str) -> None:
-        self._loop.call_exception_handler(
-            {
-                "message": f"Fatal error: {what}",
-                "exception": error,
-                "transport": self,
-                "protocol": self._protocol,
-            }
-        )
-
-
-def _in_kernel(connection: Connection) -> int:
-    """Tell how much the kernel holds for the peer, in its own measure; 0: unknown."""
-    answer = bytearray(INT_SIZE)
-    try:
-        found = connection.query(Fileno)
-        if found is not None:
-            fcntl.ioctl(found.fd, termios.TIOCOUTQ, answer)
-    except OSError:
-        pass  # it is no socket, or is just being closed
-    return int.from_bytes(answer, sys.byteorder)
-
-
-def _feed(protocol: asyncio.BufferedProtocol, data: bytes) -> bytes:
-    """Fill the protocol's buffer once; return what did not fit."""
-    room = memoryview(protocol.get_buffer(len(data))).cast("B")
-    count = min(len(data), len(room))
-    if not count:
-        message = "get_buffer() gave an empty buffer"
-        raise RuntimeError(message)
-    room[:count] = data[:count]
-    protocol.buffer_updated(count)
-    return data[count:]
+            self._report(error, f"flow control: {CALLBACK}")
 
 
 _EXTRA: Final[dict[str, Callable[[StreamTransport], object]]] = {
