@@ -113,7 +113,7 @@ class Listening(Resource):
 
     def disown(self) -> None:
         """As `Resource.disown`."""
-        self.accepter = None
+        self.accepter = self.closer = None
 
     def accept(self, deadline: int) -> Stream:
         """Accept inside the wrappers of observers."""

@@ -38,7 +38,7 @@ from umbel.listener import (
 )
 from umbel.loaded import close_if_open
 from umbel.plugins import load_requested
-from umbel.receiving import refuse_size
+from umbel.receiving import DEFAULT_SIZE, refuse_size
 from umbel.registry import find_transport
 from umbel.stream import StreamHandle
 from umbel.transport import (
@@ -107,7 +107,7 @@ def send_with_fds(
 
 def receive_with_fds(
     handle: StreamHandle,
-    max_bytes: int = 65536,
+    max_bytes: int = DEFAULT_SIZE,
     max_fds: int = MOST_DESCRIPTORS,
     deadline: int = FOREVER,
 ) -> tuple[bytes, list[int]]:
@@ -276,6 +276,7 @@ def receive_handle(
         BadHandleError: EBADF, *handle* is not open, or was closed meanwhile.
         NotSupportedError: ENOTSUP, *handle* can't pass descriptors, or the transport
             of what came is blocked here, or can't adopt.
+        UnknownTransportError: EPROTONOSUPPORT, that transport is not installed.
         BusyError: EBUSY, another coroutine is receiving from it.
         EndOfStreamError: EPIPE, the peer has ended its direction.
         BrokenStreamError: ECONNRESET, the peer is gone, or an earlier call failed.

@@ -153,7 +153,7 @@ def receive(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
 
 
 def refuse_size(max_bytes: int) -> None:
-    """Raise the error of a size that is not an int of 1 or more."""
+    """Refuse what is not an int of 1 or more."""
     check_count(max_bytes, "max_bytes", 1)
 
 

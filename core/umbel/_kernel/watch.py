@@ -102,9 +102,9 @@ class Watch:
         if self.reader is not None:
             self.require_no_reader()
         hub = self.hub
-        self.reader = me = hub.current
         if hub.needs_arming:
-            self.arm_in()
+            self.arm_in()  # first: at the limit of recursion it may fail
+        self.reader = me = hub.current
         try:
             if not self.readable:  # it may have come to a signal's handler just now
                 hub.park(deadline)
@@ -125,9 +125,9 @@ class Watch:
             return
         self.require_no_writer()
         hub = self.hub
-        self.writer = me = hub.current
         if hub.needs_arming:
             self.arm_out()
+        self.writer = me = hub.current
         try:
             if not self.writable:  # as in wait_in
                 hub.park(deadline)

@@ -112,11 +112,11 @@ class AioHost(Host):
         hub = self.hub
         if watch.reader is not None:
             watch.require_no_reader()
+        if hub.needs_arming:
+            watch.arm_in()  # first: at the limit of recursion it may fail
         guest.sleep = sleep = self.make_sleep()
         guest.is_parked = True
         watch.reader = guest
-        if hub.needs_arming:
-            watch.arm_in()
         # A signal's handler may have met what we wait for, just now.
         if guest.pending is not None or watch.readable:
             hub.unpark(guest, guest.pending)
@@ -171,9 +171,9 @@ class AioHost(Host):
         watch.require_no_reader()
         guest = self.new_guest()
         claim(guest)
-        watch.reader = guest
         if self.hub.needs_arming:
             watch.arm_in()
+        watch.reader = guest
         try:
             if watch.readable:  # just now, to a signal's handler
                 watch.readable = False  # type: ignore[unreachable]  # as mypy sees it
@@ -199,9 +199,9 @@ class AioHost(Host):
         watch.require_no_writer()
         guest = self.new_guest()
         claim(guest)
-        watch.writer = guest
         if self.hub.needs_arming:
             watch.arm_out()
+        watch.writer = guest
         try:
             if watch.writable:  # as in wait_in
                 watch.writable = False  # type: ignore[unreachable]  # as there

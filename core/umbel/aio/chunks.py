@@ -49,12 +49,12 @@ async def chunks(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
             and watch.reader is None
             and not (watch.readable or watch.has_ended)
         ):
+            if hub.needs_arming:
+                watch.arm_in()  # first: at the limit of recursion it may fail
             connection.receiver = me
             me.sleep = sleep = make_sleep()
             me.is_parked = True
             watch.reader = me
-            if hub.needs_arming:
-                watch.arm_in()
             readiness.is_drained = False
             watch.catch = try_receive
             try:

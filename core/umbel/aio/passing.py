@@ -11,6 +11,7 @@ from umbel.aio.handle import as_stream
 from umbel.aio.listener import AnyListener, AsyncListenerHandle, as_async, as_either
 from umbel.aio.stream import AnyStream, AsyncStreamHandle
 from umbel.deadline import FOREVER
+from umbel.receiving import DEFAULT_SIZE
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -25,7 +26,7 @@ async def send_with_fds(
 
 async def receive_with_fds(
     handle: AnyStream,
-    max_bytes: int = 65536,
+    max_bytes: int = DEFAULT_SIZE,
     max_fds: int = blocking.MOST_DESCRIPTORS,
     deadline: int = FOREVER,
 ) -> tuple[bytes, list[int]]:

@@ -96,11 +96,11 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
                 # As AioHost.wait_in, whose coroutines would cost a tenth of all.
                 if watch.reader is not None:
                     watch.require_no_reader()
+                if hub.needs_arming:
+                    watch.arm_in()  # first: at the limit of recursion it may fail
                 me.sleep = sleep = host.make_sleep()
                 me.is_parked = True
                 watch.reader = me
-                if hub.needs_arming:
-                    watch.arm_in()
                 readiness.is_drained = False
                 if connection.is_small and max_bytes >= MOST_CAUGHT:
                     watch.catch = try_receive
