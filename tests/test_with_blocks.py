@@ -87,15 +87,16 @@ def test_a_failure_before_the_block_waits_interrupts_its_next_wait() -> None:
     assert failed == ["mine"]
 
 
+def fail_when_canceled() -> None:
+    try:
+        umbel.msleep(-1)
+    except umbel.Canceled:
+        raise ValueError("child") from None
+
+
 def test_what_fails_as_a_failed_block_cancels_it_is_raised_with_the_blocks_error() -> (
     None
 ):
-    def fail_when_canceled() -> None:
-        try:
-            umbel.msleep(-1)
-        except umbel.Canceled:
-            raise ValueError("child") from None
-
     def fail() -> None:
         with umbel.bundle() as bundle:
             bundle.go(fail_when_canceled)
@@ -108,12 +109,6 @@ def test_what_fails_as_a_failed_block_cancels_it_is_raised_with_the_blocks_error
 
 
 def test_what_ends_a_block_and_is_no_exception_is_the_context_of_what_fails() -> None:
-    def fail_when_canceled() -> None:
-        try:
-            umbel.msleep(-1)
-        except umbel.Canceled:
-            raise ValueError("child") from None
-
     def fail() -> None:
         with umbel.bundle() as bundle:
             bundle.go(fail_when_canceled)
