@@ -33,9 +33,10 @@ def take_options(options: Options, **known: type | tuple[type, ...]) -> Options:
 
 
 def _is_of(value: object, kind: type | tuple[type, ...]) -> bool:
-    if isinstance(value, bool) and kind is not bool:
-        return isinstance(kind, tuple) and bool in kind  # else no int, as of Python's
-    return isinstance(value, kind)
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    if isinstance(value, bool):
+        kinds = tuple(each for each in kinds if each is not int)  # though Python's is
+    return isinstance(value, kinds)
 
 
 def _name_of(kind: type | tuple[type, ...]) -> str:
