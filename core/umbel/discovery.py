@@ -42,17 +42,17 @@ def names_in(variable: str) -> set[str]:
     return set(listed_in(variable))
 
 
-def _require_scheme(name: str, source: str = "") -> None:
+def _require_name(name: str, source: str = "") -> None:
     """EINVAL if no transport can have that name, so that to forbid it forbids none."""
     if not is_scheme(name):
-        message = f"{source}{name!r} can't be a scheme, as ipc and tcp are"
+        message = f"{source}{name!r} {NO_SCHEME}"
         raise system_error(errno.EINVAL, message)
 
 
 def _schemes_in(variable: str) -> set[str]:
     names = names_in(variable)
     for name in names - {"*"}:
-        _require_scheme(name, f"{variable}: ")
+        _require_name(name, f"{variable}: ")
     return names
 
 
@@ -91,7 +91,7 @@ def block(scheme: str) -> None:
         libdill's configure option --disable-sockets.
     """
     if scheme != "*":
-        _require_scheme(scheme)
+        _require_name(scheme)
     _blocked.add(scheme)
 
 
@@ -111,7 +111,7 @@ def allow_only(*schemes: str) -> None:
         own.
     """
     for scheme in schemes:
-        _require_scheme(scheme)
+        _require_name(scheme)
     global _allowed  # noqa: PLW0603 - process-wide by its nature
     _allowed = set(schemes)
 
@@ -133,7 +133,7 @@ def prefer(scheme: str, distribution: str) -> None:
     Source:
         own.
     """
-    _require_scheme(scheme)
+    _require_name(scheme)
     _preferred[scheme] = distribution
 
 

@@ -276,11 +276,14 @@ def ipc_recvfd(handle: StreamHandle, deadline: int = FOREVER) -> int:
         return received[0]
 
 
-def _in(mem: Memory | None) -> dict[str, object]:
-    given: object = mem
-    if not isinstance(given, (Memory, NoneType)):
+def _require_memory(mem: object) -> None:
+    if not isinstance(mem, (Memory, NoneType)):
         message = f"{mem!r} is no Memory: the deadline comes behind it, as deadline="
         raise TypeError(message)
+
+
+def _in(mem: Memory | None) -> dict[str, object]:
+    _require_memory(mem)
     return {} if mem is None else {"memory": mem}
 
 
@@ -295,7 +298,7 @@ def ipc_accept_mem(
     handle: ListenerHandle, mem: Memory | None = None, deadline: int = FOREVER
 ) -> StreamHandle:
     """Accept the next stream; as `ipc_accept`. It lives where its listener does."""
-    _in(mem)  # no more: it has no say
+    _require_memory(mem)  # no more: it has no say
     return ipc_accept(handle, deadline)
 
 
@@ -313,11 +316,11 @@ def ipc_pair_mem(mem: Memory | None = None) -> tuple[StreamHandle, StreamHandle]
 
 def ipc_fromfd_mem(fd: int, mem: Memory | None = None) -> StreamHandle:
     """Take over a connected local stream socket into *mem*; as `ipc_fromfd`."""
-    _in(mem)  # no more: what has a descriptor has no name there
+    _require_memory(mem)  # no more: what has a descriptor has no name there
     return adopt_stream(fd, "mem")
 
 
 def ipc_listener_fromfd_mem(fd: int, mem: Memory | None = None) -> ListenerHandle:
     """Take over a listening local socket into *mem*; as `ipc_listener_fromfd`."""
-    _in(mem)
+    _require_memory(mem)
     return adopt_listener(fd, "mem")

@@ -26,19 +26,16 @@ def take_options(options: Options, **known: type | tuple[type, ...]) -> Options:
             what = f"perhaps {', '.join(near)}" if near else "this takes none"
             message = f"unknown option {name!r}: {what}"
             raise TypeError(message)
-        if not _is_of(value, known[name]):
-            message = f"option {name}={value!r}: give {_name_of(known[name])}"
+        kind = known[name]
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        if not _is_one_of(value, kinds):
+            wanted = " or ".join(f"a value of {each.__name__}" for each in kinds)
+            message = f"option {name}={value!r}: give {wanted}"
             raise TypeError(message)
     return options
 
 
-def _is_of(value: object, kind: type | tuple[type, ...]) -> bool:
-    kinds = kind if isinstance(kind, tuple) else (kind,)
+def _is_one_of(value: object, kinds: tuple[type, ...]) -> bool:
     if isinstance(value, bool):
-        kinds = tuple(each for each in kinds if each is not int)  # though Python's is
+        kinds = tuple(kind for kind in kinds if kind is not int)  # though Python's is
     return isinstance(value, kinds)
-
-
-def _name_of(kind: type | tuple[type, ...]) -> str:
-    kinds = kind if isinstance(kind, tuple) else (kind,)
-    return " or ".join(f"a value of {each.__name__}" for each in kinds)

@@ -11,6 +11,7 @@ from types import CodeType, CoroutineType, GeneratorType
 from typing import Final, Literal, TypeAlias
 
 from umbel.address import Address
+from umbel.errors import CO_COROUTINE
 from umbel.report import CloseReport
 
 Kind: TypeAlias = Literal[
@@ -24,7 +25,7 @@ _METHODS: Final = {
 }
 #: CO_GENERATOR, CO_COROUTINE and CO_ASYNC_GENERATOR of `inspect`, which takes long to
 #: import: a function whose call runs nothing of it.
-_NEVER_RUN: Final = 0x20 | 0x80 | 0x200
+_NEVER_RUN: Final = 0x20 | CO_COROUTINE | 0x200
 
 
 def flaw_of(found: object, kind: Kind) -> str:

@@ -79,11 +79,9 @@ class _Halt(BaseException):
 def _halt_where_they_are() -> None:
     """Stop threads whose coroutines run on and on, in whatever code that is."""
     try:
-        from ctypes import py_object, pythonapi  # slow to import; not everywhere
+        from ctypes import c_ulong, py_object, pythonapi  # slow; not everywhere
     except ImportError:
         return
-    from ctypes import c_ulong
-
     for hub in tuple(_moving):
         if hub.is_abandoned or hub.current is hub.main:
             continue  # a thread's own stack can be unwound, as any other thread's

@@ -46,6 +46,10 @@ class _Queue(deque[Coroutine]):
                 coroutine.is_due = True
             elif not sleep.done():  # done: its task was canceled
                 self._wake_loop()
+                if not self._hub.is_turning:
+                    # Or the future, at the limit of recursion, would be done and tell
+                    # nobody.
+                    _require_room(CALLS_TO_TELL)
                 try:
                     sleep.set_result(None)
                 except RecursionError:
@@ -67,8 +71,6 @@ class _Queue(deque[Coroutine]):
         # We may be a signal's handler, and the loop asleep.
         if self.host is not None and not self._hub.is_turning:
             self.host.wake_loop()
-            # Or a future at the limit of recursion would be done and tell nobody.
-            _require_room(CALLS_TO_TELL)
 
     def _stand_in(self, guest: Guest) -> None:
         # Its loop was closed, and it never goes on: others must not wait for it.
@@ -83,9 +85,10 @@ class _Queue(deque[Coroutine]):
             super().remove(coroutine)
 
 
-def _require_room(calls: int) -> int:
+def _require_room(calls: int) -> None:
     """RecursionError if so many calls, one within the other, are too many."""
-    return calls and _require_room(calls - 1)
+    if calls:
+        _require_room(calls - 1)
 
 
 class _Timers(Timers[Coroutine]):

@@ -36,9 +36,8 @@ class InboundTransport(asyncio.Transport):
     _is_closing: bool
     #: While reading is paused: what the receiver waits for.
     _gate: asyncio.Future[None] | None
-    #: None once it `_has_received_all`, or if an eager one has done so at once.
+    #: None once it has received all.
     _receiver: asyncio.Task[None] | None
-    _has_received_all: bool
 
     @abstractmethod
     def _lose(self, error: Exception | None) -> None:
@@ -93,7 +92,6 @@ class InboundTransport(asyncio.Transport):
         except Exception as error:  # noqa: BLE001 - of a transport that breaks its contract
             self._fail(error, "to receive from the stream failed")
         finally:
-            self._has_received_all = True
             self._receiver = None  # whose error would keep us, who keep it
 
     async def _let_others_run(self, turn_at: float) -> float:

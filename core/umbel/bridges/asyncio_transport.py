@@ -117,7 +117,7 @@ class StreamTransport(InboundTransport):
         self._gate = self._receiver = None
         self._worker: asyncio.Task[None] | None = None
         #: Also where there is no task yet: an eager one begins before it is there.
-        self._has_received_all = self._is_working = False
+        self._is_working = False
         #: Our direction; it may have ended before.
         self._must_end = self._has_ended = (
             self.connection.outbound_error is EndOfStreamError
@@ -137,7 +137,7 @@ class StreamTransport(InboundTransport):
             raise
         if not self._is_closing:
             task = self._backstage.start(self._receive_all())
-            if not self._has_received_all:
+            if not task.done():  # as an eager one may be
                 self._receiver = task
 
     # What asyncio asks of every transport.
