@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 import umbel
-from umbel.plugins import add_plugin, remove_plugin, run_hook
+from umbel.plugins.observers import add_plugin, remove_plugin, run_hook
 from umbel.spi import (
     Address,
     CloseContext,

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import umbel
 from umbel import aio, bridges, plugins, spi, testing, typing
 from umbel.bridges import files
-from umbel.record import Record
 from umbel.testing import conformance, pytest_plugin
+from umbel.values.record import Record
 
 PAGE = Path(__file__).with_name("reference.md")
 
@@ -195,6 +195,7 @@ def _signature(function: Callable[..., object], *, of_method: bool = False) -> s
         _self, *others = found.parameters.values()
         found = found.replace(parameters=others)
     text = re.sub(r"(: |-> )(['\"])(.*?)\2", r"\1\3", str(found))
+    text = re.sub(r"\bumbel\.[a-z_.]+\.(?=[A-Z])", "", text)  # by their names
     # By name, since it differs between versions of Python.
     name = "buffer_size: int = io.DEFAULT_BUFFER_SIZE"
     return text.replace(f"buffer_size: int = {io.DEFAULT_BUFFER_SIZE}", name)

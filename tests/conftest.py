@@ -16,7 +16,7 @@ import umbel
 from tests.mutants import opaque
 from tests.support import Ends, open_descriptors, tcp_pair, wait_until
 from umbel.handle import open_handles
-from umbel.registry import find_transport
+from umbel.plugins.registry import find_transport
 from umbel.testing.transports import transport_at_hand
 
 # A shell without job control has background jobs ignore Ctrl-C, which tests send.

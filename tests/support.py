@@ -18,9 +18,9 @@ import pytest
 import umbel
 from umbel._kernel.current import current_hub
 from umbel.aio.hosting import Host
-from umbel.connection import Connection, find_connection
 from umbel.handle import open_handles
-from umbel.listener import Listening
+from umbel.streams.connection import Connection, find_connection
+from umbel.streams.listener import Listening
 
 #: Seconds after which a state that a test waits for is given up.
 PATIENCE = 20.0

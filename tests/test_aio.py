@@ -25,8 +25,8 @@ from umbel import aio
 from umbel._kernel.current import current_hub
 from umbel.aio.aio_host import AioHost
 from umbel.aio.guest import Sleep
-from umbel.connection import find_connection
 from umbel.handle import open_handles, where_opened
+from umbel.streams.connection import find_connection
 from umbel.testing.transports import transport_at_hand
 
 uvloop.new_event_loop().close()  # the first one opens what stays open for good

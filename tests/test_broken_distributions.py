@@ -17,7 +17,7 @@ import pytest
 import umbel
 from tests.distributions import PLUGINS, Distribution, install, make_wheel
 from tests.support import run_python
-from umbel.registry import add_transport
+from umbel.plugins.registry import add_transport
 
 HOOKS = "from umbel.spi import SocketStream, hookimpl\nimport socket, sys\n"
 GOOD = """

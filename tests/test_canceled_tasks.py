@@ -19,7 +19,7 @@ import umbel
 from tests.support import Ends, is_blocked, soon, turn
 from umbel import aio
 from umbel.handle import lookup, open_handles
-from umbel.listener import Listening
+from umbel.streams.listener import Listening
 
 
 async def canceled(

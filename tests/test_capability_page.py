@@ -10,7 +10,7 @@ import pytest
 import umbel
 from tests.pages import names_in, rows
 from umbel import spi
-from umbel.registry import find_transport
+from umbel.plugins.registry import find_transport
 
 CAPABILITIES = (Path(__file__).parent.parent / "docs" / "capabilities.md").read_text()
 
@@ -18,7 +18,7 @@ CLASSES = {
     name: found
     for name, found in vars(spi).items()
     if isinstance(found, type)
-    and found.__module__ in {"umbel.transport", "umbel.peer"}
+    and found.__module__ in {"umbel.transport", "umbel.values.peer"}
     and getattr(found, "__final__", False)
 }
 SCHEMES = ("ipc", "mem", "tcp")

@@ -20,11 +20,11 @@ import pytest
 
 import umbel
 from tests.support import Ends, python, run_python, wait_until
-from umbel import whereabouts
 from umbel.cli.top import fetch_census
+from umbel.coroutines import whereabouts
+from umbel.coroutines.task import Task
 from umbel.plugins import remove_plugin
 from umbel.spi import WaitQueue
-from umbel.task import Task
 from umbel_plugins.census import PATIENCE
 
 HERE = re.escape(__file__)

@@ -19,9 +19,9 @@ import umbel
 from tests.support import at_each_loop_back, calls, lateness, run_python
 from umbel import Recv, Send
 from umbel._kernel.current import current_hub
-from umbel.channel import ChannelEnd
+from umbel.coroutines.channel import ChannelEnd
+from umbel.coroutines.lane import Entry, Queue, settle
 from umbel.handle import open_handles
-from umbel.lane import Entry, Queue, settle
 
 IntChannel = tuple[umbel.ChannelHandle[int], umbel.ChannelHandle[int]]
 Channel = tuple[umbel.ChannelHandle[object], umbel.ChannelHandle[object]]
@@ -795,7 +795,7 @@ def test_who_is_chosen_by_a_handler_is_chosen_by_nobody_else(
         umbel.chsend(second, "a handler's", 0)
         return settle(entry, result)
 
-    monkeypatch.setattr("umbel.choice.settle", settle_late)
+    monkeypatch.setattr("umbel.coroutines.choice.settle", settle_late)
     clauses = [Recv(first_end), Recv(second_end)]
     with (
         umbel.go(lambda: chosen.append(umbel.choose(clauses))),

@@ -17,8 +17,8 @@ from umbel import aio
 from umbel._kernel.current import current_hub
 from umbel._kernel.hub import Hub
 from umbel.aio.handle import as_stream
-from umbel.connection import find_connection
 from umbel.handle import open_handles
+from umbel.streams.connection import find_connection
 
 uvloop.new_event_loop().close()  # the first one opens what stays open for good
 

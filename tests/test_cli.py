@@ -27,7 +27,7 @@ from tests.support import is_listening, pattern, python, wait_until
 from umbel.cli.exchange import Exchange
 from umbel.cli.files import Input, Output
 from umbel.cli.progress import Meter
-from umbel.unread import ask
+from umbel.sockets.unread import ask
 
 ROOT = Path(__file__).parent.parent
 

@@ -30,9 +30,9 @@ from tests.support import (
 )
 from umbel import CloseReport, aio, spi
 from umbel._kernel.current import current_hub
-from umbel.connection import find_connection
 from umbel.handle import lookup
-from umbel.listener import AcceptUse, Listening
+from umbel.streams.connection import find_connection
+from umbel.streams.listener import AcceptUse, Listening
 
 
 def close_both(ends: Ends) -> tuple[CloseReport, CloseReport]:

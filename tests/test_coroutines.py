@@ -18,9 +18,9 @@ import umbel
 from tests.support import Ends, calls, lateness, python, run_python, soon, wait_until
 from umbel._kernel.current import current_hub
 from umbel._kernel.hub import Hub
-from umbel.bundles import Bundle
+from umbel.coroutines.bundles import Bundle
+from umbel.coroutines.task import Task
 from umbel.handle import lookup
-from umbel.task import Task
 
 
 def test_a_coroutine_runs_at_once_until_it_first_waits() -> None:
@@ -786,7 +786,7 @@ def test_of_two_threads_that_close_each_others_bundles_at_once_one_is_refused() 
 import os
 import threading
 import umbel
-from umbel import bundles
+from umbel.coroutines import bundles
 running, both = threading.Barrier(2), threading.Barrier(2)
 look = bundles.require_outside
 def look_at_once(bundle, me):

@@ -13,7 +13,7 @@ import pytest
 
 import umbel
 from tests.support import Ends, have_the_next_wait, open_descriptors, soon
-from umbel.connection import find_connection
+from umbel.streams.connection import find_connection
 
 
 @pytest.fixture

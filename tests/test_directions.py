@@ -21,7 +21,7 @@ from tests.support import (
     soon,
 )
 from umbel import aio
-from umbel.connection import find_connection
+from umbel.streams.connection import find_connection
 
 
 def test_the_peer_receives_what_was_sent_and_then_the_end(ends: Ends) -> None:

@@ -29,9 +29,9 @@ from tests.support import (
 )
 from umbel._kernel.current import all_hubs, current_hub
 from umbel._kernel.hub import Hub
-from umbel.bundles import Bundle
-from umbel.connection import find_connection
+from umbel.coroutines.bundles import Bundle
 from umbel.handle import open_handles
+from umbel.streams.connection import find_connection
 
 
 @contextmanager

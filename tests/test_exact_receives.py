@@ -16,15 +16,15 @@ from tests.support import Ends, pattern, soon, wait_until_blocked
 from umbel import aio
 from umbel._kernel.current import current_hub
 from umbel._kernel.watch import Watch
-from umbel.connection import Connection, find_connection
-from umbel.iolist import JOINED_SIZE, Skip
-from umbel.sockets import SocketStream
-from umbel.unread import ask
+from umbel.sockets.stream import SocketStream
+from umbel.sockets.unread import ask
+from umbel.streams.connection import Connection, find_connection
+from umbel.values.iolist import JOINED_SIZE, Skip
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from umbel.iolist import Target
+    from umbel.values.iolist import Target
 
 
 def left_in_kernel(stream: umbel.StreamHandle) -> int:

@@ -15,10 +15,9 @@ import pytest
 
 import umbel
 from tests.pages import names_in, rows
-from umbel import hookspecs, spi
+from umbel import spi
 from umbel.handle import open_handles
-from umbel.plugins import add_plugin, remove_plugin
-from umbel.record import Record
+from umbel.plugins import add_plugin, hookspecs, remove_plugin
 from umbel.spi import (
     AcceptContext,
     AdoptContext,
@@ -33,6 +32,7 @@ from umbel.spi import (
     Wrapped,
     hookimpl,
 )
+from umbel.values.record import Record
 
 HOOKS = (Path(__file__).parent.parent / "docs" / "hooks.md").read_text()
 
@@ -110,8 +110,8 @@ def test_every_variable_that_chooses_plugins_is_in_the_table_with_its_call() -> 
     core = Path(umbel.__file__).parent
     read = {
         name
-        for module in ("discovery", "plugins")
-        for name in re.findall(r'"(UMBEL_\w+)"', (core / f"{module}.py").read_text())
+        for module in (core / "plugins").glob("*.py")
+        for name in re.findall(r'"(UMBEL_\w+)"', module.read_text())
     }
     table = rows(HOOKS, "## Which plugins a program may use")
 

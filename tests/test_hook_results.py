@@ -15,8 +15,8 @@ from tests.support import open_descriptors
 from umbel import aio
 from umbel.adoption import adopt_listener, adopt_stream
 from umbel.plugins import add_plugin, remove_plugin
-from umbel.registry import add_transport, remove_transport
-from umbel.results import flaw_of
+from umbel.plugins.registry import add_transport, remove_transport
+from umbel.plugins.results import flaw_of
 from umbel.spi import (
     Address,
     AdoptContext,

@@ -17,7 +17,7 @@ import umbel
 from tests.support import drain, open_descriptors, run_python
 from umbel.adoption import adopt_listener, adopt_stream
 from umbel.plugins import add_plugin, remove_plugin
-from umbel.registry import add_transport, remove_transport
+from umbel.plugins.registry import add_transport, remove_transport
 from umbel.spi import (
     AdoptContext,
     CloseContext,

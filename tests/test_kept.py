@@ -17,8 +17,8 @@ from umbel._kernel.current import current_hub
 from umbel._kernel.hub import Hub
 from umbel._kernel.watch import MOST_CAUGHT, Watch
 from umbel.bridges import as_socket
-from umbel.connection import find_connection
 from umbel.spi import Readiness
+from umbel.streams.connection import find_connection
 
 
 def cancel_in_the_moment(left: umbel.StreamHandle, right: umbel.StreamHandle) -> None:

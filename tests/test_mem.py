@@ -13,7 +13,7 @@ import pytest
 import umbel
 from tests.support import calls, drain, run_python, soon, wait_until_blocked
 from umbel.handle import lookup
-from umbel.listener import Listening
+from umbel.streams.listener import Listening
 from umbel_transports.mem import MemListener
 
 

@@ -250,7 +250,7 @@ import contextlib, socket, umbel, umbel.plugins
 end = socket.socketpair()[0]
 with contextlib.suppress(OSError):
     umbel.{verb}(end.fileno())
-print(*umbel.plugins._loaded, flush=True)
+print(*umbel.plugins.observers._loaded, flush=True)
 import os; os._exit(0)
 """
     assert run_python(code, UMBEL_PLUGINS="census", UMBEL_CENSUS="ipc:@x") == "census\n"
@@ -261,7 +261,7 @@ def test_the_environment_keeps_the_order_of_its_plugins() -> None:
 import umbel, umbel.plugins
 for end in umbel.pair():
     umbel.hclose(end)
-print(*umbel.plugins._loaded)
+print(*umbel.plugins.observers._loaded)
 """
     for names in ("trace,faults", "faults,trace", "faults,,trace,faults"):
         expected = " ".join(dict.fromkeys(filter(None, names.split(","))))

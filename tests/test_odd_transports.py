@@ -17,10 +17,9 @@ from tests.support import PATIENCE, wait_until, wait_until_blocked
 from umbel import aio
 from umbel._kernel.current import current_hub
 from umbel.bridges import as_asyncio_transport, as_socket
-from umbel.connection import find_connection
 from umbel.handle import AnyHandle, open_handles
 from umbel.plugins import remove_plugin
-from umbel.registry import add_transport, remove_transport
+from umbel.plugins.registry import add_transport, remove_transport
 from umbel.spi import (
     Address,
     CloseContext,
@@ -39,6 +38,7 @@ from umbel.spi import (
     add_bytes_done,
     hookimpl,
 )
+from umbel.streams.connection import find_connection
 from umbel_plugins import faults
 
 T = TypeVar("T")

@@ -24,7 +24,7 @@ from tests.support import (
     soon,
 )
 from umbel.handle import lookup
-from umbel.listener import Listening
+from umbel.streams.listener import Listening
 
 CHILD = """
 import os, sys
@@ -485,7 +485,7 @@ def test_what_arrives_and_gets_no_handle_is_closed_once(
         raise MemoryError
 
     before = open_descriptors()
-    monkeypatch.setattr("umbel.listener.register", register)
+    monkeypatch.setattr("umbel.streams.listener.register", register)
     with pytest.raises(MemoryError):
         umbel.receive_handle(ends[1], umbel.within(5))
     monkeypatch.undo()

@@ -13,8 +13,7 @@ import pytest
 import umbel
 from tests.support import calls
 from umbel import aio
-from umbel.connection import find_connection
-from umbel.registry import add_transport, remove_transport
+from umbel.plugins.registry import add_transport, remove_transport
 from umbel.spi import (
     Address,
     CloseContext,
@@ -23,6 +22,7 @@ from umbel.spi import (
     PairContext,
     hookimpl,
 )
+from umbel.streams.connection import find_connection
 
 T = TypeVar("T")
 

@@ -24,10 +24,10 @@ from umbel._kernel.doorbell import Doorbell
 from umbel._kernel.loops import running_loop
 from umbel._kernel.poller import EpollPoller
 from umbel._kernel.watch import Watch
-from umbel.bundles import Bundle
-from umbel.connection import find_connection
+from umbel.coroutines.bundles import Bundle
 from umbel.errors import Canceled
 from umbel.handle import lookup
+from umbel.streams.connection import find_connection
 
 USES_POLL = os.environ.get("UMBEL_POLLER") == "poll"
 
@@ -210,7 +210,7 @@ def test_who_waits_for_a_bundle_is_told_of_an_end_that_came_while_it_looked(
         umbel.bsend(ends[1], b"x")
         wait_until(lambda: not bundle.running)
 
-    monkeypatch.setattr("umbel.bundles.require_outside", end)
+    monkeypatch.setattr("umbel.coroutines.bundles.require_outside", end)
     umbel.bundle_wait(made[0], umbel.within(20))
     thread.join()
     umbel.hclose(made[0])
@@ -229,7 +229,7 @@ def test_all_who_wait_for_a_bundle_are_told_though_the_first_leaves_at_once(
         told.append(waiter)
         bundle.waiting.pop()
 
-    monkeypatch.setattr("umbel.bundles.unpark", leave)
+    monkeypatch.setattr("umbel.coroutines.bundles.unpark", leave)
     bundle.tell()
     umbel.hclose(b)
 

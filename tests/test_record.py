@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from umbel.address import Address
-from umbel.record import Record
 from umbel.transport import CloseContext
+from umbel.values.address import Address
+from umbel.values.record import Record
 
 
 class Point(Record):

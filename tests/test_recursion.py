@@ -15,8 +15,8 @@ import umbel
 from tests.support import Ends, pattern, watched_stream
 from umbel import aio
 from umbel._kernel.current import current_hub
-from umbel.connection import find_connection
 from umbel.handle import hclose_if_open
+from umbel.streams.connection import find_connection
 
 trio = pytest.importorskip("trio")
 

@@ -21,7 +21,7 @@ from tests.distributions import (
 )
 from tests.support import python, run_python
 from umbel.plugins import add_plugin, remove_plugin
-from umbel.registry import add_transport, remove_transport
+from umbel.plugins.registry import add_transport, remove_transport
 from umbel.spi import (
     CloseContext,
     ListenContext,
@@ -214,13 +214,13 @@ time.sleep(0.1)
     folder = install("slow-transport", "slow", slow + GOOD)
     code = """
 import os, threading
-import umbel.registry
+import umbel.plugins.registry
 started = threading.Event()
-importing = umbel.registry.import_entry
+importing = umbel.plugins.registry.import_entry
 def import_entry(entry):
     started.set()                      # the lock is held from before here
     return importing(entry)
-umbel.registry.import_entry = import_entry
+umbel.plugins.registry.import_entry = import_entry
 def use():
     for end in umbel.pair("slow"):
         umbel.hclose(end)
@@ -249,7 +249,7 @@ def test_of_many_threads_that_add_a_scheme_one_does() -> None:
         + """
 import umbel
 from concurrent.futures import ThreadPoolExecutor
-from umbel.registry import add_transport
+from umbel.plugins.registry import add_transport
 def add(_):
     try:
         add_transport(Transport(), "own")
@@ -390,7 +390,7 @@ def test_the_list_of_transports_tells_what_became_of_each(install: Install) -> N
     install("broken-transport", "broken", "raise RuntimeError('at import')")
     folder = install("some-transport", "some", GOOD)
     code = """
-from umbel.registry import installed_transports
+from umbel.plugins.registry import installed_transports
 umbel.block("tcp")
 for scheme in ("mem", "broken", "tcp"):
     try:

@@ -13,7 +13,7 @@ import pytest
 
 import umbel
 from tests.support import Ends, python, run_python
-from umbel.connection import find_connection
+from umbel.streams.connection import find_connection
 
 ROOT = Path(__file__).parent.parent
 

@@ -27,10 +27,11 @@ from tests.support import (
     soon,
     wait_until_blocked,
 )
-from umbel import Skip, aio, socket_inbound
-from umbel.connection import find_connection
-from umbel.iolist import FIRST_SIZE
-from umbel.unread import ask
+from umbel import Skip, aio
+from umbel.sockets import inbound
+from umbel.sockets.unread import ask
+from umbel.streams.connection import find_connection
+from umbel.values.iolist import FIRST_SIZE
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -57,7 +58,7 @@ def test_a_first_read_keeps_its_bytes_though_another_process_reads_the_rest(
             return len(theirs.recv(there))
 
     umbel.bsend(left, pattern(1000))
-    monkeypatch.setattr(socket_inbound, "ask", tell_and_take)
+    monkeypatch.setattr(inbound, "ask", tell_and_take)
     received = umbel.receive(right)
 
     assert received == pattern(1000)[:FIRST_SIZE]

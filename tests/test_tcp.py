@@ -31,10 +31,10 @@ from tests.support import (
     wait_until,
 )
 from umbel import testing
-from umbel.connection import Connection
 from umbel.handle import lookup
-from umbel.listener import Listening
-from umbel.socket_listener import SocketListener
+from umbel.sockets.listener import SocketListener
+from umbel.streams.connection import Connection
+from umbel.streams.listener import Listening
 from umbel_transports import tcp
 
 Ends = tuple[umbel.StreamHandle, umbel.StreamHandle]

@@ -27,12 +27,12 @@ from tests.support import (
     wait_until,
     wait_until_blocked,
 )
-from umbel.bundles import Bundle
-from umbel.connection import find_connection
+from umbel.coroutines.bundles import Bundle
 from umbel.handle import lookup
-from umbel.listener import Listening
-from umbel.loaded import is_open
+from umbel.plugins.loaded import is_open
 from umbel.spi import ListenerAttempts
+from umbel.streams.connection import find_connection
+from umbel.streams.listener import Listening
 
 
 def test_another_thread_starts_a_coroutine_here() -> None:

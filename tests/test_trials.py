@@ -13,7 +13,7 @@ from tests.support import Ends
 from umbel import aio
 from umbel._kernel.current import current_hub
 from umbel._kernel.hub import BUDGET
-from umbel.connection import find_connection
+from umbel.streams.connection import find_connection
 
 
 @pytest.fixture

@@ -237,7 +237,7 @@ def test_names_for_annotations_are_there_at_run_time_and_cost_umbel_nothing() ->
     code = """
 import sys, umbel
 assert "umbel.typing" not in sys.modules
-assert "umbel.protocols" not in sys.modules
+assert "umbel.values.protocols" not in sys.modules
 sys.modules["anyio"] = None
 from umbel.typing import *
 assert issubclass(StreamTransport, object)

@@ -12,8 +12,8 @@ import umbel
 from tests.support import soon
 from umbel import aio
 from umbel.handle import hclose_if_open, lookup
-from umbel.listener import Listening
-from umbel.socket_listener import SocketListener
+from umbel.sockets.listener import SocketListener
+from umbel.streams.listener import Listening
 
 
 @pytest.fixture(params=["ipc:{}/x.sock", "tcp://127.0.0.1:0"], ids=["ipc", "tcp"])

@@ -14,7 +14,7 @@ import umbel
 from tests.support import PATIENCE, Ends, run_python, soon
 from umbel import aio
 from umbel.aio.entry import enter
-from umbel.with_block import WithBlock
+from umbel.coroutines.with_block import WithBlock
 
 
 def fail(reason: str = "mine") -> None:

@@ -7,11 +7,9 @@ umbel's own coroutines, asyncio and trio (`umbel.aio`). The README has a first e
 
 from typing import TYPE_CHECKING, Final
 
-from umbel.address import Address
-from umbel.bundle_handle import BundleHandle
-from umbel.coroutine import bundle, bundle_go, bundle_wait, go, msleep, yield_
+from umbel.coroutines.bundle_handle import BundleHandle
+from umbel.coroutines.go import bundle, bundle_go, bundle_wait, go, msleep, yield_
 from umbel.deadline import FOREVER, now, within
-from umbel.discovery import allow_only, block, prefer
 from umbel.errors import (
     BadHandleError,
     BrokenStreamError,
@@ -26,7 +24,6 @@ from umbel.errors import (
 )
 from umbel.fd import fdclean, fdin, fdout
 from umbel.handle import Handle, close, hclose, hown, hquery, hquery as query
-from umbel.iolist import Skip
 from umbel.ipc import (
     ipc_accept,
     ipc_accept_mem,
@@ -45,20 +42,24 @@ from umbel.ipc import (
     ipc_recvfd,
     ipc_sendfd,
 )
-from umbel.listener import ListenerHandle, accept
-from umbel.memory import Memory
-from umbel.peer import PeerIdentity, same_user
-from umbel.plugins import load_plugins
-from umbel.receiving import brecv, brecvl, receive
+from umbel.plugins.discovery import allow_only, block, prefer
+from umbel.plugins.observers import load_plugins
 from umbel.report import CloseReport
-from umbel.sending import bsend, bsendl, done, flush
-from umbel.stream import StreamHandle
+from umbel.streams.listener import ListenerHandle, accept
+from umbel.streams.receiving import brecv, brecvl, receive
+from umbel.streams.sending import bsend, bsendl, done, flush
+from umbel.streams.stream import StreamHandle
+from umbel.values.address import Address
+from umbel.values.iolist import Skip
+from umbel.values.memory import Memory
+from umbel.values.peer import PeerIdentity, same_user
 from umbel.verbs import connect, listen, pair
 
 if TYPE_CHECKING:
     from umbel.activation import activated_listeners
-    from umbel.channel import ChannelHandle, chdone, chmake, chrecv, chsend
-    from umbel.choice import Recv, Send, choose
+    from umbel.coroutines.channel import ChannelHandle, chdone, chmake, chrecv, chsend
+    from umbel.coroutines.choice import Recv, Send, choose
+    from umbel.coroutines.threads import bundle_go_threadsafe, to_thread
     from umbel.insight import Census, census, census_on_signal
     from umbel.ipaddr import (
         IPADDR_IPV4,
@@ -94,22 +95,21 @@ if TYPE_CHECKING:
         tcp_listen,
         tcp_listener_fromfd,
     )
-    from umbel.threads import bundle_go_threadsafe, to_thread
 
 #: What not every program needs is imported when it is first used.
 _LATER: Final = {
     "Census": "umbel.insight",
     "activated_listeners": "umbel.activation",
-    "ChannelHandle": "umbel.channel",
-    "Recv": "umbel.choice",
-    "Send": "umbel.choice",
-    "chdone": "umbel.channel",
-    "chmake": "umbel.channel",
+    "ChannelHandle": "umbel.coroutines.channel",
+    "Recv": "umbel.coroutines.choice",
+    "Send": "umbel.coroutines.choice",
+    "chdone": "umbel.coroutines.channel",
+    "chmake": "umbel.coroutines.channel",
     "hmake": "umbel.made",
-    "choose": "umbel.choice",
-    "chrecv": "umbel.channel",
-    "chsend": "umbel.channel",
-    "bundle_go_threadsafe": "umbel.threads",
+    "choose": "umbel.coroutines.choice",
+    "chrecv": "umbel.coroutines.channel",
+    "chsend": "umbel.coroutines.channel",
+    "bundle_go_threadsafe": "umbel.coroutines.threads",
     "census": "umbel.insight",
     "census_on_signal": "umbel.insight",
     "exit_on_signal": "umbel.signals",
@@ -118,7 +118,7 @@ _LATER: Final = {
     "send_handle": "umbel.passing",
     "send_with_fds": "umbel.passing",
     "serve": "umbel.serving",
-    "to_thread": "umbel.threads",
+    "to_thread": "umbel.coroutines.threads",
     "IPADDR_IPV4": "umbel.ipaddr",
     "IPADDR_IPV6": "umbel.ipaddr",
     "IPADDR_PREF_IPV4": "umbel.ipaddr",

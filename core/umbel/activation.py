@@ -8,7 +8,7 @@ from typing import Final
 
 from umbel._kernel.current import checkpoint
 from umbel.ipc import ipc_listener_fromfd
-from umbel.listener import ListenerHandle
+from umbel.streams.listener import ListenerHandle
 
 #: The first descriptor that is passed (SD_LISTEN_FDS_START).
 FIRST: Final = 3

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from typing import cast
 
 from umbel._kernel.current import checkpoint
-from umbel.address import Address
-from umbel.connection import Connection
 from umbel.errors import NotSupportedError
 from umbel.handle import bad_handle, open_handles
-from umbel.listener import ListenerHandle, Listening, open_listener, open_stream
-from umbel.plugins import load_requested
-from umbel.registry import find_transport
-from umbel.stream import StreamHandle
+from umbel.plugins.observers import load_requested
+from umbel.plugins.registry import find_transport
+from umbel.streams.connection import Connection
+from umbel.streams.listener import ListenerHandle, Listening, open_listener, open_stream
+from umbel.streams.stream import StreamHandle
 from umbel.transport import AdoptContext, Listener, Stream
+from umbel.values.address import Address
 
 
 def adopt_stream(fd: int, scheme: str) -> StreamHandle:

@@ -23,8 +23,8 @@ from umbel._kernel.current import current_hub
 from umbel._kernel.standstill import stop_others
 from umbel.deadline import FOREVER, within
 from umbel.errors import EXHAUSTED, BadHandleError, NotSupportedError
-from umbel.iolist import check_count
 from umbel.report import CloseReport
+from umbel.values.iolist import check_count
 
 T = TypeVar("T")
 

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NamedTuple
 
-from umbel.bundles import Bundle
-from umbel.channel import ChannelEnd
-from umbel.connection import Connection
+from umbel.coroutines.bundles import Bundle
+from umbel.coroutines.channel import ChannelEnd
+from umbel.coroutines.whereabouts import LiveCoroutine, list_coroutines
 from umbel.errors import BrokenStreamError, EndOfStreamError
 from umbel.handle import Resource, open_handles, where_opened
-from umbel.listener import Listening
-from umbel.telling import say
-from umbel.whereabouts import LiveCoroutine, list_coroutines
+from umbel.streams.connection import Connection
+from umbel.streams.listener import Listening
+from umbel.values.telling import say
 
 
 class OpenHandle(NamedTuple):

@@ -221,7 +221,7 @@ def ipaddr_remotes(
 
 
 def _look_up(name: str, deadline: int) -> list[str]:
-    from umbel.threads import to_thread
+    from umbel.coroutines.threads import to_thread
 
     if "\0" in name:
         return []  # Python would look up what stands before it

@@ -11,18 +11,18 @@ from types import NoneType
 from typing import Final, TypeAlias
 
 from umbel._kernel.current import checkpoint
-from umbel.address import Address, path_address
 from umbel.adoption import adopt_listener, adopt_stream, require_scheme
-from umbel.connection import begin_passing
 from umbel.deadline import FOREVER
 from umbel.errors import system_error
 from umbel.handle import close
-from umbel.listener import ListenerHandle, accept
-from umbel.memory import Memory
 from umbel.report import CloseReport
-from umbel.sending import done
-from umbel.stream import StreamHandle
-from umbel.uses import InboundUse
+from umbel.streams.connection import begin_passing
+from umbel.streams.listener import ListenerHandle, accept
+from umbel.streams.sending import done
+from umbel.streams.stream import StreamHandle
+from umbel.streams.uses import InboundUse
+from umbel.values.address import Address, path_address
+from umbel.values.memory import Memory
 from umbel.verbs import BACKLOG, connect, listen, pair
 
 Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]

@@ -10,7 +10,7 @@ from umbel.handle import Handle, Resource, register
 from umbel.report import CloseReport
 
 if TYPE_CHECKING:
-    from umbel.protocols import HandleObject
+    from umbel.values.protocols import HandleObject
 
 T = TypeVar("T")
 

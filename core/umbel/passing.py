@@ -10,13 +10,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.current import checkpoint, current_hub
-from umbel.address import Address
-from umbel.connection import (
-    PIECE,
-    Connection,
-    begin_passing,
-    find_connection,
-)
 from umbel.deadline import FOREVER
 from umbel.errors import (
     BadHandleError,
@@ -28,26 +21,33 @@ from umbel.errors import (
 )
 from umbel.fd import require_descriptor
 from umbel.handle import bad_handle, claim, open_handles
-from umbel.iolist import check_count, outbound_view
-from umbel.listener import (
+from umbel.plugins.loaded import close_if_open
+from umbel.plugins.observers import load_requested
+from umbel.plugins.registry import find_transport
+from umbel.streams.connection import (
+    PIECE,
+    Connection,
+    begin_passing,
+    find_connection,
+)
+from umbel.streams.listener import (
     AcceptUse,
     ListenerHandle,
     Listening,
     open_listener,
     open_stream,
 )
-from umbel.loaded import close_if_open
-from umbel.plugins import load_requested
-from umbel.receiving import DEFAULT_SIZE, refuse_size
-from umbel.registry import find_transport
-from umbel.stream import StreamHandle
+from umbel.streams.receiving import DEFAULT_SIZE, refuse_size
+from umbel.streams.stream import StreamHandle
+from umbel.streams.uses import InboundUse, send_by
 from umbel.transport import (
     AdoptContext,
     Listener,
     Stream,
     Transfer,
 )
-from umbel.uses import InboundUse, send_by
+from umbel.values.address import Address
+from umbel.values.iolist import check_count, outbound_view
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

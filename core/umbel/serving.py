@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Final, final
 
 from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.current import checkpoint, current_hub
-from umbel.bundle_handle import BundleHandle
-from umbel.bundles import PROGRAM_ENDS, Bundle
+from umbel.coroutines.bundle_handle import BundleHandle
+from umbel.coroutines.bundles import PROGRAM_ENDS, Bundle
 from umbel.deadline import FOREVER, check_seconds, now, within
 from umbel.errors import (
     BadHandleError,
@@ -38,8 +38,14 @@ from umbel.handle import (
     open_handles,
     register,
 )
-from umbel.listener import IN_ACCEPT, AcceptUse, ListenerHandle, Listening, accept
-from umbel.stream import StreamHandle
+from umbel.streams.listener import (
+    IN_ACCEPT,
+    AcceptUse,
+    ListenerHandle,
+    Listening,
+    accept,
+)
+from umbel.streams.stream import StreamHandle
 
 if TYPE_CHECKING:
     import logging

@@ -11,9 +11,9 @@ from typing import Final, TypeGuard
 
 from umbel.deadline import FAIR, let_others_run
 from umbel.errors import DeadlineError, system_error
-from umbel.iolist import FIRST_SIZE
 from umbel.report import CloseReport
 from umbel.transport import CloseContext, Listener, Stream, UnreadBytes
+from umbel.values.iolist import FIRST_SIZE
 
 # Drain 64 KiB at a time: libdill's 512 bytes cost a system call per half page. But
 # FIRST_SIZE first, since most peers have said all.

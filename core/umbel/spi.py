@@ -38,9 +38,7 @@ A transport that has a stream socket needs little more than `SocketStream` and
 
 from __future__ import annotations
 
-from umbel.address import Address
 from umbel.deadline import FOREVER, check_seconds, now
-from umbel.discovery import API_VERSION
 from umbel.errors import (
     BadHandleError,
     BrokenStreamError,
@@ -55,17 +53,15 @@ from umbel.errors import (
     system_error,
 )
 from umbel.fd import Readiness, WaitQueue
-from umbel.hooks import Answered, Wrapped, hookimpl
-from umbel.memory import SHARED_MEMORY, Memory
-from umbel.observe import Outcome
-from umbel.options import take_options
-from umbel.peer import PeerIdentity
+from umbel.plugins.discovery import API_VERSION
+from umbel.plugins.hooks import Answered, Wrapped, hookimpl
+from umbel.plugins.options import take_options
+from umbel.plugins.wrappers import Outcome
 from umbel.report import CloseReport
 from umbel.shutdown import shut_down
-from umbel.socket_adoption import adopt_socket
-from umbel.socket_listener import SocketListener
-from umbel.sockets import LOCAL_CAPABILITIES, SEND_BUFFER, SocketStream
-from umbel.telling import say
+from umbel.sockets.adoption import adopt_socket
+from umbel.sockets.listener import SocketListener
+from umbel.sockets.stream import LOCAL_CAPABILITIES, SEND_BUFFER, SocketStream
 from umbel.transport import (
     AcceptContext,
     AdoptContext,
@@ -86,6 +82,10 @@ from umbel.transport import (
     Transfer,
     UnreadBytes,
 )
+from umbel.values.address import Address
+from umbel.values.memory import SHARED_MEMORY, Memory
+from umbel.values.peer import PeerIdentity
+from umbel.values.telling import say
 
 __all__ = [
     "API_VERSION",

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from umbel.address import Address
 from umbel.adoption import adopt_listener, adopt_stream, require_scheme
 from umbel.deadline import FOREVER
 from umbel.errors import BrokenStreamError
 from umbel.handle import close, hquery, open_handles
 from umbel.ipaddr import IpAddress
-from umbel.listener import ListenerHandle, Listening, accept
 from umbel.report import CloseReport
-from umbel.sending import done
-from umbel.stream import StreamHandle
+from umbel.streams.listener import ListenerHandle, Listening, accept
+from umbel.streams.sending import done
+from umbel.streams.stream import StreamHandle
 from umbel.transport import Names
+from umbel.values.address import Address
 from umbel.verbs import BACKLOG, connect, listen
 
 SCHEME: Final = "tcp"

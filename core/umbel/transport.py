@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar, final
 
-from umbel.address import Address
 from umbel.fd import Readiness
-from umbel.record import Record
+from umbel.values.address import Address
+from umbel.values.record import Record
 
 T = TypeVar("T")
 

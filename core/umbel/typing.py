@@ -27,19 +27,19 @@ from typing import TYPE_CHECKING, Final
 
 from umbel.aio.listener import AnyListener
 from umbel.aio.stream import AnyStream
-from umbel.channel import Inbound, Outbound
-from umbel.choice import Clause
+from umbel.coroutines.channel import Inbound, Outbound
+from umbel.coroutines.choice import Clause
+from umbel.coroutines.whereabouts import LiveCoroutine
 from umbel.insight import OpenHandle
-from umbel.iolist import Skip
-from umbel.protocols import Buffer, HandleObject, WritableBuffer
-from umbel.whereabouts import LiveCoroutine
+from umbel.values.iolist import Skip
+from umbel.values.protocols import Buffer, HandleObject, WritableBuffer
 
 if TYPE_CHECKING:
     from umbel.bridges.anyio_stream import AnyioStream
     from umbel.bridges.asyncio_server import StreamServer
     from umbel.bridges.asyncio_transport import StreamTransport
     from umbel.bridges.files import BufferedStreamFile
-    from umbel.iolist import Target
+    from umbel.values.iolist import Target
 else:
     Target = WritableBuffer | Skip
 

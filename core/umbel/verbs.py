@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from umbel._kernel.current import checkpoint
-from umbel.address import Address, require_encodable
 from umbel.deadline import FOREVER
 from umbel.handle import hclose_if_open
-from umbel.iolist import check_count
-from umbel.listener import ListenerHandle, open_listener, open_stream
-from umbel.plugins import load_requested
-from umbel.registry import find_transport
-from umbel.stream import StreamHandle
+from umbel.plugins.observers import load_requested
+from umbel.plugins.registry import find_transport
+from umbel.streams.listener import ListenerHandle, open_listener, open_stream
+from umbel.streams.stream import StreamHandle
 from umbel.transport import ConnectContext, ListenContext, PairContext
+from umbel.values.address import Address, require_encodable
+from umbel.values.iolist import check_count
 
 #: Connections that may wait to be accepted, unless told otherwise.
 BACKLOG = 128
@@ -124,7 +124,7 @@ def pair(scheme: str = "mem", **options: object) -> tuple[StreamHandle, StreamHa
         return first, open_stream(right, where, transport, StreamHandle)
     except BaseException:
         if first is None:
-            from umbel.results import discard
+            from umbel.plugins.results import discard
 
             discard(right)
         else:

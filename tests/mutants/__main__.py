@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from tests.mutants import MUTANTS, minimal, opaque
 from tests.mutants.making import BASES
-from umbel.registry import add_transport, find_transport, remove_transport
+from umbel.plugins.registry import add_transport, find_transport, remove_transport
 from umbel.testing import transport_at_hand
 from umbel.testing.conformance import (
     BEHAVIOURS,

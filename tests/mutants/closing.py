@@ -22,7 +22,7 @@ from tests.mutants.making import (
     fd_of,
     mutant,
 )
-from umbel.loaded import close_if_open
+from umbel.plugins.loaded import close_if_open
 from umbel.spi import (
     BrokenStreamError,
     CloseContext,

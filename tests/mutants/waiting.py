@@ -18,9 +18,7 @@ from tests.mutants.making import (
     close_by,
     mutant,
 )
-from umbel import sending
 from umbel._kernel.coroutine import Coroutine
-from umbel.connection import Connection
 from umbel.spi import (
     BrokenStreamError,
     CloseContext,
@@ -35,7 +33,9 @@ from umbel.spi import (
     hookimpl,
     now,
 )
-from umbel.uses import send_by
+from umbel.streams import sending
+from umbel.streams.connection import Connection
+from umbel.streams.uses import send_by
 from umbel_transports import mem
 
 A = TypeVar("A")

@@ -12,7 +12,7 @@ from umbel._kernel.hub import BUDGET, Hub
 from umbel._kernel.timers import Timer
 from umbel.aio.guest import Errand, Guest, Sleep
 from umbel.aio.hosting import Host
-from umbel.bundles import PROGRAM_ENDS
+from umbel.coroutines.bundles import PROGRAM_ENDS
 from umbel.deadline import FOREVER
 from umbel.errors import Canceled, DeadlineError, no_deadline
 

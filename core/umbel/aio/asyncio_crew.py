@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final, TypeAlias
 
-from umbel.bundles import PROGRAM_ENDS
+from umbel.coroutines.bundles import PROGRAM_ENDS
 
 CreateTask: TypeAlias = Callable[
     [Coroutine[object, object, None]], "asyncio.Task[None]"

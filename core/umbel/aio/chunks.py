@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from umbel._kernel.current import current_hub
 from umbel.aio.receiving import FOREIGN, break_off, receive
 from umbel.aio.stream import AsyncStreamHandle
-from umbel.connection import find_connection
 from umbel.errors import BadHandleError
-from umbel.plain_errors import explain
+from umbel.streams.connection import find_connection
+from umbel.streams.plain_errors import explain
 
 if TYPE_CHECKING:
     from umbel.aio.aio_host import AioHost

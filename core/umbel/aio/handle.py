@@ -15,7 +15,7 @@ from umbel.report import CloseReport
 
 if TYPE_CHECKING:
     from umbel.aio.stream import AnyStream
-    from umbel.stream import StreamHandle
+    from umbel.streams.stream import StreamHandle
 
 A = TypeVar("A", bound="AsyncHandle")
 

@@ -25,9 +25,9 @@ from umbel.deadline import FOREVER
 from umbel.handle import lookup, recast
 from umbel.ipaddr import IpAddress
 from umbel.ipc import Path
-from umbel.listener import Listening
-from umbel.memory import Memory
 from umbel.report import CloseReport
+from umbel.streams.listener import Listening
+from umbel.values.memory import Memory
 from umbel.verbs import BACKLOG
 
 

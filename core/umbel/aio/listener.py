@@ -6,21 +6,21 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
 from typing import TypeAlias, cast, final, overload
 
-import umbel.listener as blocking
+import umbel.streams.listener as blocking
 from umbel import verbs
-from umbel.address import Address
 from umbel.aio.entry import begin, run_undoable
 from umbel.aio.handle import AsyncHandle
 from umbel.aio.stream import AnyStream, AsyncStreamHandle
-from umbel.connection import find_connection
 from umbel.deadline import FOREVER
 from umbel.errors import BadHandleError
 from umbel.handle import hclose_if_open, lookup, open_handles, recast
-from umbel.listener import AcceptUse, ListenerHandle, Listening, open_stream
-from umbel.loaded import known_streams
-from umbel.plain_errors import explain, is_plain
-from umbel.plugins import is_wrapped
-from umbel.stream import StreamHandle
+from umbel.plugins.loaded import known_streams
+from umbel.plugins.observers import is_wrapped
+from umbel.streams.connection import find_connection
+from umbel.streams.listener import AcceptUse, ListenerHandle, Listening, open_stream
+from umbel.streams.plain_errors import explain, is_plain
+from umbel.streams.stream import StreamHandle
+from umbel.values.address import Address
 from umbel.verbs import BACKLOG
 
 

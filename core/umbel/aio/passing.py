@@ -11,7 +11,7 @@ from umbel.aio.handle import as_stream
 from umbel.aio.listener import AnyListener, AsyncListenerHandle, as_async, as_either
 from umbel.aio.stream import AnyStream, AsyncStreamHandle
 from umbel.deadline import FOREVER
-from umbel.receiving import DEFAULT_SIZE
+from umbel.streams.receiving import DEFAULT_SIZE
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

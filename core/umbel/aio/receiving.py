@@ -6,18 +6,21 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, overload
 
-from umbel import receiving
 from umbel._kernel.current import current_hub, local
 from umbel._kernel.watch import MOST_CAUGHT, Watch
 from umbel.aio.aio_host import AioHost
 from umbel.aio.entry import begin, enter, run_blocking
 from umbel.aio.guest import Guest
 from umbel.aio.handle import as_stream
-from umbel.connection import PIECE, Connection, find_connection
 from umbel.deadline import FOREVER
 from umbel.errors import BadHandleError, BusyError
 from umbel.handle import open_handles, refusal
-from umbel.iolist import (
+from umbel.streams import receiving
+from umbel.streams.connection import PIECE, Connection, find_connection
+from umbel.streams.plain_errors import explain, is_plain
+from umbel.streams.receiving import DEFAULT_SIZE, refuse_size
+from umbel.streams.uses import InboundUse
+from umbel.values.iolist import (
     JOINED_SIZE,
     Skip,
     check_count,
@@ -25,14 +28,11 @@ from umbel.iolist import (
     scatter,
     total_size,
 )
-from umbel.plain_errors import explain, is_plain
-from umbel.receiving import DEFAULT_SIZE, refuse_size
-from umbel.uses import InboundUse
 
 if TYPE_CHECKING:
     from umbel.aio.stream import AnyStream
-    from umbel.iolist import Target
-    from umbel.protocols import WritableBuffer
+    from umbel.values.iolist import Target
+    from umbel.values.protocols import WritableBuffer
 
 #: What asyncio and trio raise in a task that awaits something of another loop's.
 FOREIGN: Final = (RuntimeError, TypeError)

@@ -6,21 +6,21 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from umbel import sending
 from umbel._kernel.current import current_hub, local
 from umbel.aio.entry import begin, enter, run_blocking
 from umbel.aio.handle import as_stream
-from umbel.connection import Connection, find_connection
 from umbel.deadline import FOREVER
 from umbel.errors import BadHandleError, BusyError
 from umbel.handle import open_handles, refusal
-from umbel.iolist import (
+from umbel.streams import sending
+from umbel.streams.connection import Connection, find_connection
+from umbel.streams.plain_errors import explain
+from umbel.values.iolist import (
     JOINED_SIZE,
     outbound_view,
     outbound_views,
     total_size,
 )
-from umbel.plain_errors import explain
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

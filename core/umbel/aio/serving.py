@@ -16,7 +16,6 @@ from umbel.aio.stream import AsyncStreamHandle
 from umbel.deadline import FOREVER, check_seconds, within
 from umbel.errors import BadHandleError, DeadlineError
 from umbel.handle import CLOSE_GRACE, hclose_if_open, open_handles
-from umbel.listener import AcceptUse
 from umbel.serving import (
     Patience,
     Room,
@@ -28,6 +27,7 @@ from umbel.serving import (
     require_listener,
     soonest,
 )
+from umbel.streams.listener import AcceptUse
 
 _PLAIN_HANDLER: Final = (
     "the handler is a plain function, and its result can't be awaited: make it async "

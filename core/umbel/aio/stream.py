@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Coroutine
 from typing import TYPE_CHECKING, TypeAlias, final
 
-from umbel.address import Address
 from umbel.aio.handle import AsyncHandle
 from umbel.aio.receiving import brecv, receive
 from umbel.aio.sending import bsend, done
-from umbel.connection import (
+from umbel.deadline import FOREVER
+from umbel.streams.connection import (
     find_connection,
 )
-from umbel.deadline import FOREVER
-from umbel.receiving import DEFAULT_SIZE
-from umbel.stream import StreamHandle, descriptor_of
+from umbel.streams.receiving import DEFAULT_SIZE
+from umbel.streams.stream import StreamHandle, descriptor_of
+from umbel.values.address import Address
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

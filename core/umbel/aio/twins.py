@@ -6,15 +6,15 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial, wraps
 from typing import Final, Never, ParamSpec, TypeVar
 
-import umbel.channel
-import umbel.choice
-import umbel.coroutine
+import umbel.coroutines.channel
+import umbel.coroutines.choice
+import umbel.coroutines.go
+import umbel.coroutines.threads
 import umbel.fd
 import umbel.ipaddr
-import umbel.threads
 from umbel.aio.entry import run_blocking, run_undoable
-from umbel.channel import ChannelHandle, give_back
-from umbel.choice import Clause, Recv
+from umbel.coroutines.channel import ChannelHandle, give_back
+from umbel.coroutines.choice import Clause, Recv
 from umbel.deadline import FOREVER
 from umbel.handle import open_handles
 
@@ -31,13 +31,13 @@ def _twin(function: Callable[P, R]) -> Callable[P, Coroutine[object, Never, R]]:
     return awaited
 
 
-bundle_wait: Final = _twin(umbel.coroutine.bundle_wait)
-msleep: Final = _twin(umbel.coroutine.msleep)
+bundle_wait: Final = _twin(umbel.coroutines.go.bundle_wait)
+msleep: Final = _twin(umbel.coroutines.go.msleep)
 fdin: Final = _twin(umbel.fd.fdin)
 fdout: Final = _twin(umbel.fd.fdout)
 ipaddr_remote: Final = _twin(umbel.ipaddr.ipaddr_remote)
 ipaddr_remotes: Final = _twin(umbel.ipaddr.ipaddr_remotes)
-to_thread: Final = _twin(umbel.threads.to_thread)
+to_thread: Final = _twin(umbel.coroutines.threads.to_thread)
 
 
 async def chsend(handle: ChannelHandle[T], value: T, deadline: int = FOREVER) -> None:
@@ -45,12 +45,12 @@ async def chsend(handle: ChannelHandle[T], value: T, deadline: int = FOREVER) ->
 
     If canceled, what was received at that very moment stays sent.
     """
-    await run_blocking(umbel.channel.chsend, handle, value, deadline)
+    await run_blocking(umbel.coroutines.channel.chsend, handle, value, deadline)
 
 
 async def chrecv(handle: ChannelHandle[T], deadline: int = FOREVER) -> T:
     """Receive a value, as `umbel.chrecv`. If canceled, it loses nothing."""
-    call = partial(umbel.channel.chrecv, handle, deadline)
+    call = partial(umbel.coroutines.channel.chrecv, handle, deadline)
     return await run_undoable(call, partial(give_back, open_handles.get(handle)))
 
 
@@ -73,4 +73,6 @@ async def choose(
         if index in ends:
             give_back(ends[index], value)
 
-    return await run_undoable(partial(umbel.choice.choose, clauses, deadline), undo)
+    return await run_undoable(
+        partial(umbel.coroutines.choice.choose, clauses, deadline), undo
+    )

@@ -9,9 +9,9 @@ from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.current import checkpoint
 from umbel.aio.aio_host import AioHost, drop
 from umbel.aio.hosting import LOOK
+from umbel.coroutines.future import Future
 from umbel.deadline import FOREVER
 from umbel.errors import Canceled, DeadlineError
-from umbel.future import Future
 
 T = TypeVar("T")
 

@@ -13,13 +13,11 @@ except ImportError as error:  # pragma: no cover - tests have it
     message = "umbel.bridges.as_anyio_stream needs anyio: pip install 'umbel[anyio]'"
     raise ImportError(message) from error
 
-from umbel.address import Address
 from umbel.aio.handle import close
 from umbel.aio.receiving import receive
 from umbel.aio.sending import bsend, done
 from umbel.aio.stream import AsyncStreamHandle
 from umbel.bridges.names import names_of
-from umbel.connection import Connection, find_connection
 from umbel.deadline import check_seconds, within
 from umbel.errors import (
     BadHandleError,
@@ -28,7 +26,9 @@ from umbel.errors import (
     NotSupportedError,
 )
 from umbel.handle import CLOSE_GRACE, hclose_if_open, hown, open_handles, recast
-from umbel.peer import PeerIdentity
+from umbel.streams.connection import Connection, find_connection
+from umbel.values.address import Address
+from umbel.values.peer import PeerIdentity
 
 if TYPE_CHECKING:
     from umbel.aio.stream import AnyStream

@@ -11,7 +11,7 @@ from typing import Final, cast
 
 from umbel.aio.receiving import receive
 from umbel.aio.stream import AsyncStreamHandle
-from umbel.connection import Connection
+from umbel.streams.connection import Connection
 
 #: What one receive asks for at most.
 RECEIVE_SIZE: Final = 1 << 16

@@ -7,11 +7,11 @@ import termios
 from collections.abc import Callable
 from typing import Final, final
 
-from umbel.connection import Connection
 from umbel.deadline import FOREVER, now, within
 from umbel.errors import DeadlineError
+from umbel.sockets.unread import ask
+from umbel.streams.connection import Connection
 from umbel.transport import Fileno
-from umbel.unread import ask
 
 #: How often, within the grace of a close, it is looked whether something has moved.
 LOOKS: Final = 10

@@ -19,10 +19,10 @@ from umbel.handle import CLOSE_GRACE, hclose_if_open, open_handles
 from umbel.serving import Room, require_listener
 
 if TYPE_CHECKING:
-    from umbel.address import Address
     from umbel.aio.asyncio_host import AsyncioHost
     from umbel.aio.listener import AnyListener
     from umbel.aio.stream import AsyncStreamHandle
+    from umbel.values.address import Address
 
     Talk = Callable[
         [asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None] | None

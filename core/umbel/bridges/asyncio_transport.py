@@ -21,13 +21,13 @@ from umbel.aio.stream import AsyncStreamHandle
 from umbel.bridges.asyncio_inbound import CALLBACK, InboundTransport
 from umbel.bridges.asyncio_patience import Patience
 from umbel.bridges.names import names_of
-from umbel.connection import find_connection
 from umbel.deadline import check_seconds, within
 from umbel.errors import DeadlineError, EndOfStreamError
 from umbel.handle import CLOSE_GRACE, hclose_if_open, hown, recast
-from umbel.peer import PeerIdentity
+from umbel.streams.connection import find_connection
+from umbel.streams.uses import send_by
 from umbel.transport import Fileno, StreamAttempts
-from umbel.uses import send_by
+from umbel.values.peer import PeerIdentity
 
 if TYPE_CHECKING:
     from umbel.aio.asyncio_host import AsyncioHost

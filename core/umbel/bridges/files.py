@@ -9,13 +9,13 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Literal, Never, cast, final, overload
 
-from umbel.connection import find_connection
 from umbel.deadline import check_seconds, within
 from umbel.errors import BrokenStreamError, BusyError
 from umbel.handle import CLOSE_GRACE, close, hclose_if_open, hown, open_handles, recast
-from umbel.receiving import receive
-from umbel.sending import bsend
-from umbel.stream import StreamHandle, descriptor_of
+from umbel.streams.connection import find_connection
+from umbel.streams.receiving import receive
+from umbel.streams.sending import bsend
+from umbel.streams.stream import StreamHandle, descriptor_of
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

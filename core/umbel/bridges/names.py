@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from umbel.address import Address
-from umbel.connection import Connection
+from umbel.streams.connection import Connection
 from umbel.transport import Names
+from umbel.values.address import Address
 
 SocketName: TypeAlias = str | tuple[str, int]
 

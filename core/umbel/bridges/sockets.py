@@ -7,9 +7,9 @@ import socket
 import stat
 from typing import TYPE_CHECKING
 
-from umbel.connection import Connection, find_connection
 from umbel.errors import BrokenStreamError, BusyError, NotSupportedError
 from umbel.handle import claim
+from umbel.streams.connection import Connection, find_connection
 from umbel.transport import Fileno
 
 if TYPE_CHECKING:

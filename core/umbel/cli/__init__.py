@@ -23,8 +23,8 @@ from umbel.cli.standard import (
     fill_gaps,
     require_useful,
 )
-from umbel.discovery import own_version
-from umbel.telling import say
+from umbel.plugins.discovery import own_version
+from umbel.values.telling import say
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

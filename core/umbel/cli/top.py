@@ -8,9 +8,9 @@ import sys
 import time
 
 import umbel
+from umbel.coroutines.whereabouts import LiveCoroutine
 from umbel.errors import system_error
 from umbel.insight import Census, OpenHandle
-from umbel.whereabouts import LiveCoroutine
 
 #: Long enough for a process that is busy, which serves the census in a thread.
 PATIENCE = 5.0

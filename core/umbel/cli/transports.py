@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from umbel.registry import find_transport, installed_transports
+from umbel.plugins.registry import find_transport, installed_transports
 
 
 def list_transports() -> int:

@@ -7,8 +7,8 @@ from types import CoroutineType
 from typing import TypeVar
 
 from umbel._kernel.current import current_hub
+from umbel.coroutines.task import ASYNC_ADVICE
 from umbel.errors import unawaited
-from umbel.task import ASYNC_ADVICE
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from umbel.registry import add_transport, remove_transport
+from umbel.plugins.registry import add_transport, remove_transport
 
 
 @contextmanager

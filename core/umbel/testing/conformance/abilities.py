@@ -11,8 +11,6 @@ from contextlib import suppress
 from typing import Final
 
 import umbel
-from umbel.address import Address
-from umbel.peer import PeerIdentity
 from umbel.testing.conformance.behaviour import behaviour
 from umbel.testing.conformance.children import forked
 from umbel.testing.conformance.expecting import (
@@ -32,6 +30,8 @@ from umbel.transport import (
     Transfer,
     UnreadBytes,
 )
+from umbel.values.address import Address
+from umbel.values.peer import PeerIdentity
 
 #: Abilities that a transport declares. How fast it moves bytes is its own affair.
 DECLARED: Final = (

@@ -11,7 +11,7 @@ from functools import partial
 
 import umbel
 from umbel.handle import open_handles
-from umbel.listener import Listening
+from umbel.streams.listener import Listening
 from umbel.testing.conformance.behaviour import behaviour
 from umbel.testing.conformance.expecting import (
     TRIES,

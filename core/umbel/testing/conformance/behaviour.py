@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from umbel.peer import PeerIdentity
 from umbel.transport import (
     DescriptorPassing,
     Transfer,
     UnreadBytes,
 )
+from umbel.values.peer import PeerIdentity
 
 if TYPE_CHECKING:
     from umbel.testing.conformance.subject import Subject

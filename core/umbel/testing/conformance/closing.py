@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import umbel
-from umbel.connection import Connection
 from umbel.handle import open_handles
+from umbel.streams.connection import Connection
 from umbel.testing.conformance.behaviour import CANCELING, behaviour
 from umbel.testing.conformance.expecting import (
     SLACK,

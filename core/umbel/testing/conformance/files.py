@@ -7,7 +7,6 @@ import os
 import stat
 
 import umbel
-from umbel.address import Address
 from umbel.testing.conformance.behaviour import behaviour
 from umbel.testing.conformance.children import forked
 from umbel.testing.conformance.expecting import (
@@ -17,6 +16,7 @@ from umbel.testing.conformance.expecting import (
 )
 from umbel.testing.conformance.trial import Trial
 from umbel.testing.conformance.waiting import fill_backlog
+from umbel.values.address import Address
 
 
 @behaviour(

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 import umbel
-from umbel.address import Address
-from umbel.discovery import installed_entries
+from umbel.plugins.discovery import installed_entries
 from umbel.testing.conformance.behaviour import CANCELING, behaviour
 from umbel.testing.conformance.expecting import (
     WAKE_SLACK,
@@ -21,6 +20,7 @@ from umbel.testing.conformance.expecting import (
 )
 from umbel.testing.conformance.looking import few_descriptors
 from umbel.testing.conformance.trial import Trial
+from umbel.values.address import Address
 
 #: What connecting to where nobody listens gives.
 NOBODY: Final = (errno.ECONNREFUSED, errno.ENOENT)

@@ -11,9 +11,9 @@ from typing import Final
 
 import umbel
 from umbel._kernel.current import current_hub
-from umbel.discovery import installed_entries
 from umbel.errors import Canceled
 from umbel.handle import hclose_if_open, open_handles, register
+from umbel.plugins.discovery import installed_entries
 from umbel.testing.conformance.behaviour import CANCELING, behaviour
 from umbel.testing.conformance.expecting import (
     Violation,

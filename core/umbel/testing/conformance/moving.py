@@ -7,7 +7,6 @@ import errno
 import random
 
 import umbel
-from umbel.iolist import JOINED_SIZE
 from umbel.testing.conformance.behaviour import behaviour
 from umbel.testing.conformance.expecting import (
     LARGEST_BUFFER,
@@ -18,6 +17,7 @@ from umbel.testing.conformance.expecting import (
 )
 from umbel.testing.conformance.looking import pattern
 from umbel.testing.conformance.trial import Trial
+from umbel.values.iolist import JOINED_SIZE
 
 
 @behaviour(1, "one byte sent is received")

@@ -17,7 +17,7 @@ from typing import Final
 import umbel
 from umbel.errors import system_error
 from umbel.handle import open_handles
-from umbel.plugins import load_requested
+from umbel.plugins.observers import load_requested
 from umbel.testing.conformance.behaviour import BEHAVIOURS, ELSEWHERE, Behaviour
 from umbel.testing.conformance.children import kill_all
 from umbel.testing.conformance.expecting import Violation

@@ -10,11 +10,11 @@ import tempfile
 from collections.abc import Collection
 from typing import Final, final
 
-from umbel.address import Address
 from umbel.errors import system_error
-from umbel.loaded import Transport
-from umbel.registry import find_transport
+from umbel.plugins.loaded import Transport
+from umbel.plugins.registry import find_transport
 from umbel.transport import Traits
+from umbel.values.address import Address
 
 #: So that names of other processes, or of other runs, are never met.
 _numbers: Final = itertools.count(1)

@@ -12,15 +12,15 @@ from functools import partial
 from typing import TYPE_CHECKING, ParamSpec, TypeAlias, TypeVar
 
 import umbel
-from umbel.address import Address
-from umbel.connection import Connection
 from umbel.handle import hclose_if_open, open_handles
-from umbel.listener import Listening
+from umbel.streams.connection import Connection
+from umbel.streams.listener import Listening
 from umbel.testing.conformance.expecting import Violation, require
 from umbel.testing.conformance.jobs import CoroutineJob, Job, ThreadJob
 from umbel.testing.conformance.looking import MOST_NOISE, noise
 from umbel.testing.conformance.subject import Subject
 from umbel.transport import Stream
+from umbel.values.address import Address
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

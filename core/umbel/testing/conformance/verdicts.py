@@ -5,8 +5,8 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 
-from umbel.discovery import own_version
-from umbel.record import Record
+from umbel.plugins.discovery import own_version
+from umbel.values.record import Record
 
 
 class Verdict(Record):

@@ -1,0 +1,1 @@
+"""What coroutines live in, run, wait for, and hand each other."""

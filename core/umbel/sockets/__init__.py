@@ -1,0 +1,1 @@
+"""Streams and listeners over sockets, for transports that have some."""

@@ -1,0 +1,1 @@
+"""Streams and listeners by handle: libdill's rules, above any transport."""
