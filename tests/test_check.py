@@ -408,7 +408,8 @@ def test_an_address_of_ones_own_stands_for_one_that_makes_no_sense(
 def run_pytest(
     *arguments: str, folder: Path, path: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    options = ("-q", "-p", "no:cacheprovider")
+    # To import hypothesis takes longer than most tests here.
+    options = ("-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest")
     return run("pytest", *options, *arguments, folder=folder, path=path)
 
 
