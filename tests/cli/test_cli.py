@@ -29,7 +29,7 @@ from umbel.cli.files import Input, Output
 from umbel.cli.progress import Meter
 from umbel.sockets.unread import ask
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 Command = subprocess.Popen[bytes]
 File = int | BinaryIO

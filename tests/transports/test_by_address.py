@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "examples" / "any_transport.py"
 EXAMPLE = ROOT / "plugins" / "umbel-example"
 

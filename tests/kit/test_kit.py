@@ -54,7 +54,7 @@ from umbel_transports import ipc, mem
 
 T = TypeVar("T")
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SCHEMES = ("opaque", "tcp", "ipc", "mem")
 SOUND = [
     *(f"{scheme}-{driver}" for scheme in SCHEMES for driver in DRIVERS),
@@ -81,7 +81,7 @@ SHARED = {
     11: "whatever loses, doubles or delays bytes is caught by 4, 9 or 10",
     53: "it is about the awaitable verbs, which are core's",
     58: "it is a search for what is not known yet",
-    59: "it is about umbel.fd, which tests/test_fd.py tests",
+    59: "it is about umbel.fd, which tests/kernel/test_fd.py tests",
     68: "it is about umbel.Address",
 }
 

@@ -21,7 +21,7 @@ import umbel
 from tests.support import run_python
 from umbel import aio, bridges
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
@@ -325,7 +325,9 @@ def test_the_code_map_has_every_module_of_core() -> None:
 
 def test_each_promise_names_a_test_that_exists() -> None:
     page = (ROOT / "docs" / "promises.md").read_text()
-    tests = {path.stem: path.read_text() for path in (ROOT / "tests").glob("test_*.py")}
+    tests = {
+        path.stem: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")
+    }
 
     found = re.findall(r"(test_\w+): ((?:`\w+`(?:, )?)+)", page)
 

@@ -12,7 +12,7 @@ from tests.pages import names_in, rows
 from umbel import spi
 from umbel.plugins.registry import find_transport
 
-CAPABILITIES = (Path(__file__).parent.parent / "docs" / "capabilities.md").read_text()
+CAPABILITIES = (Path(__file__).parents[2] / "docs" / "capabilities.md").read_text()
 
 CLASSES = {
     name: found

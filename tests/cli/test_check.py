@@ -156,7 +156,7 @@ def test_json_gives_one_result_for_each_behaviour_and_driver(tmp_path: Path) -> 
 
 
 def test_all_behaviours_are_tried_unless_told_otherwise(tmp_path: Path) -> None:
-    # Those of one driver, since those of all are in tests/test_kit.py.
+    # Those of one driver, since those of all are in tests/kit/test_kit.py.
     done = check("mem", "--driver", "coroutines", "--json", folder=tmp_path)
 
     results = json.loads(done.stdout)["behaviours"]
@@ -420,7 +420,7 @@ def outcomes(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
 
 @pytest.mark.slow
 def test_an_option_of_pytest_tries_all_behaviours(tmp_path: Path) -> None:
-    # With one driver, since those of all are in tests/test_kit.py.
+    # With one driver, since those of all are in tests/kit/test_kit.py.
     done = run_pytest("--umbel-transport=mem", "-k", "threads", folder=tmp_path)
 
     found = outcomes(done)

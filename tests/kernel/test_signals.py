@@ -15,7 +15,7 @@ import umbel
 from tests.support import Ends, python, run_python
 from umbel.streams.connection import find_connection
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 SERVING = """
 import sys

@@ -220,7 +220,7 @@ def test_the_command_runs(tmp_path: Path) -> None:
             *("--only", "a switch", "--json", tmp_path / "found.json"),
             *("--svg", tmp_path / "found.svg"),
         ],
-        cwd=Path(__file__).parent.parent,
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         timeout=50,

@@ -34,7 +34,7 @@ from umbel.spi import (
 )
 from umbel.values.record import Record
 
-HOOKS = (Path(__file__).parent.parent / "docs" / "hooks.md").read_text()
+HOOKS = (Path(__file__).parents[2] / "docs" / "hooks.md").read_text()
 
 SECTION = r"^### `((\w+)\([^\n]*)`\n(.*?)(?=^##|\Z)"
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import pytest
 
-PAGE = Path(__file__).parent.parent / "docs" / "howto" / "transport.md"
+PAGE = Path(__file__).parents[2] / "docs" / "howto" / "transport.md"
 BLOCK = re.compile(r"^```(\w+)(?: (.+))?\n((?:.*\n)*?)```$", re.MULTILINE)
 #: Commands of the page that run as modules, so that they are the environment's own.
 MODULES = ("pip", "umbel", "pytest", "mypy")

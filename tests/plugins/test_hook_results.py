@@ -151,20 +151,20 @@ NONSENSE: dict[str, Callable[[], object]] = {
 }
 NO_STREAM = {
     **NONSENSE,
-    "an object of class tests.test_hook_results.Deaf, which has no receive_into": Deaf,
+    f"an object of class {__name__}.Deaf, which has no receive_into": Deaf,
     "has no done, query": Dumb,
     "Awaited, whose done only gives a coroutine": Awaited,
-    "class tests.test_hook_results.Ear, which has no send": Ear,
-    "the class tests.test_hook_results.End (make": lambda: End,
+    f"class {__name__}.Ear, which has no send": Ear,
+    f"the class {__name__}.End (make": lambda: End,
 }
 NO_LISTENER = {
     **NONSENSE,
-    "class tests.test_hook_results.End, which has no accept": End,
+    f"class {__name__}.End, which has no accept": End,
     "Placeless, which has no address of class Address": Placeless,
 }
 NO_PAIR = {
     **NONSENSE,
-    "class tests.test_hook_results.End": End,
+    f"class {__name__}.End": End,
     "a tuple of 1": lambda: (End(),),
     "a tuple of 3": lambda: (End(), End(), End()),
     "a stream and None": lambda: (End(), None),

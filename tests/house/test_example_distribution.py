@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "plugins" / "umbel-example"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
