@@ -160,34 +160,6 @@ def test_in_trio_a_canceled_task_makes_no_call_though_it_need_not_wait(
     assert umbel.receive(right, 16, soon()) == b"x"
 
 
-def test_a_task_that_is_always_ready_lets_others_run(ends: Ends, run: Run) -> None:
-    left, right = ends
-    turns = 0
-
-    async def main() -> None:
-        nonlocal turns
-
-        async def other() -> None:
-            nonlocal turns
-            for _ in range(10):
-                turns += 1
-                await anyio.sleep(0)
-
-        async def busy() -> None:
-            while turns < 10:
-                await aio.bsend(left, b"x")
-                await aio.receive(right)
-
-        await aio.bsend(left, b"x")
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(busy)
-            tasks.start_soon(other)
-
-    run(main)
-
-    assert turns == 10
-
-
 def test_coroutines_of_umbel_run_beside_tasks_though_no_verb_was_awaited_before(
     ends: Ends,
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import CodeType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from umbel.errors import Canceled
 
@@ -26,6 +26,9 @@ class Coroutine:
         "parked_at",
         "pending",
     )
+
+    #: Whether it is a task of a host's loop, or runs as a step of one.
+    is_guest: ClassVar[bool] = False
 
     #: All set by its hub, when it is started.
     carrier: Carrier

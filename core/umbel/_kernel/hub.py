@@ -244,7 +244,9 @@ class Hub:
         """
         if self.is_in_task() or self._carriers.is_making:
             return
-        self.budget = BUDGET
+        # A task's errand may end before its next call: then its task pays, awaiting.
+        if not self.current.is_guest:
+            self.budget = BUDGET
         if not (self.ready or self.timers or len(self.watches) > 1 or self.inbox.calls):
             return
         if self._spender is self.current:

@@ -12,7 +12,7 @@ from _thread import get_ident
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from types import CodeType
-from typing import Final, Protocol
+from typing import ClassVar, Final, Protocol
 
 from umbel._kernel.carriers import end_child
 from umbel._kernel.coroutine import Coroutine
@@ -55,6 +55,7 @@ class Guest(Coroutine):
 
     __slots__ = ("is_due", "sleep")
 
+    is_guest: ClassVar[bool] = True
     #: Made ready while its task did not sleep: the task must not begin to.
     is_due: bool
     #: What its task awaits; None while it does not sleep.

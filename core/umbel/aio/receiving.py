@@ -51,10 +51,13 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
     try:
         connection = open_handles[handle]
     except KeyError:
+        hub.budget -= 1
         raise refusal(handle, Connection) from None
     if type(connection) is not Connection:
+        hub.budget -= 1
         raise refusal(handle, Connection)
     if max_bytes is not DEFAULT_SIZE and (type(max_bytes) is not int or max_bytes <= 0):
+        hub.budget -= 1
         refuse_size(max_bytes)
     if connection.try_receive is None:
         call = partial(receiving.receive, as_stream(handle), max_bytes, deadline)
@@ -75,6 +78,7 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
         me = watch.guest = Guest(hub)
     # Next to each other: by now another thread may receive from it.
     if connection.receiver is not None:
+        hub.budget -= 1
         raise BusyError
     connection.receiver = me
     # Not before: another thread's receive may just have left bytes to the next one.
@@ -83,6 +87,7 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
         data = None
         while data is None:
             if connection.inbound_error is not None:
+                hub.budget -= 1
                 return connection.refuse_receive()
             if readiness.is_drained and not (watch.readable or watch.has_ended):
                 if hub.saw_one:
