@@ -245,3 +245,42 @@ def test_a_group_that_one_is_not_in_is_eperm_and_leaves_no_file() -> None:
     assert out.startswith("EPERM")
     assert "x.sock: group=0: you are not in that group" in out
     assert out.endswith("[]\n")
+
+
+def test_a_child_forked_while_the_folder_is_locked_does_not_keep_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends, its = os.pipe()
+    children: list[int] = []
+
+    def fork() -> None:
+        if not children:
+            children.append(os.fork())
+            if not children[0]:
+                os.close(its)
+                os.read(ends, 1)  # until the test has ended
+                os._exit(0)
+
+    just_before(monkeypatch, "chmod", fork)
+    listener = umbel.listen(f"ipc:{tmp_path}/x.sock", mode=0o600)
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        umbel.hclose(listener)
+        for descriptor in (folder, ends, its):
+            os.close(descriptor)
+        os.waitpid(children[0], 0)
+
+
+def test_a_file_system_without_locks_is_good_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with umbel.listen(f"ipc:{tmp_path}/x.sock") as listener:
+        umbel.hclose(umbel.connect(listener.address))
+
+    assert not list(tmp_path.iterdir())

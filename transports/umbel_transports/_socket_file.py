@@ -16,7 +16,7 @@ import socket
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from umbel.spi import Address, Options, system_error
@@ -28,8 +28,9 @@ from umbel_transports._local_names import (
     reachable,
 )
 
-#: How long a racing starter may hold the folder's lock, in seconds.
-LOCK_PATIENCE: Final = 2.0
+#: How long a racing starter may hold the folder's lock, in seconds. It needs less than
+#: a millisecond; who was stopped amid that holds it for as long.
+LOCK_PATIENCE: Final = 1.0
 #: The same for who removes its file, and must not block for long.
 SHORT_PATIENCE: Final = 0.1
 
@@ -192,8 +193,13 @@ def _locked_folder(name: bytes, patience: float = LOCK_PATIENCE) -> Iterator[Non
                 if time.monotonic() > give_up:
                     break  # bind decides all the same, only less politely
                 time.sleep(0.001)
+            except OSError:
+                break  # a file system without locks: likewise
         yield
     finally:
+        # A child that was forked meanwhile has a copy, which would keep the lock.
+        with suppress(OSError):
+            fcntl.flock(folder, fcntl.LOCK_UN)
         os.close(folder)
 
 
