@@ -14,9 +14,11 @@ from __future__ import annotations
 import errno
 import os
 from types import CoroutineType, GeneratorType
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
 from umbel.report import CloseReport
+
+E = TypeVar("E", bound=Exception)
 
 #: What any call may raise, wherever it is. What was to be done can be done later on.
 EXHAUSTED: Final = (RecursionError, MemoryError)
@@ -163,12 +165,24 @@ def system_error(number: int, message: str) -> OSError:
     return OSError(number, f"{os.strerror(number)}: {message}")
 
 
+def as_refusal(error: E) -> E:
+    """Mark *error* as one of a wait that has not begun: what waits is as it was."""
+    error.is_refusal = True  # type: ignore[attr-defined]  # for `is_refusal`
+    return error
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Tell whether *error* came in place of a wait."""
+    return getattr(error, "is_refusal", False)
+
+
 def no_deadline(value: object) -> TypeError:
     """Make the error for what is given as a deadline, and is none, such as None."""
-    return TypeError(
+    message = (
         f"a deadline is an int, in milliseconds, not {value!r}: within(seconds) makes "
         "one, and -1 waits for ever"
     )
+    return as_refusal(TypeError(message))
 
 
 def require_plain(function: object, instead: str) -> None:

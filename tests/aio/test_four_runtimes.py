@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import re
+import socket
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -479,6 +480,18 @@ def test_a_send_finds_as_much_room_in_all_four(scheme: str) -> None:
 # What would stop a loop.
 
 
+@contextmanager
+def busy_port() -> Iterator[int]:
+    """Give a port that takes no more connections, and refuses none."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as kept:
+        port: int = full.getsockname()[1]
+        for _ in range(4):
+            waiting = kept.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", port))
+        yield port
+
+
 @pytest.mark.parametrize("verb", ["connect", "accept", "receive", "brecv", "close"])
 def test_a_refused_blocking_verb_names_its_twin_whoever_waits_in_it(
     verb: str,
@@ -488,7 +501,8 @@ def test_a_refused_blocking_verb_names_its_twin_whoever_waits_in_it(
     async def main() -> None:
         current_hub().main.must_look = True  # whatever came just before
         if verb == "connect":
-            umbel.connect(listener.address)
+            with busy_port() as port:
+                umbel.connect(f"tcp://127.0.0.1:{port}")
         elif verb == "accept":
             umbel.accept(listener)
         else:
@@ -503,9 +517,19 @@ def test_a_refused_blocking_verb_names_its_twin_whoever_waits_in_it(
         asyncio.run(main())
 
 
-def test_a_refused_connect_by_name_names_its_twin_though_a_look_up_waits() -> None:
+def test_a_refused_connect_by_name_names_its_twin_though_a_look_up_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    was_refused = threading.Event()
+
+    def look_up(*_: object, **__: object) -> list[object]:
+        was_refused.wait(PATIENCE)
+        return []
+
     async def main() -> None:
         umbel.connect("tcp://localhost:9", umbel.within(PATIENCE))
 
+    monkeypatch.setattr("socket.getaddrinfo", look_up)
     with pytest.raises(RuntimeError, match=r"await umbel\.aio\.connect,"):
         asyncio.run(main())
+    was_refused.set()

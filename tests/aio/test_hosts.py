@@ -73,6 +73,59 @@ def test_one_that_only_tries_is_not(ends: Ends) -> None:
     asyncio.run(main())
 
 
+def test_what_waits_for_what_is_there_already_is_not_refused(ends: Ends) -> None:
+    left, right = ends
+
+    def come(data: bytes) -> None:
+        """Have *data* come after a read that leaves the stream taken for empty."""
+        umbel.bsend(left, b"ab")
+        assert umbel.receive(right) == b"ab"
+        umbel.bsend(left, data)
+
+    async def main() -> None:
+        come(b"data")
+        assert umbel.brecv(right, 4) == b"data"
+        come(b"more")
+        assert umbel.receive(right, deadline=umbel.within(60)) == b"more"
+        come(b"")
+        umbel.done(left)
+        umbel.done(right)
+        assert umbel.close(right).discarded == 0
+
+    asyncio.run(main())
+
+
+def test_who_is_refused_before_a_byte_has_moved_can_go_on(ends: Ends) -> None:
+    left, right = ends
+
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="would have to wait"):
+            umbel.brecv(right, 4)
+        with pytest.raises(TypeError, match="a deadline is an int"):
+            await aio.brecv(right, 4, None)  # type: ignore[call-overload]  # refused
+
+    with pytest.raises(TypeError, match="a deadline is an int"):
+        umbel.brecv(right, 4, None)  # type: ignore[call-overload]  # refused
+    asyncio.run(main())
+    umbel.bsend(left, b"data")
+
+    assert umbel.brecv(right, 4) == b"data"
+
+
+def test_who_is_refused_amid_what_it_receives_can_not(ends: Ends) -> None:
+    left, right = ends
+    umbel.bsend(left, b"dat")
+
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="would have to wait"):
+            umbel.brecv(right, 4)
+
+    asyncio.run(main())
+
+    with pytest.raises(umbel.BrokenStreamError):
+        umbel.receive(right)
+
+
 def test_the_end_of_a_block_that_would_wait_is_refused_and_stops_what_runs() -> None:
     bundle = umbel.bundle()
 

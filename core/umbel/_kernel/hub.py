@@ -268,9 +268,11 @@ class Hub:
                 self.collect((timers.soonest() or 1) if timers.heap else -1)
                 self.budget = BUDGET  # all waited: nobody was kept from anything
             else:
-                error = loop_error(loop, frame_of(self.main.carrier) or sys._getframe())
-                self.interrupt(self.main, error)
-                del error
+                self.collect(0)  # what it waits for may be there
+                if not self.ready:
+                    frame = frame_of(self.main.carrier) or sys._getframe()
+                    self.interrupt(self.main, loop_error(loop, frame))
+                    del frame
         return self.ready.popleft()
 
     # Coroutines.

@@ -7,6 +7,8 @@ import sys
 from types import FrameType, ModuleType
 from typing import TYPE_CHECKING
 
+from umbel.errors import as_refusal
+
 if TYPE_CHECKING:  # as that of a poller
     from typing import Protocol
 
@@ -94,8 +96,9 @@ def loop_error(loop: str, frame: FrameType | None) -> RuntimeError:
         frame = frame.f_back
     # No function of ours: only at the end of a bundle's `with` block.
     what, verb = verb or "the end of a bundle's block", verb or "bundle_wait"
-    return RuntimeError(
+    message = (
         f"{what} would have to wait, and stop the {loop} loop of this thread: "
         f"await umbel.aio.{verb}, or umbel.aio.run_blocking for all that calls it, or "
         "make the call in a thread of its own"
     )
+    return as_refusal(RuntimeError(message))

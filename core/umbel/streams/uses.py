@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 from umbel._kernel.coroutine import Coroutine
 from umbel.deadline import FAIR, let_others_run
-from umbel.errors import BadHandleError, BusyError, EndOfStreamError
+from umbel.errors import BadHandleError, BusyError, EndOfStreamError, is_refusal
 from umbel.streams.connection import PIECE, Connection
 from umbel.streams.plain_errors import explain, is_harmless, is_plain
 
@@ -107,7 +107,7 @@ class InboundUse:
 
     def fail(self, error: BaseException) -> None:
         """Break that direction, unless nothing was done; let *error* tell how far."""
-        if self.moved or not is_harmless(error):
+        if self.moved or not (is_refusal(error) or is_harmless(error)):
             self.connection.break_inbound()
         # A loop's own cancellation carries it too.
         is_ours = hasattr(error, "bytes_done") or not isinstance(error, Exception)
