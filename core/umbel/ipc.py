@@ -138,6 +138,10 @@ def ipc_fromfd(fd: int) -> StreamHandle:
 def ipc_listener_fromfd(fd: int) -> ListenerHandle:
     """Take over a listening local stream socket. Its file is never removed by us.
 
+    Its `address` is what the kernel knows: a relative path is of the folder that was
+    current when it was bound. Of a path of more than 107 bytes the kernel knows nothing
+    that is of use to others: then the address has none.
+
     Args:
         fd: its descriptor; umbel's on success, still yours on an error.
 

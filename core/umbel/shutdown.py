@@ -65,7 +65,11 @@ def shut_down(context: CloseContext) -> CloseReport:
                     scratch = memoryview(bytearray(DRAIN_SIZE))
         consumed = _has_consumed(stream)
     except BaseException as error:
-        consumed = _has_consumed_by_now(stream, error)
+        # Reset: bytes of ours lay unread, if that can be known at all, as it can't over
+        # a network. Otherwise the peer may still read them.
+        consumed = has_consumed_by_now(stream)
+        if consumed is not None and isinstance(error, ConnectionError):
+            consumed = False
         if isinstance(error, DeadlineError) and error.strerror == error.advice:
             error.strerror = _STILL_OPEN
         error.report = CloseReport(  # type: ignore[attr-defined]  # ours have it
@@ -90,13 +94,10 @@ def _has_consumed(stream: Stream) -> bool | None:
     return None if unread is None else unread.is_zero()
 
 
-def _has_consumed_by_now(stream: Stream, error: BaseException) -> bool | None:
+def has_consumed_by_now(stream: Stream) -> bool | None:
+    """Tell whether the peer has read everything; None: that can't be known."""
     try:
-        consumed = _has_consumed(stream)
-        # Reset: bytes of ours lay unread, if that can be known at all, as it can't over
-        # a network. Otherwise the peer may still read them.
-        is_reset = isinstance(error, ConnectionError)
-        return False if is_reset and consumed is not None else consumed
+        return _has_consumed(stream)
     except ConnectionError:
         return False
     except OSError:

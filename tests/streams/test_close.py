@@ -31,6 +31,7 @@ from tests.support import (
 from umbel import CloseReport, aio, spi
 from umbel._kernel.current import current_hub
 from umbel.handle import lookup
+from umbel.plugins import add_plugin, remove_plugin
 from umbel.streams.connection import find_connection
 from umbel.streams.listener import AcceptUse, Listening
 
@@ -267,7 +268,7 @@ def test_closing_a_broken_stream_is_econnreset(ends: Ends, direction: str) -> No
     with pytest.raises(umbel.BrokenStreamError, match="failed before") as caught:
         umbel.close(left)
 
-    assert caught.value.report == CloseReport(None, 0)
+    assert caught.value.report == CloseReport(direction == "receive", 0)
     with pytest.raises(OSError, match="Bad file"):
         os.fstat(descriptor)
 
@@ -324,6 +325,55 @@ def test_so_is_one_that_need_not_wait(ends: Ends) -> None:
     assert caught == [CloseReport()]
     with pytest.raises(umbel.BadHandleError):
         umbel.hclose(left)
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+def test_after_a_failed_send_it_is_told_whether_the_peer_read_what_was_sent(
+    ends: Ends, is_read: bool
+) -> None:
+    left, right = ends
+    with pytest.raises(umbel.DeadlineError) as failed:
+        umbel.bsend(left, bytes(1 << 24), 0)
+    if is_read:
+        umbel.brecv(right, umbel.Skip(failed.value.bytes_done))
+
+    with pytest.raises(umbel.BrokenStreamError) as caught:
+        umbel.close(left)
+
+    assert caught.value.report == CloseReport(consumed=is_read)
+
+
+def test_after_a_receive_that_was_told_of_a_reset_it_is_known_that_bytes_were_lost(
+    ends: Ends,
+) -> None:
+    left, right = ends
+    umbel.bsend(left, b"never read")
+    umbel.hclose(right)
+    with pytest.raises(umbel.BrokenStreamError):
+        umbel.receive(left)
+
+    with pytest.raises(umbel.BrokenStreamError) as caught:
+        umbel.close(left)
+
+    assert caught.value.report == CloseReport(consumed=False)
+
+
+def test_any_error_of_a_close_has_a_report(ends: Ends) -> None:
+    class Refusing:
+        @spi.hookimpl.close.wrapper
+        def close(self, context: spi.CloseContext) -> spi.Wrapped[CloseReport]:
+            yield
+            return spi.Outcome(error=OSError(errno.EIO, "refused by policy"))
+
+    left, _ = ends
+    add_plugin(Refusing(), "refusing")
+    try:
+        with pytest.raises(OSError, match="by policy") as caught:
+            umbel.close(left)
+    finally:
+        remove_plugin("refusing")
+
+    assert getattr(caught.value, "report", None) == CloseReport()
 
 
 def test_deadline_0_succeeds_if_the_peers_end_is_there(ends: Ends) -> None:

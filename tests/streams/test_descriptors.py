@@ -13,6 +13,7 @@ import pytest
 
 import umbel
 from tests.support import Ends, have_the_next_wait, open_descriptors, soon
+from umbel.spi import Fileno
 from umbel.streams.connection import find_connection
 
 
@@ -233,6 +234,32 @@ def test_an_adopted_listener_accepts_and_leaves_its_file(tmp_path: Path) -> None
         umbel.hclose(client)
 
     assert path.exists()
+
+
+def test_an_adopted_listener_whose_name_means_nothing_to_others_has_no_path(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / ("x" * 120)
+    folder.mkdir()
+
+    with umbel.ipc_listen(folder / "x.sock") as bound:  # by a way around the folder
+        copy = os.dup(umbel.query(bound, Fileno).fd)
+        listener = umbel.ipc_listener_fromfd(copy)
+        assert listener.address == umbel.Address("ipc", "")
+        umbel.hclose(listener)
+
+
+def test_an_adopted_listeners_file_is_told_from_an_abstract_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind("@x")
+    sock.listen()
+
+    with umbel.ipc_listener_fromfd(sock.detach()) as listener:
+        assert listener.address == umbel.Address("ipc", "./@x")
+        umbel.hclose(umbel.connect(listener.address))
 
 
 def _unconnected() -> socket.socket:

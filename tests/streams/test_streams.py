@@ -10,6 +10,7 @@ import os
 import random
 import socket
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, cast
 
@@ -273,12 +274,15 @@ def test_a_skip_longer_than_any_buffer_is_bounded_in_memory(ends: Ends) -> None:
         assert umbel.brecv(right, 1) == b"!"
 
 
+@pytest.mark.parametrize("make", [list, iter], ids=["list", "iterator"])
 @pytest.mark.parametrize("call", [umbel.bsendl, umbel.brecvl], ids=["send", "receive"])
-def test_an_empty_list_is_einval_and_breaks_nothing(ends: Ends, call: object) -> None:
+def test_an_empty_list_is_einval_and_breaks_nothing(
+    ends: Ends, call: object, make: Callable[[list[object]], object]
+) -> None:
     left, right = ends
 
     with pytest.raises(OSError, match="empty") as caught:
-        call(left, [])  # type: ignore[operator]
+        call(left, make([]))  # type: ignore[operator]
     umbel.bsend(left, b"a")
     umbel.bsend(right, b"b")
 

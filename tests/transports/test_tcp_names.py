@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -183,6 +184,27 @@ def test_a_listening_socket_can_be_taken_over(host: str) -> None:
     server, _ = umbel.tcp_accept(listener, umbel.within(20))
     for handle in (client, server, listener):
         umbel.hclose(handle)
+
+
+@pytest.mark.parametrize("which", ["stream", "listener"])
+def test_what_would_linger_on_close_does_not_any_more(which: str) -> None:
+    lingering = struct.pack("ii", 1, 60)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, lingering)
+        theirs = socket.create_connection(listening.getsockname())
+        if which == "listener":
+            with umbel.tcp_listener_fromfd(os.dup(listening.fileno())) as listener:
+                stream = umbel.accept(listener, umbel.within(20))
+        else:  # which has it of its listener
+            stream = umbel.tcp_fromfd(listening.accept()[0].detach())
+
+    with pytest.raises(umbel.DeadlineError):
+        umbel.bsend(stream, bytes(1 << 26), umbel.within(0.1))  # more than has room
+    began = time.monotonic()
+    umbel.hclose(stream)
+
+    assert time.monotonic() - began < 20
+    theirs.close()
 
 
 def test_what_cannot_be_taken_over_is_einval_and_stays_open() -> None:

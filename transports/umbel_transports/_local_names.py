@@ -22,6 +22,8 @@ PATH_MAX: Final = 107
 LONGEST_PATH: Final = 4095
 #: What is left of sun_path for an abstract name, whose first byte is a NUL.
 ABSTRACT_MAX: Final = 107
+#: Where the folders of long paths are found, by their descriptors.
+_FOLDERS: Final = b"/proc/self/fd/"
 
 
 def check_location(address: Address) -> bytes:
@@ -71,7 +73,7 @@ def reachable(address: Address) -> Iterator[bytes]:
         except OSError as error:
             raise explain(error, address) from None
         try:
-            start = b"/proc/self/fd/%d/" % at
+            start = b"%s%d/" % (_FOLDERS, at)
             room = PATH_MAX - len(start)
             if len(name) > room:
                 message = (
@@ -83,6 +85,18 @@ def reachable(address: Address) -> Iterator[bytes]:
             yield start + name
         finally:
             os.close(at)
+
+
+def location_of(name: bytes | str) -> str:
+    """Give the location that the kernel's *name* is of; "" if that can't be known."""
+    raw = os.fsencode(name)
+    if raw.startswith(_FOLDERS):
+        return ""  # a long path, by a descriptor that was closed since
+    if raw.startswith(b"\0"):
+        raw = b"@" + raw[1:]
+    elif raw.startswith(b"@"):
+        raw = b"./" + raw  # a file, in the folder that was the current one
+    return os.fsdecode(raw)
 
 
 def absolute(address: Address) -> str:

@@ -63,7 +63,13 @@ from umbel.spi import (
     system_error,
     take_options,
 )
-from umbel_transports._local_names import absolute, explain, reachable, short_name
+from umbel_transports._local_names import (
+    absolute,
+    explain,
+    location_of,
+    reachable,
+    short_name,
+)
 from umbel_transports._socket_file import (
     bind,
     handed_on,
@@ -139,11 +145,9 @@ class IpcTransport:
         sock = adopt_socket(context.fd, is_listening=context.is_listener)
         if not context.is_listener:
             return SocketStream(sock)
-        name = os.fsdecode(sock.getsockname())
         address = context.address
         if not address.location:
-            location = "@" + name[1:] if name.startswith("\0") else name
-            address = Address("ipc", location)
+            address = Address("ipc", location_of(sock.getsockname()))
         return IpcListener(sock, address, {}, handed_on(address, context.state))
 
     @hookimpl.traits

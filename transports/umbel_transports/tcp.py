@@ -29,6 +29,7 @@ import errno
 import ipaddress
 import os
 import socket
+import struct
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeVar, cast
 
@@ -121,6 +122,8 @@ class TcpTransport:
 
 # Streams.
 
+#: Whether a close waits until all is sent, and for how many seconds.
+_LINGER: Final = struct.Struct("ii")
 _STREAM_OPTIONS: Final = {"nodelay": bool, "keepalive": bool}
 
 
@@ -134,6 +137,24 @@ class TcpStream(SocketStream):
         if kind is not Names:
             return super().query(kind)
         return cast("T", Names(*map(_address_of, self.names())))
+
+    def abort(self) -> None:
+        """As `Stream.abort`."""
+        _forbid_lingering(self._socket)
+        super().abort()
+
+
+def _forbid_lingering(sock: socket.SocketType) -> None:
+    """Let its close not block, for which the program, or a listener's, may have asked.
+
+    With a time of 0 a close resets the connection and does not block: that stays.
+    """
+    if sock.fileno() < 0:
+        return
+    how = sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER.size)
+    lingers, seconds = _LINGER.unpack(how)
+    if lingers and seconds:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER.pack(0, 0))
 
 
 def _make_stream(sock: socket.SocketType, options: Options) -> TcpStream:

@@ -20,6 +20,7 @@ from umbel.errors import (
     BadHandleError,
     BrokenStreamError,
     BusyError,
+    Canceled,
     EndOfStreamError,
     UmbelError,
 )
@@ -27,6 +28,7 @@ from umbel.fd import unpark
 from umbel.handle import Resource
 from umbel.plugins.loaded import Transport
 from umbel.report import CloseReport
+from umbel.shutdown import has_consumed_by_now
 from umbel.streams.plain_errors import (
     explain,
     is_harmless,
@@ -180,11 +182,7 @@ class Directions(Resource):
                 or inbound_error is BrokenStreamError
                 or self.was_cut  # the peer would take a part for the whole
             ):
-                message = (
-                    "a send or receive on the stream failed before, so that the peer "
-                    "can't be told of a good end; it is closed now"
-                )
-                raise BrokenStreamError(message)
+                raise _broken_before(has_consumed_by_now(self.stream))
             context = CloseContext(
                 self.number,
                 self.stream,
@@ -199,7 +197,8 @@ class Directions(Resource):
             if is_plain(error):
                 report = getattr(error, "report", None) or CloseReport()
                 raise explain(error, report) from error
-            if getattr(error, "report", 0) is None:
+            is_told = isinstance(error, OSError | Canceled)
+            if is_told and getattr(error, "report", None) is None:
                 # The end was not reached, so that nothing is known of it.
                 error.report = CloseReport()  # type: ignore[attr-defined]
             raise
@@ -217,3 +216,14 @@ class Directions(Resource):
                 hub.park(deadline)
         finally:
             self.closer = None  # or who leaves later would wake another wait of ours
+
+
+def _broken_before(consumed: bool | None) -> BrokenStreamError:
+    """Make the error of an orderly close that comes too late for one."""
+    message = (
+        "a send or receive on the stream failed before, so that the peer can't be told "
+        "of a good end; it is closed now"
+    )
+    error = BrokenStreamError(message)
+    error.report = CloseReport(consumed)
+    return error

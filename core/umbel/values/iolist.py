@@ -78,10 +78,11 @@ def outbound_views(buffers: Sequence[Buffer]) -> list[memoryview]:
     if isinstance(buffers, (bytes, bytearray, memoryview, str)):
         message = "a list of buffers is wanted here; bsend sends a single one"
         raise TypeError(message)
-    if not buffers:
+    views = [outbound_view(data) for data in buffers]
+    if not views:
         message = "the list of buffers is empty: name one buffer or more"
         raise system_error(errno.EINVAL, message)
-    return [outbound_view(data) for data in buffers]
+    return views
 
 
 def total_size(views: Sequence[memoryview | Skip]) -> int:
@@ -120,7 +121,8 @@ def inbound_views(targets: Sequence[Target]) -> list[memoryview | Skip]:
     if isinstance(targets, (bytes, bytearray, memoryview, Skip)):
         message = "a list of targets is wanted here; brecv fills a single one"
         raise TypeError(message)
-    if not targets:
+    views = [inbound_view(target) for target in targets]
+    if not views:
         message = "the list of targets is empty: name one buffer or more"
         raise system_error(errno.EINVAL, message)
-    return [inbound_view(target) for target in targets]
+    return views
