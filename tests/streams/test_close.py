@@ -365,11 +365,12 @@ def test_any_error_of_a_close_has_a_report(ends: Ends) -> None:
             yield
             return spi.Outcome(error=OSError(errno.EIO, "refused by policy"))
 
-    left, _ = ends
+    left, right = ends
+    umbel.done(right)
     add_plugin(Refusing(), "refusing")
     try:
         with pytest.raises(OSError, match="by policy") as caught:
-            umbel.close(left)
+            umbel.close(left, 0)
     finally:
         remove_plugin("refusing")
 
