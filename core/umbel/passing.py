@@ -272,7 +272,8 @@ def receive_handle(
         the stream or listener, in the state that it had there.
 
     Raises:
-        OSError: EPROTO, something else came. This direction is broken then.
+        OSError: EPROTO, something else came; EMSGSIZE, several descriptors: they are
+            closed; EMFILE, no descriptor is left. This direction is broken then.
         BadHandleError: EBADF, *handle* is not open, or was closed meanwhile.
         NotSupportedError: ENOTSUP, *handle* can't pass descriptors, or the transport
             of what came is blocked here, or can't adopt.

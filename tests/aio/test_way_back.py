@@ -40,6 +40,24 @@ def test_a_canceled_coroutine_leaves_nothing_of_trio_unawaited() -> None:
     trio.run(go_and_cancel, wait_after_a_cancellation)
 
 
+def test_what_a_canceled_coroutine_would_wait_for_is_canceled() -> None:
+    async def main() -> None:
+        task = asyncio.create_task(asyncio.sleep(PATIENCE))
+        await asyncio.sleep(0)
+
+        def wait() -> None:
+            with pytest.raises(umbel.Canceled):
+                umbel.msleep(umbel.FOREVER)
+            with pytest.raises(umbel.Canceled):
+                aio.wait(task)
+
+        await go_and_cancel(wait)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+
+
 class Connecting:
     """Gives itself once it is open, as the connections of some libraries do."""
 

@@ -5,6 +5,7 @@ What such a coroutine was in the middle of is as if it had left. It never goes o
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import gc
 import os
@@ -27,6 +28,7 @@ from tests.support import (
     wait_until,
     wait_until_blocked,
 )
+from umbel import aio
 from umbel._kernel.current import all_hubs, current_hub
 from umbel._kernel.hub import Hub
 from umbel.coroutines.bundles import Bundle
@@ -79,6 +81,46 @@ def test_a_stream_that_it_received_from_can_be_closed_hard(ends: Ends) -> None:
         pass
     umbel.hclose(left)
 
+    assert umbel.receive(right, 1, umbel.within(10)) == b""
+
+
+def test_a_stream_that_it_was_closing_in_good_order_is_closed(ends: Ends) -> None:
+    left, right = ends
+    descriptor = left.fileno()
+
+    with thread_that_starts(lambda: umbel.close(left)):
+        assert umbel.receive(right, 1, umbel.within(10)) == b""  # our end so far
+
+    assert descriptor not in open_descriptors()
+    with pytest.raises(OSError, match="Broken pipe"):
+        os.write(right.fileno(), b"x")
+
+
+@pytest.mark.filterwarnings("ignore:.*was destroyed but it is pending")
+def test_so_is_one_that_a_task_of_a_closed_loop_was_closing(ends: Ends) -> None:
+    left, right = ends
+    descriptor = left.fileno()
+
+    # Kept, since in a thread that ends asyncio's own complaint leaves a trace of it.
+    tasks: list[asyncio.Task[None]] = []
+
+    async def close() -> None:
+        await aio.close(left)
+
+    def work() -> None:
+        # A loop that is stopped and closed amid the close, as some test suites do.
+        events = asyncio.new_event_loop()
+        tasks.append(events.create_task(close()))
+        events.call_soon(events.call_soon, events.stop)
+        events.run_forever()
+        events.close()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+    assert not tasks.pop().done()
+    assert descriptor not in open_descriptors()
     assert umbel.receive(right, 1, umbel.within(10)) == b""
 
 

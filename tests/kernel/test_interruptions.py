@@ -32,6 +32,7 @@ import pytest
 import umbel
 from tests.support import PATIENCE, Ends
 from umbel import aio
+from umbel._kernel.hub import BUDGET
 from umbel.aio.handle import as_stream
 from umbel.handle import open_handles
 
@@ -151,6 +152,8 @@ def at_each_point(
         is_late = interruption.is_late
         number += 1
         _close_all(ends)
+        while started:
+            umbel.hclose(started.pop())
     _close_all(idle)
 
 
@@ -183,9 +186,28 @@ def close_peer(ends: Ends) -> None:
     umbel.done(ends[1], 0)
 
 
+def start(ends: Ends) -> None:
+    started.append(umbel.go(int))  # which runs at once, or soon, and waits for nothing
+    umbel.bsend(ends[1], b"x", 0)
+
+
+def try_often(ends: Ends) -> None:
+    for _ in range(3 * BUDGET):
+        with pytest.raises(umbel.DeadlineError):
+            umbel.receive(ends[1], 1, 0)
+    umbel.bsend(ends[1], b"x", 0)
+
+
+started: list[umbel.BundleHandle] = []
+
 acts = pytest.mark.parametrize(
     ("act", "expected"),
-    [(send, b"x"), (close, umbel.BadHandleError), (close_peer, b"")],
+    [
+        (send, b"x"),
+        (close, umbel.BadHandleError),
+        (close_peer, b""),
+        (start, b"x"),
+    ],
 )
 
 # In tasks.
@@ -267,6 +289,45 @@ def test_a_call_of_a_trio_task_misses_nothing(
         return found
 
     at_each_point(lambda i, ends: trio.run(main, i, ends), scheme, act, expected)
+
+
+async def sleep() -> bytes:
+    await aio.msleep(umbel.within(0.001))
+    return b"x"
+
+
+async def sleep_in_an_errand() -> bytes:
+    def sleep_twice() -> bytes:
+        for _ in range(2):
+            umbel.msleep(umbel.within(0.001))
+        return b"x"
+
+    return await aio.run_blocking(sleep_twice)
+
+
+@pytest.mark.parametrize("act", [send, start, try_often])
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+@pytest.mark.parametrize("verb", [sleep, sleep_in_an_errand])
+def test_the_first_call_of_a_loop_makes_the_hub_its_guest_once(
+    loop: str,
+    verb: Callable[[], Coroutine[None, None, bytes]],
+    act: Callable[[Ends], object],
+) -> None:
+    trio = pytest.importorskip("trio")
+
+    async def main(interruption: Interruption) -> bytes:
+        found = await Steps(interruption.steps_of(verb()))
+        interruption.come_late()
+        await aio.msleep(umbel.within(0.001))
+        return found
+
+    def attempt(interruption: Interruption, _: Ends) -> object:
+        if loop == "trio":
+            return trio.run(main, interruption)
+        limited = asyncio.wait_for(main(interruption), PATIENCE)
+        return asyncio.run(limited)
+
+    at_each_point(attempt, "mem", act, b"x")
 
 
 # In coroutines.

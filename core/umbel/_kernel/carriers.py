@@ -106,14 +106,18 @@ class Carriers:
                 break
             # As inherit_context: or it would keep alive what the variables hold.
             hub.current.carrier.gr_context = None
+            hub.is_switching = True
             target = hub.ready.popleft() if hub.ready else hub.next_ready()
             # From here on no call, after which a signal's handler could run.
+            hub.is_switching = False
             idle += (hub.current.carrier,)
             hub.current = target
             del target
             hub.current.carrier.switch()
         carrier = hub.current.carrier
+        hub.is_switching = True
         hub.current = hub.next_ready()
+        hub.is_switching = False
         # An ending carrier returns to its parent: let that be whose turn it is.
         carrier.parent = hub.current.carrier
 

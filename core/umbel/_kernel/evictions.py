@@ -1,4 +1,4 @@
-"""Who uses what has been closed, and has yet to leave it."""
+"""Who uses what has been closed, or is closing it, and has yet to leave it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,18 @@ if TYPE_CHECKING:
 
 
 class Evictions:
-    """The coroutines of a hub that were told to leave, until they have."""
+    """The coroutines of a hub that were told to leave, until they have.
 
-    __slots__ = ("_leaving",)
+    Attributes:
+        closing: those that are in an orderly close, and what is to be done in their
+            place if they never go on; set, and taken out, by themselves.
+    """
+
+    __slots__ = ("_leaving", "closing")
 
     def __init__(self) -> None:
         self._leaving: dict[Coroutine, Callable[[], None]] = {}
+        self.closing: dict[Coroutine, Callable[[], None]] = {}
 
     def evict(self, user: Coroutine, leave: Callable[[Coroutine], None]) -> None:
         """Raise EBADF in *user*: what it uses was closed, and it is to *leave*.
@@ -60,12 +66,13 @@ class Evictions:
             user.pending = None  # it came too late for that call
 
     def stand_in(self, user: Coroutine) -> None:
-        """Leave in the place of *user*, which never goes on, if it was told to."""
-        leave = self._leaving.pop(user, None)
-        if leave is not None:
-            leave()
+        """Do in the place of *user*, which never goes on, what it owes others."""
+        for owed in (self._leaving, self.closing):
+            leave = owed.pop(user, None)
+            if leave is not None:
+                leave()
 
     def stand_in_for_all(self) -> None:
         """As `stand_in`: their thread has ended."""
-        for user in tuple(self._leaving):
+        for user in (*self._leaving, *self.closing):
             self.stand_in(user)

@@ -119,6 +119,10 @@ class Hub:
         #: For `umbel.aio`: there is none yet, or it must be asked before each call.
         self.must_ask = True
         self.is_turning = False
+        #: It is about to become a loop's guest.
+        self.is_moving_in = False
+        #: Who runs next has been taken from the queue, and does not run yet.
+        self.is_switching = False
         #: What main is canceled with once no loop runs in it any more.
         self.held_back: Canceled | None = None
         self.is_abandoned = False
@@ -230,7 +234,9 @@ class Hub:
             me.raise_pending()
         self.collect(0)  # before queueing: a signal may raise out of it
         self.ready.append(me)
+        self.is_switching = True
         target = self.ready.popleft()
+        self.is_switching = False
         if target is not me:
             self.current = target
             target.carrier.switch()
@@ -242,7 +248,7 @@ class Hub:
 
         So a coroutine that has just started or gone on is not made to wait.
         """
-        if self.is_in_task() or self._carriers.is_making:
+        if self.is_in_task() or self._is_interrupted() or self.current.is_parked:
             return
         # A task's errand may end before its next call: then its task pays, awaiting.
         if not self.current.is_guest:
@@ -284,7 +290,12 @@ class Hub:
             "asyncio" in modules or "trio.lowlevel" in modules
         ):
             self._become_guest()
-        if (self._is_asleep and self.host is None) or self._carriers.is_making:
+        is_hosted = self.host is not None
+        if (
+            self._is_interrupted()
+            or (self._is_asleep and not is_hosted)
+            or (self.current.is_parked and is_hosted)
+        ):
             # We are a signal's handler, and what it interrupted must go on first.
             self.post(partial(self.start_soon, coroutine, copy_context()))
             return
@@ -298,6 +309,10 @@ class Hub:
         self.ready.append(self.current)
         self.current = coroutine
         carrier.switch()
+
+    def _is_interrupted(self) -> bool:
+        """Tell whether we are a signal's handler amid what it must not switch in."""
+        return self.is_switching or self.is_moving_in or self._carriers.is_making
 
     def is_in_task(self) -> bool:
         """Tell whether a task of a loop calls: others run when it next awaits."""
@@ -313,7 +328,7 @@ class Hub:
 
     def _become_guest(self) -> None:
         # A loop that runs here must call `turn`, or the coroutine would never go on.
-        if self.is_stranger():
+        if self.is_stranger() and not self.is_moving_in:
             # By name: the layers above are not the kernel's to know.
             import_module("umbel.aio.entry").enter()
 

@@ -9,6 +9,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Final, ParamSpec, Protocol, TypeVar, cast
 
 from umbel._kernel.current import current_hub
+from umbel._kernel.hub import Hub
 from umbel._kernel.loops import running_loop
 from umbel.aio.aio_host import AioHost
 from umbel.errors import unawaited
@@ -40,6 +41,17 @@ def enter() -> AioHost:
 
 def _attach() -> AioHost:
     hub = current_hub()
+    hub.is_moving_in = True
+    try:
+        return _move_in(hub)
+    finally:
+        hub.is_moving_in = False
+
+
+def _move_in(hub: Hub) -> AioHost:
+    host: AioHost | None = getattr(_here, "host", None)
+    if host is not None and host.is_running():
+        return host  # a signal's handler has entered meanwhile
     if hub.host is not None:
         cast("AioHost", hub.host).leave()  # a loop that does not run any more
     loop = running_loop()
@@ -55,7 +67,7 @@ def _attach() -> AioHost:
     if loop == "trio":
         from umbel.aio.trio_host import TrioHost
 
-        host: AioHost = TrioHost(hub, enter)
+        host = TrioHost(hub, enter)
     else:
         from umbel.aio.asyncio_host import AsyncioHost
 

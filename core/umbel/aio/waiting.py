@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 from typing import TypeVar
 
 from umbel._kernel.coroutine import Coroutine
-from umbel._kernel.current import checkpoint
+from umbel._kernel.current import checkpoint, current_hub
 from umbel.aio.aio_host import AioHost, drop
 from umbel.aio.hosting import LOOK
 from umbel.coroutines.future import Future
@@ -37,8 +37,8 @@ def wait(awaitable: Awaitable[T], deadline: int = FOREVER) -> T:
     Source:
         own; asgiref's async_to_sync without its threads.
     """
+    me = current_hub().current
     try:
-        me = checkpoint()
         host = _host_of(me)
     except BaseException:
         drop(awaitable)
@@ -46,6 +46,7 @@ def wait(awaitable: Awaitable[T], deadline: int = FOREVER) -> T:
     future = Future[T](me)
     cancel = host.begin(awaitable, future.end)
     try:
+        checkpoint()  # only now: if we are being canceled, so is what we wait for
         future.wait(deadline)
     except BaseException as error:
         cancel()

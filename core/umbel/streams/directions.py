@@ -172,6 +172,9 @@ class Directions(Resource):
         # First refuse, then look for users: see the rule at the top.
         outbound_error, inbound_error = self.outbound_error, self.inbound_error
         self.outbound_error = self.inbound_error = BadHandleError
+        hub = current_hub()
+        me, closing = hub.current, hub.evictions.closing
+        closing[me] = self.abort
         try:
             if self.sender is not None or self.receiver is not None:
                 self._evict_users()
@@ -203,6 +206,7 @@ class Directions(Resource):
                 error.report = CloseReport()  # type: ignore[attr-defined]
             raise
         finally:
+            closing.pop(me, None)
             self.abort()
 
     def _wait_for_users(self, deadline: int) -> None:
