@@ -32,6 +32,7 @@ import pytest
 import umbel
 from tests.support import PATIENCE, Ends
 from umbel import aio
+from umbel._kernel.current import current_hub
 from umbel._kernel.hub import BUDGET
 from umbel.aio.handle import as_stream
 from umbel.handle import open_handles
@@ -305,13 +306,16 @@ async def sleep_in_an_errand() -> bytes:
     return await aio.run_blocking(sleep_twice)
 
 
-@pytest.mark.parametrize("act", [send, start, try_often])
+@pytest.mark.parametrize(
+    ("act", "budget"), [(try_often, BUDGET), (start, BUDGET), (start, 0), (start, 1)]
+)
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])
 @pytest.mark.parametrize("verb", [sleep, sleep_in_an_errand])
 def test_the_first_call_of_a_loop_makes_the_hub_its_guest_once(
     loop: str,
     verb: Callable[[], Coroutine[None, None, bytes]],
     act: Callable[[Ends], object],
+    budget: int,
 ) -> None:
     trio = pytest.importorskip("trio")
 
@@ -322,6 +326,7 @@ def test_the_first_call_of_a_loop_makes_the_hub_its_guest_once(
         return found
 
     def attempt(interruption: Interruption, _: Ends) -> object:
+        current_hub().budget = budget
         if loop == "trio":
             return trio.run(main, interruption)
         limited = asyncio.wait_for(main(interruption), PATIENCE)

@@ -106,7 +106,7 @@ class Carriers:
                 break
             # As inherit_context: or it would keep alive what the variables hold.
             hub.current.carrier.gr_context = None
-            hub.is_switching = True
+            hub.is_switching = True  # a signal's handler would lose who is taken out
             target = hub.ready.popleft() if hub.ready else hub.next_ready()
             # From here on no call, after which a signal's handler could run.
             hub.is_switching = False

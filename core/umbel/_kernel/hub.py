@@ -119,9 +119,8 @@ class Hub:
         #: For `umbel.aio`: there is none yet, or it must be asked before each call.
         self.must_ask = True
         self.is_turning = False
-        #: It is about to become a loop's guest.
-        self.is_moving_in = False
-        #: Who runs next has been taken from the queue, and does not run yet.
+        #: Who runs next is being taken from the queue, and does not run yet; or the hub
+        #: is about to become a loop's guest. A signal's handler must not switch then.
         self.is_switching = False
         #: What main is canceled with once no loop runs in it any more.
         self.held_back: Canceled | None = None
@@ -233,10 +232,12 @@ class Hub:
         if me.pending is not None and not me.is_shielded:
             me.raise_pending()
         self.collect(0)  # before queueing: a signal may raise out of it
-        self.ready.append(me)
         self.is_switching = True
-        target = self.ready.popleft()
-        self.is_switching = False
+        try:
+            self.ready.append(me)
+            target = self.ready.popleft()
+        finally:
+            self.is_switching = False
         if target is not me:
             self.current = target
             target.carrier.switch()
@@ -248,7 +249,8 @@ class Hub:
 
         So a coroutine that has just started or gone on is not made to wait.
         """
-        if self.is_in_task() or self._is_interrupted() or self.current.is_parked:
+        is_interrupted = self.is_switching or self._carriers.is_making
+        if is_interrupted or self.current.is_parked or self.is_in_task():
             return
         # A task's errand may end before its next call: then its task pays, awaiting.
         if not self.current.is_guest:
@@ -290,12 +292,8 @@ class Hub:
             "asyncio" in modules or "trio.lowlevel" in modules
         ):
             self._become_guest()
-        is_hosted = self.host is not None
-        if (
-            self._is_interrupted()
-            or (self._is_asleep and not is_hosted)
-            or (self.current.is_parked and is_hosted)
-        ):
+        is_waiting = self._is_asleep if self.host is None else self.current.is_parked
+        if is_waiting or self.is_switching or self._carriers.is_making:
             # We are a signal's handler, and what it interrupted must go on first.
             self.post(partial(self.start_soon, coroutine, copy_context()))
             return
@@ -309,10 +307,6 @@ class Hub:
         self.ready.append(self.current)
         self.current = coroutine
         carrier.switch()
-
-    def _is_interrupted(self) -> bool:
-        """Tell whether we are a signal's handler amid what it must not switch in."""
-        return self.is_switching or self.is_moving_in or self._carriers.is_making
 
     def is_in_task(self) -> bool:
         """Tell whether a task of a loop calls: others run when it next awaits."""
@@ -328,7 +322,7 @@ class Hub:
 
     def _become_guest(self) -> None:
         # A loop that runs here must call `turn`, or the coroutine would never go on.
-        if self.is_stranger() and not self.is_moving_in:
+        if self.is_stranger() and not self.is_switching:
             # By name: the layers above are not the kernel's to know.
             import_module("umbel.aio.entry").enter()
 

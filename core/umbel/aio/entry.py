@@ -41,11 +41,11 @@ def enter() -> AioHost:
 
 def _attach() -> AioHost:
     hub = current_hub()
-    hub.is_moving_in = True
+    hub.is_switching = True
     try:
         return _move_in(hub)
     finally:
-        hub.is_moving_in = False
+        hub.is_switching = False
 
 
 def _move_in(hub: Hub) -> AioHost:

@@ -172,14 +172,13 @@ class Directions(Resource):
         # First refuse, then look for users: see the rule at the top.
         outbound_error, inbound_error = self.outbound_error, self.inbound_error
         self.outbound_error = self.inbound_error = BadHandleError
-        hub = current_hub()
-        me, closing = hub.current, hub.evictions.closing
-        closing[me] = self.abort
+        me = None
         try:
+            me = checkpoint()
+            me.hub.evictions.closing[me] = self.abort
             if self.sender is not None or self.receiver is not None:
                 self._evict_users()
                 self._wait_for_users(deadline)
-            checkpoint()
             if (
                 outbound_error in (BrokenStreamError, BusyError)
                 or inbound_error is BrokenStreamError
@@ -206,7 +205,8 @@ class Directions(Resource):
                 error.report = CloseReport()  # type: ignore[attr-defined]
             raise
         finally:
-            closing.pop(me, None)
+            if me is not None:
+                me.hub.evictions.closing.pop(me, None)
             self.abort()
 
     def _wait_for_users(self, deadline: int) -> None:
