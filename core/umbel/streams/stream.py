@@ -41,6 +41,10 @@ class StreamHandle(Handle):
     def fileno(self) -> int:
         """Give the descriptor, which stays umbel's.
 
+        While somebody waits for it, by `fdin` or `fdout`, a receive or send that must
+        wait as well gets EBUSY, maybe in its midst, which breaks that direction: wait
+        for a copy instead (`os.dup`).
+
         Raises:
             NotSupportedError: ENOTSUP, there is none.
             BusyError: EBUSY, umbel has bytes of it that came for a canceled `receive`:
