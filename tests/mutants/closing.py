@@ -153,7 +153,7 @@ class LooksAtTheLimitInTheEnd(Mutant):
         return report
 
 
-@mutant(27, "its report is None")
+@mutant(27, "its report is CloseReport")
 class ForgetsTheReportAtTheLimit(Mutant):
     def do_close(self, context: CloseContext) -> CloseReport:
         try:
