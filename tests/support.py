@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import CodeType, FrameType
@@ -28,6 +28,8 @@ PATIENCE = 20.0
 SLACK = 20
 
 Ends = tuple[umbel.StreamHandle, umbel.StreamHandle]
+#: Runs the main task of a loop.
+RunLoop = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
 
 
 def calls(*given: Callable[[], object]) -> tuple[Callable[[], object], ...]:

@@ -9,18 +9,23 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
-from typing import Protocol
 
 import anyio
 import pytest
 import trio
-import uvloop
 
 import umbel
 from tests.mutants import opaque
-from tests.support import PATIENCE, Ends, have_the_next_wait, open_descriptors, soon
+from tests.support import (
+    PATIENCE,
+    Ends,
+    RunLoop,
+    have_the_next_wait,
+    open_descriptors,
+    soon,
+)
 from umbel import aio
 from umbel._kernel.current import current_hub
 from umbel.aio.aio_host import AioHost
@@ -28,30 +33,6 @@ from umbel.aio.guest import Sleep
 from umbel.handle import open_handles, where_opened
 from umbel.streams.connection import find_connection
 from umbel.testing.transports import transport_at_hand
-
-uvloop.new_event_loop().close()  # the first one opens what stays open for good
-
-
-class Run(Protocol):
-    """Runs the main task of a loop."""
-
-    def __call__(self, main: Callable[[], Awaitable[None]]) -> None: ...
-
-
-def on_asyncio(main: Callable[[], Coroutine[object, object, None]]) -> None:
-    asyncio.run(main())
-
-
-def on_uvloop(main: Callable[[], Coroutine[object, object, None]]) -> None:
-    uvloop.run(main())
-
-
-@pytest.fixture(
-    params=[on_asyncio, on_uvloop, trio.run], ids=["asyncio", "uvloop", "trio"]
-)
-def run(request: pytest.FixtureRequest) -> Run:
-    found: Run = request.param
-    return found
 
 
 def test_what_can_be_done_at_once_awaits_nothing(ends: Ends) -> None:
@@ -116,7 +97,7 @@ def test_who_tries_once_finds_what_has_just_come(ends: Ends, way: str) -> None:
     "verb",
     ["bsend", "receive", "brecv", "accept", "receive_exactly", "listener.accept"],
 )
-def test_what_can_not_be_done_in_time_is_etimedout(run: Run, verb: str) -> None:
+def test_what_can_not_be_done_in_time_is_etimedout(run: RunLoop, verb: str) -> None:
     async def main() -> None:
         left, right = aio.ipc_pair()
         plain = aio.listen("mem://nobody")
@@ -178,7 +159,9 @@ def test_coroutines_of_umbel_run_beside_tasks_though_no_verb_was_awaited_before(
     assert got == [b"abc"]
 
 
-def test_a_deadline_of_a_coroutine_is_kept_by_the_loop(ends: Ends, run: Run) -> None:
+def test_a_deadline_of_a_coroutine_is_kept_by_the_loop(
+    ends: Ends, run: RunLoop
+) -> None:
     left, _ = ends
 
     async def main() -> None:
@@ -290,7 +273,7 @@ def test_what_it_sets_first_of_all_context_variables_stays_set_too() -> None:
 
 
 def test_what_a_task_has_ended_with_keeps_no_context_variables_alive(
-    run: Run,
+    run: RunLoop,
 ) -> None:
     class Large:
         pass
@@ -316,7 +299,7 @@ def test_what_a_task_has_ended_with_keeps_no_context_variables_alive(
 
 
 @pytest.mark.parametrize("scheme", ["mem", "opaque"])
-def test_what_a_task_opened_is_known_by_its_line(run: Run, scheme: str) -> None:
+def test_what_a_task_opened_is_known_by_its_line(run: RunLoop, scheme: str) -> None:
     async def main() -> None:
         listener = aio.listen(umbel.Address(scheme, "line"))
         client = await aio.connect(listener.address, soon())
@@ -333,7 +316,7 @@ def test_what_a_task_opened_is_known_by_its_line(run: Run, scheme: str) -> None:
         run(main)
 
 
-def test_blocking_code_may_start_coroutines_and_wait_for_them(run: Run) -> None:
+def test_blocking_code_may_start_coroutines_and_wait_for_them(run: RunLoop) -> None:
     def blocking() -> list[int]:
         ours, theirs = umbel.chmake(int)
         with ours, theirs, umbel.bundle() as bundle:
@@ -347,7 +330,7 @@ def test_blocking_code_may_start_coroutines_and_wait_for_them(run: Run) -> None:
     run(main)
 
 
-def test_a_close_in_another_thread_is_ebadf_for_a_task_that_waits(run: Run) -> None:
+def test_a_close_in_another_thread_is_ebadf_for_a_task_that_waits(run: RunLoop) -> None:
     left, right = umbel.pair("mem")
 
     async def main() -> None:
@@ -361,7 +344,7 @@ def test_a_close_in_another_thread_is_ebadf_for_a_task_that_waits(run: Run) -> N
     umbel.hclose(right)
 
 
-def test_a_close_that_tries_once_lets_who_waits_leave_first(run: Run) -> None:
+def test_a_close_that_tries_once_lets_who_waits_leave_first(run: RunLoop) -> None:
     async def flush(stream: aio.AsyncStreamHandle) -> None:
         with pytest.raises(umbel.BadHandleError):
             await aio.flush(stream)
@@ -442,7 +425,9 @@ def test_a_forgotten_handle_of_a_loop_is_told_of_and_closed() -> None:
     asyncio.run(main())
 
 
-def test_a_task_that_fails_leaves_no_cycles_that_keep_sockets_alive(run: Run) -> None:
+def test_a_task_that_fails_leaves_no_cycles_that_keep_sockets_alive(
+    run: RunLoop,
+) -> None:
     async def wait_in_vain() -> None:
         left, right = umbel.pair("ipc")
         for call in (aio.receive, aio.brecv):
@@ -481,7 +466,7 @@ def test_a_loop_in_a_coroutine_of_umbel_is_refused() -> None:
         pass
 
 
-def test_an_accepted_stream_and_its_peer_talk_and_part(run: Run) -> None:
+def test_an_accepted_stream_and_its_peer_talk_and_part(run: RunLoop) -> None:
     async def main() -> None:
         async with aio.listen("mem://aio") as listener:
             client = await aio.connect(listener.address, soon())
@@ -513,7 +498,7 @@ def test_a_close_by_another_just_as_a_block_ends_is_no_error() -> None:
 
 
 def test_the_end_of_a_block_waits_for_the_peer_but_not_for_ever(
-    monkeypatch: pytest.MonkeyPatch, run: Run
+    monkeypatch: pytest.MonkeyPatch, run: RunLoop
 ) -> None:
     monkeypatch.setattr("umbel.aio.handle.CLOSE_GRACE", 0.02)
     left, right = aio.pair("mem")

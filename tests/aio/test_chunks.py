@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from typing import cast
 
 import anyio
 import pytest
-import uvloop
 
 import umbel
-from tests.support import PATIENCE, is_blocked, pattern, turn
+from tests.support import PATIENCE, RunLoop, is_blocked, pattern, turn
 from umbel import aio
 from umbel._kernel.current import current_hub
 from umbel._kernel.hub import Hub
@@ -20,9 +19,6 @@ from umbel.aio.handle import as_stream
 from umbel.handle import open_handles
 from umbel.streams.connection import find_connection
 
-uvloop.new_event_loop().close()  # the first one opens what stays open for good
-
-Run = Callable[[Callable[[], Awaitable[None]]], None]
 Ends = tuple[aio.AsyncStreamHandle, aio.AsyncStreamHandle]
 
 
@@ -47,15 +43,6 @@ def company(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         see_others(monkeypatch)
 
 
-@pytest.fixture(params=["asyncio", "uvloop", "trio"])
-def run(request: pytest.FixtureRequest) -> Run:
-    """Run the main task of a loop."""
-    backend, options = request.param, {}
-    if backend == "uvloop":
-        backend, options = "asyncio", {"use_uvloop": True}
-    return lambda main: anyio.run(main, backend=backend, backend_options=options)
-
-
 async def someone_receives(stream: aio.AsyncStreamHandle) -> None:
     while find_connection(stream).receiver is None:
         await anyio.sleep(0)
@@ -74,7 +61,7 @@ async def collect(
 
 @pytest.mark.parametrize("sizes", [[1] * 50, [1, 4095, 4096, 20_000, 1, 1, 300_000, 2]])
 def test_it_gives_what_comes_until_the_end(
-    ends: Ends, run: Run, sizes: list[int]
+    ends: Ends, run: RunLoop, sizes: list[int]
 ) -> None:
     left, right = ends
     pieces = [pattern(size) for size in sizes]
@@ -132,7 +119,7 @@ def test_each_chunk_after_the_first_is_caught(
     asyncio.run(main())
 
 
-def test_leaving_it_early_leaves_the_stream_as_it_is(ends: Ends, run: Run) -> None:
+def test_leaving_it_early_leaves_the_stream_as_it_is(ends: Ends, run: RunLoop) -> None:
     left, right = ends
 
     async def main() -> None:
@@ -173,7 +160,7 @@ def test_a_canceled_one_loses_nothing(ends: Ends) -> None:
     asyncio.run(main())
 
 
-def test_a_close_meanwhile_is_ebadf(ends: Ends, run: Run) -> None:
+def test_a_close_meanwhile_is_ebadf(ends: Ends, run: RunLoop) -> None:
     left, right = ends
 
     async def main() -> None:
@@ -189,7 +176,7 @@ def test_a_close_meanwhile_is_ebadf(ends: Ends, run: Run) -> None:
     run(main)
 
 
-def test_a_reset_is_raised_now_and_later(ends: Ends, run: Run) -> None:
+def test_a_reset_is_raised_now_and_later(ends: Ends, run: RunLoop) -> None:
     left, right = ends
 
     async def reset() -> None:
@@ -209,7 +196,7 @@ def test_a_reset_is_raised_now_and_later(ends: Ends, run: Run) -> None:
 
 
 def test_a_direction_that_broke_between_two_chunks_is_told(
-    ends: Ends, run: Run, monkeypatch: pytest.MonkeyPatch
+    ends: Ends, run: RunLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left, right = ends
     see_others(monkeypatch)
@@ -244,7 +231,7 @@ def test_a_direction_that_broke_between_two_chunks_is_told(
 
 
 def test_one_that_was_handed_on_between_two_chunks_is_ebadf(
-    ends: Ends, run: Run
+    ends: Ends, run: RunLoop
 ) -> None:
     left, right = ends
     owners: list[aio.AsyncStreamHandle] = []
@@ -274,7 +261,7 @@ def test_one_that_was_handed_on_between_two_chunks_is_ebadf(
 
 
 def test_who_else_receives_meanwhile_is_told_that_it_is_busy(
-    ends: Ends, run: Run
+    ends: Ends, run: RunLoop
 ) -> None:
     left, right = ends
 
@@ -294,7 +281,7 @@ def test_who_else_receives_meanwhile_is_told_that_it_is_busy(
 
 
 def test_it_is_told_so_itself_where_another_receives_already(
-    ends: Ends, run: Run
+    ends: Ends, run: RunLoop
 ) -> None:
     left, right = ends
 
@@ -316,7 +303,7 @@ def test_it_is_told_so_itself_where_another_receives_already(
     run(main)
 
 
-def test_an_orderly_close_need_not_wait_for_it(ends: Ends, run: Run) -> None:
+def test_an_orderly_close_need_not_wait_for_it(ends: Ends, run: RunLoop) -> None:
     left, right = ends
 
     async def close() -> None:

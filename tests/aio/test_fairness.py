@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 
 import anyio
 import pytest
-import trio
-import uvloop
 
 import umbel
 from tests.mutants import opaque
-from tests.support import Ends
+from tests.support import Ends, RunLoop
 from umbel import aio
 from umbel.testing.transports import transport_at_hand
-
-uvloop.new_event_loop().close()  # the first one opens what stays open for good
 
 Round = Callable[[Ends], Awaitable[object]]
 
@@ -76,17 +71,7 @@ CALLS: dict[str, Round] = {
 }
 
 
-@pytest.fixture(
-    params=[asyncio.run, uvloop.run, trio.run], ids=["asyncio", "uvloop", "trio"]
-)
-def loop(request: pytest.FixtureRequest) -> Callable[..., object]:
-    found: Callable[..., object] = request.param
-    return found
-
-
-def lets_others_run(
-    loop: Callable[..., object], busy: Callable[[], Awaitable[object]]
-) -> bool:
+def lets_others_run(run: RunLoop, busy: Callable[[], Awaitable[object]]) -> bool:
     """Tell whether another task runs now and then while one is *busy* all the time."""
     turns = 0
 
@@ -105,23 +90,23 @@ def lets_others_run(
                     break
             tasks.cancel_scope.cancel()
 
-    loop(main) if loop is trio.run else loop(main())
+    run(main)
     return turns >= ENOUGH
 
 
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("before", range(3))  # where in a round the budget ends
 def test_a_task_that_never_has_to_wait_lets_others_run(
-    loop: Callable[..., object], ends: Ends, name: str, before: int
+    run: RunLoop, ends: Ends, name: str, before: int
 ) -> None:
     for _ in range(before):
         umbel.bsend(ends[0], b"")
 
-    assert lets_others_run(loop, partial(CALLS[name], ends))
+    assert lets_others_run(run, partial(CALLS[name], ends))
 
 
 def test_so_does_one_whose_receives_are_refused_since_another_waits(
-    loop: Callable[..., object], ends: Ends
+    run: RunLoop, ends: Ends
 ) -> None:
     async def main() -> None:
         got: list[bytes] = []
@@ -142,26 +127,24 @@ def test_so_does_one_whose_receives_are_refused_since_another_waits(
                 tasks.cancel_scope.cancel()
         assert got == [b"data"]
 
-    loop(main) if loop is trio.run else loop(main())
+    run(main)
 
 
 @pytest.mark.parametrize("before", range(3))
-def test_so_does_one_whose_transport_has_no_attempts(
-    loop: Callable[..., object], before: int
-) -> None:
+def test_so_does_one_whose_transport_has_no_attempts(run: RunLoop, before: int) -> None:
     with transport_at_hand(opaque.transport, "opaque"):
         ends = umbel.pair("opaque")
         for _ in range(before):
             umbel.bsend(ends[0], b"")
 
-        assert lets_others_run(loop, partial(send_and_receive, ends))
+        assert lets_others_run(run, partial(send_and_receive, ends))
         for end in ends:
             umbel.hclose(end)
 
 
 @pytest.mark.parametrize("before", range(3))
 def test_so_do_who_connects_and_who_accepts(
-    loop: Callable[..., object], listener: umbel.ListenerHandle, before: int
+    run: RunLoop, listener: umbel.ListenerHandle, before: int
 ) -> None:
     async def visit() -> None:
         umbel.hclose(await aio.connect(listener.address))
@@ -170,4 +153,4 @@ def test_so_do_who_connects_and_who_accepts(
     for _ in range(before):
         umbel.msleep(0)
 
-    assert lets_others_run(loop, visit)
+    assert lets_others_run(run, visit)

@@ -196,13 +196,12 @@ class Directions(Resource):
             )
             return self.transport.close(context)
         except BaseException as error:
+            # None: the end was not reached, so that nothing is known of it.
+            report = getattr(error, "report", None) or CloseReport()
             if is_plain(error):
-                report = getattr(error, "report", None) or CloseReport()
                 raise explain(error, report) from error
-            is_told = isinstance(error, OSError | Canceled)
-            if is_told and getattr(error, "report", None) is None:
-                # The end was not reached, so that nothing is known of it.
-                error.report = CloseReport()  # type: ignore[attr-defined]
+            if isinstance(error, OSError | Canceled):
+                error.report = report  # type: ignore[union-attr]  # ours have it
             raise
         finally:
             if me is not None:
