@@ -34,6 +34,7 @@ An observer may also have these hooks, without arguments:
 
 A transport that has a stream socket needs little more than `SocketStream` and
 `SocketListener`. One that waits for anything else uses `Readiness` or `WaitQueue`.
+A stream in front of another begins as a `StreamProxy`.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ from umbel.plugins.discovery import API_VERSION
 from umbel.plugins.hooks import Answered, Wrapped, hookimpl
 from umbel.plugins.options import take_options
 from umbel.plugins.wrappers import Outcome
+from umbel.proxy import StreamProxy
 from umbel.report import CloseReport
 from umbel.shutdown import shut_down
 from umbel.sockets.adoption import adopt_socket
@@ -123,6 +125,7 @@ __all__ = [
     "SocketStream",
     "Stream",
     "StreamAttempts",
+    "StreamProxy",
     "Traits",
     "Transfer",
     "UmbelError",

@@ -22,14 +22,18 @@ class Stream(Protocol):
     Core never has two calls of `send` running at the same time, nor two of
     `receive_into`; it may have one of each, from different coroutines or threads. It
     calls `done` at most once, and after `abort` nothing but `query`. Errors are
-    OSErrors with an errno; a peer that is gone is ECONNRESET in both directions.
+    OSErrors with an errno, such as `system_error` makes; a peer that is gone is
+    ECONNRESET in both directions. Core gives them the class that umbel has for the
+    errno, and its own advice instead of the kernel's words; words of yours are kept.
     """
 
     def send(self, buffers: Sequence[memoryview], deadline: int) -> None:
         """Send all bytes of all *buffers* (flat, of bytes, perhaps none), in order.
 
         An error that is raised after some bytes were sent carries their count in
-        `bytes_done`. The buffers are borrowed until the call returns.
+        `bytes_done`. After ENOTSUP, EPERM or ETOOMANYREFS without one nothing was sent,
+        and core lets others send; after any other error it lets nobody. The buffers are
+        borrowed until the call returns.
         """
 
     def receive_into(self, buffer: memoryview, deadline: int) -> int:
@@ -42,7 +46,10 @@ class Stream(Protocol):
         """
 
     def done(self, deadline: int) -> None:
-        """End our direction: the peer sees the end after all that was sent."""
+        """End our direction: the peer sees the end after all that was sent.
+
+        After ENOTSUP or EPERM nothing was done; any other error breaks that direction.
+        """
 
     def abort(self) -> None:
         """Free everything now. Never blocks or raises.

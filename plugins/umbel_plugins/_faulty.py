@@ -20,11 +20,12 @@ from umbel.spi import (
     DescriptorPassing,
     Fileno,
     Stream,
+    StreamProxy,
+    Transfer,
     UnreadBytes,
     add_bytes_done,
     now,
 )
-from umbel_plugins._proxy import StreamProxy
 
 if TYPE_CHECKING:
     from umbel_plugins.faults import Plan
@@ -189,6 +190,14 @@ class FaultyStream(StreamProxy):
         return DescriptorPassing(faulty_send, faulty_receive)
 
     # Waiting until all is read.
+
+    def transfer(self, found: Transfer) -> Transfer:
+        """Move the stream behind: where it goes, faults are another plugin's."""
+        return found
+
+    def fileno(self, found: Fileno) -> Fileno:
+        """Let others wait; what they move by it has no faults."""
+        return found
 
     def unread_bytes(self, found: UnreadBytes) -> UnreadBytes:
         """Let a reset end the wait, of which the stream behind it knows nothing."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple, TypeVar, cast
 
 from umbel.spi import (
@@ -17,6 +17,7 @@ from umbel.spi import (
     Names,
     PairContext,
     Stream,
+    StreamProxy,
     Traits,
     hookimpl,
     shut_down,
@@ -30,23 +31,8 @@ T = TypeVar("T")
 PASSED_ON = {*LOCAL_CAPABILITIES, Names}
 
 
-class Proxy:
+class Proxy(StreamProxy):
     """A stream that does what another does."""
-
-    def __init__(self, inner: Stream) -> None:
-        self.inner = inner
-
-    def send(self, buffers: Sequence[memoryview], deadline: int) -> None:
-        self.inner.send(buffers, deadline)
-
-    def receive_into(self, buffer: memoryview, deadline: int) -> int:
-        return self.inner.receive_into(buffer, deadline)
-
-    def done(self, deadline: int) -> None:
-        self.inner.done(deadline)
-
-    def abort(self) -> None:
-        self.inner.abort()
 
     def query(self, kind: type[T]) -> T | None:
         return self.inner.query(kind) if kind in PASSED_ON else None

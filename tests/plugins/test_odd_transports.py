@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -37,6 +39,7 @@ from umbel.spi import (
     WaitQueue,
     add_bytes_done,
     hookimpl,
+    system_error,
 )
 from umbel.streams.connection import find_connection
 from umbel_plugins import faults
@@ -133,6 +136,17 @@ def test_a_done_that_is_not_supported_breaks_nothing(error: OSError) -> None:
         umbel.bsend(handle, b"still open")
 
     assert stream.sent == b"still open"
+
+
+def test_a_done_that_is_refused_breaks_nothing_either() -> None:
+    class Forbidden(Odd):
+        def done(self, deadline: int) -> None:
+            raise system_error(errno.EPERM, "not before the signature")
+
+    with opened(Forbidden()) as handle:
+        for _ in range(2):
+            with pytest.raises(PermissionError, match="signature"):
+                umbel.done(handle)
 
 
 def test_a_close_that_overtakes_done_does_not_do_it_again() -> None:
@@ -337,6 +351,45 @@ def test_a_send_that_is_refused_halfway_breaks(error: type[umbel.UmbelError]) ->
             umbel.bsend(handle, b"123456")
         with pytest.raises(umbel.BrokenStreamError):
             umbel.bsend(handle, b"123456")
+
+
+def test_a_failure_with_a_number_that_is_no_errno_breaks() -> None:
+    class Layered(Odd):
+        def send(self, buffers: Sequence[memoryview], deadline: int) -> None:
+            raise ssl.SSLError(errno.EPERM, "half a record was sent")
+
+    with opened(Layered()) as handle:
+        with pytest.raises(ssl.SSLError, match="half a record"):
+            umbel.bsend(handle, b"x")
+        with pytest.raises(umbel.BrokenStreamError):
+            umbel.bsend(handle, b"x")
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.ECONNRESET, umbel.BrokenStreamError),
+        (errno.ETIMEDOUT, umbel.DeadlineError),
+        (errno.ENOTSUP, umbel.NotSupportedError),
+    ],
+)
+def test_a_transports_own_words_are_told(
+    number: int, kind: type[umbel.UmbelError]
+) -> None:
+    class Wordy(Odd):
+        words = "renew the certificate"
+
+        def send(self, buffers: Sequence[memoryview], deadline: int) -> None:
+            raise system_error(number, self.words)
+
+        def receive_into(self, buffer: memoryview, deadline: int) -> int:
+            raise OSError(number, os.strerror(number))
+
+    with opened(Wordy()) as handle:
+        with pytest.raises(kind, match=f"{os.strerror(number)}: {Wordy.words}"):
+            umbel.bsend(handle, b"x")
+        with pytest.raises(kind, match=kind.advice[:20]):  # more than the kernel's
+            umbel.receive(handle)
 
 
 def test_an_end_inside_a_layer_is_no_end_of_the_stream() -> None:

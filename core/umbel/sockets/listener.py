@@ -7,7 +7,7 @@ import os
 import select
 import socket
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import ClassVar, Final, TypeVar
 
 from umbel.errors import BadHandleError
 from umbel.fd import Readiness
@@ -23,6 +23,9 @@ MOST_REFUSED: Final = 16
 
 class SocketListener:
     """A `Listener` over a listening stream socket, which it owns.
+
+    Core tries by `try_accept` where it can, and does not call `accept` then, unless a
+    subclass overrides it. To change or refuse what comes, override `make_stream`.
 
     Args:
         sock: of any family, listening. It becomes non-blocking.
@@ -42,6 +45,13 @@ class SocketListener:
         "_socket",
         "address",
     )
+
+    #: Nothing is overridden that core would bypass.
+    _may_bypass: ClassVar[bool] = True
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls._may_bypass = cls.accept is SocketListener.accept
 
     def __init__(
         self,
@@ -147,6 +157,6 @@ class SocketListener:
         found: object = None
         if kind is Fileno:
             found = Fileno(self.fileno())
-        elif kind is ListenerAttempts:
+        elif kind is ListenerAttempts and self._may_bypass:
             found = ListenerAttempts(self.try_accept, self._readiness)
         return found if isinstance(found, kind) else None

@@ -19,7 +19,7 @@ import os
 import socket
 import termios
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import ClassVar, Final, TypeVar
 
 from umbel.fd import Readiness
 from umbel.sockets.rights import CREDENTIALS, RightsSocket
@@ -50,8 +50,13 @@ SO_PEERPIDFD: Final = 77
 class SocketStream(RightsSocket):
     """A `Stream` over a connected stream socket, which it owns.
 
+    Core calls neither `send` nor `receive_into` where it can try by itself, by
+    `StreamAttempts`. A subclass that overrides one of them is asked each time: it has
+    no `StreamAttempts` and no `DescriptorPassing`, unless its own `query` gives them.
+
     Args:
-        sock: of any family, connected. Its blocking mode stays as it is.
+        sock: of any family, connected. Its blocking mode stays as it is, and a timeout
+            that Python keeps beside it is taken away.
         send_buffer: bytes that the send buffer grows to once a send did not fit; 0: it
             stays as it is.
         takes_descriptors: false if the kernel refuses those that the peer sends: reads
@@ -59,6 +64,16 @@ class SocketStream(RightsSocket):
     """
 
     __slots__ = ("__weakref__", "_pidfd")
+
+    #: Nothing is overridden that core would bypass.
+    _may_bypass: ClassVar[bool] = True
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls._may_bypass = (
+            cls.send is SocketStream.send
+            and cls.receive_into is SocketStream.receive_into
+        )
 
     def __init__(
         self,
@@ -68,7 +83,7 @@ class SocketStream(RightsSocket):
         takes_descriptors: bool = True,
     ) -> None:
         self._socket = sock
-        if socket.getdefaulttimeout() is not None:
+        if sock.gettimeout():
             # Or Python itself would wait before each call; the mode stays as it is.
             is_blocking = os.get_blocking(sock.fileno())
             sock.settimeout(None)
@@ -114,7 +129,9 @@ class SocketStream(RightsSocket):
         found = make(self) if make is not None else None
         return found if isinstance(found, kind) else None
 
-    def _attempts(self) -> StreamAttempts:
+    def _attempts(self) -> StreamAttempts | None:
+        if not self._may_bypass:
+            return None
         receive = self.try_receive
         if not self._takes_descriptors:
             receive = self._try_receive_plainly
@@ -160,7 +177,7 @@ class SocketStream(RightsSocket):
         return Transfer(self._socket.fileno(), {}, lambda: None)
 
     def _descriptor_passing(self) -> DescriptorPassing | None:
-        if not self._is_local:
+        if not self._is_local or not self._may_bypass:
             return None
         return DescriptorPassing(self.send_descriptors, self.receive_descriptors)
 

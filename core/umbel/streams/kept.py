@@ -8,22 +8,20 @@ orderly close.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeVar, final
+from typing import final
 
-from umbel.transport import DescriptorPassing, Stream, StreamAttempts
-
-T = TypeVar("T")
+from umbel.proxy import StreamProxy
+from umbel.transport import DescriptorPassing, Fileno, Stream, StreamAttempts, Transfer
 
 
 @final
-class KeptStream:
+class KeptStream(StreamProxy):
     """A `Stream` that gives *kept* first, and otherwise behaves as *inner*."""
 
-    __slots__ = ("__weakref__", "_inner", "kept")
+    __slots__ = ("kept",)
 
     def __init__(self, inner: Stream, kept: bytes) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self.kept = kept
 
     def _take(self, max_bytes: int) -> bytes:
@@ -34,44 +32,34 @@ class KeptStream:
         """As `Stream.receive_into`."""
         data = self._take(len(buffer))
         if not data:
-            return self._inner.receive_into(buffer, deadline)
+            return self.inner.receive_into(buffer, deadline)
         buffer[: len(data)] = data
         return len(data)
 
-    def send(self, buffers: Sequence[memoryview], deadline: int) -> None:
-        """As `Stream.send`."""
-        self._inner.send(buffers, deadline)
+    def attempts(self, found: StreamAttempts) -> StreamAttempts:
+        """Receive what was kept first."""
 
-    def done(self, deadline: int) -> None:
-        """As `Stream.done`."""
-        self._inner.done(deadline)
-
-    def abort(self) -> None:
-        """As `Stream.abort`."""
-        self._inner.abort()
-
-    def query(self, kind: type[T]) -> T | None:
-        """As `Stream.query`; also for the stream itself, by its own class."""
-        inner = self._inner
-        found: object = inner if isinstance(inner, kind) else inner.query(kind)
-        if isinstance(found, StreamAttempts):
-            found = self._attempt(found)
-        elif isinstance(found, DescriptorPassing):
-            found = self._pass(found)
-        return found if isinstance(found, kind) else None
-
-    def _attempt(self, inner: StreamAttempts) -> StreamAttempts:
         def receive(max_bytes: int) -> bytes | None:
-            return self._take(max_bytes) or inner.receive(max_bytes)
+            return self._take(max_bytes) or found.receive(max_bytes)
 
-        return StreamAttempts(receive, inner.send, inner.readiness)
+        return StreamAttempts(receive, found.send, found.readiness)
 
-    def _pass(self, inner: DescriptorPassing) -> DescriptorPassing:
+    def descriptor_passing(self, found: DescriptorPassing) -> DescriptorPassing:
+        """Receive what was kept first."""
+
         def receive(
             max_bytes: int, max_descriptors: int, deadline: int
         ) -> tuple[bytes, list[int]]:
             if self.kept:
                 return self._take(max_bytes), []  # the receive had refused them
-            return inner.receive(max_bytes, max_descriptors, deadline)
+            return found.receive(max_bytes, max_descriptors, deadline)
 
-        return DescriptorPassing(inner.send, receive)
+        return DescriptorPassing(found.send, receive)
+
+    def transfer(self, found: Transfer) -> Transfer:
+        """Who moves a stream takes what was kept along, see `umbel.passing`."""
+        return found
+
+    def fileno(self, found: Fileno) -> Fileno:
+        """Who needs nothing kept asks for it, as `as_socket` does."""
+        return found

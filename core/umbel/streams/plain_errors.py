@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from typing import Final, TypeGuard, TypeVar
 
 from umbel.errors import (
@@ -10,6 +11,7 @@ from umbel.errors import (
     BrokenStreamError,
     BusyError,
     DeadlineError,
+    NotSupportedError,
     UmbelError,
 )
 from umbel.report import CloseReport
@@ -24,6 +26,8 @@ _OWN: Final[dict[int | None, type[UmbelError]]] = {
     errno.ECONNABORTED: BrokenStreamError,
     errno.ETIMEDOUT: DeadlineError,
     errno.EBADF: BadHandleError,
+    errno.ENOTSUP: NotSupportedError,
+    errno.EOPNOTSUPP: NotSupportedError,
 }
 
 #: What a send, or `done`, is refused with before anything has been done. The last two
@@ -62,12 +66,19 @@ def is_harmless(error: BaseException) -> bool:
         return False
     if isinstance(error, BusyError):
         return True
-    return isinstance(error, OSError) and error.errno in _REFUSED
+    if not isinstance(error, OSError) or error.errno not in _REFUSED:
+        return False
+    # An ssl.SSLError has numbers of its own, of which 1 is any failure.
+    return error.errno != errno.EPERM or isinstance(error, PermissionError)
 
 
 def explain(error: OSError, report: CloseReport | None = None) -> UmbelError:
-    """Give the error of umbel's own that corresponds to a plain one."""
-    own = _OWN[error.errno]()
+    """Give the error of umbel's own that corresponds to a plain one.
+
+    Words that the transport chose are kept; the kernel's own say less than ours.
+    """
+    number, words = error.errno, error.strerror or ""
+    own = _OWN[number]("" if number and words == os.strerror(number) else words)
     own.bytes_done = getattr(error, "bytes_done", 0)
     own.report = report
     return own

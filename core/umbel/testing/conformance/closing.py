@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
-from typing import TypeVar
 
 import umbel
 from umbel.handle import open_handles
+from umbel.proxy import StreamProxy
 from umbel.streams.connection import Connection
 from umbel.testing.conformance.behaviour import CANCELING, behaviour
 from umbel.testing.conformance.expecting import (
@@ -22,31 +21,19 @@ from umbel.testing.conformance.looking import noise, pattern
 from umbel.testing.conformance.trial import Trial
 from umbel.transport import Stream, UnreadBytes
 
-T = TypeVar("T")
 
-
-class _InFront:
+class _InFront(StreamProxy):
     """What an observer may put in front of a transport's stream; it counts `done`."""
 
+    __slots__ = ("ends",)
+
     def __init__(self, inner: Stream) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self.ends = 0
-
-    def send(self, buffers: Sequence[memoryview], deadline: int) -> None:
-        self._inner.send(buffers, deadline)
-
-    def receive_into(self, buffer: memoryview, deadline: int) -> int:
-        return self._inner.receive_into(buffer, deadline)
 
     def done(self, deadline: int) -> None:
         self.ends += 1
-        self._inner.done(deadline)
-
-    def abort(self) -> None:
-        self._inner.abort()
-
-    def query(self, kind: type[T]) -> T | None:
-        return self._inner.query(kind)
+        super().done(deadline)
 
 
 def _put_in_front(t: Trial, handle: umbel.StreamHandle) -> _InFront:

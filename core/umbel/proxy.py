@@ -1,16 +1,13 @@
-"""A stream that stands in front of another, for observers that see or change bytes.
-
-Capabilities that can move bytes are wrapped or withheld, so that each byte passes here;
-all others are those of the stream behind it.
-"""
+"""A stream in front of another, for plugins that see or change what it moves."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TypeVar
 
-from umbel.spi import (
+from umbel.transport import (
     DescriptorPassing,
+    Fileno,
     Stream,
     StreamAttempts,
     Transfer,
@@ -21,7 +18,15 @@ T = TypeVar("T")
 
 
 class StreamProxy:
-    """A `Stream` that passes everything on to *inner*, which it owns."""
+    """A `Stream` that does what the one behind it does; override what is to differ.
+
+    All bytes pass by `send` and `receive_into`: capabilities that would move them
+    otherwise are withheld, unless `attempts`, `descriptor_passing`, `transfer` or
+    `fileno` is overridden. All others are those of the stream behind.
+
+    Args:
+        inner: the stream behind, which the proxy owns.
+    """
 
     __slots__ = ("__weakref__", "inner")
 
@@ -45,7 +50,7 @@ class StreamProxy:
         self.inner.abort()
 
     def query(self, kind: type[T]) -> T | None:
-        """As `Stream.query`; also for a proxy, or what is behind it, by its class."""
+        """As `Stream.query`; also gives a proxy, or the stream behind, by its class."""
         if isinstance(self, kind):
             return self
         if isinstance(self.inner, kind):
@@ -57,25 +62,34 @@ class StreamProxy:
             found = self.descriptor_passing(found)
         elif isinstance(found, Transfer):
             found = self.transfer(found)
+        elif isinstance(found, Fileno):
+            found = self.fileno(found)
         elif isinstance(found, UnreadBytes):
             found = self.unread_bytes(found)
         return found if isinstance(found, kind) else None
 
-    # Withheld unless a kind of proxy knows better: core then uses `send` and
-    # `receive_into`, which see the bytes.
-
     def attempts(self, found: StreamAttempts) -> StreamAttempts | None:
-        """Give what stands in front of the inner stream's own."""
+        """Give what tries in the place of *found*; None: core calls the methods."""
         return None
 
     def descriptor_passing(self, found: DescriptorPassing) -> DescriptorPassing | None:
-        """Give what stands in front of the inner stream's own."""
+        """Give what passes descriptors in the place of *found*; None: nothing does."""
         return None
 
     def transfer(self, found: Transfer) -> Transfer | None:
-        """Give what stands in front of the inner stream's own."""
-        return found
+        """Give what moves the stream to another process; None: it can't be moved.
+
+        By *found* the other process would get the stream behind.
+        """
+        return None
+
+    def fileno(self, found: Fileno) -> Fileno | None:
+        """Give the descriptor to wait for, and for `as_socket`; None: there is none.
+
+        By *found* somebody could move bytes without the proxy.
+        """
+        return None
 
     def unread_bytes(self, found: UnreadBytes) -> UnreadBytes | None:
-        """Give what stands in front of the inner stream's own."""
+        """Give what tells whether the peer has read everything; None: nothing does."""
         return found
