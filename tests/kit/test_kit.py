@@ -549,6 +549,45 @@ def test_a_behaviour_that_hangs_without_descriptors_leaves_some_to_the_next() ->
     assert (next_one.state, next_one.reason) == ("passed", "")
 
 
+def test_what_a_transport_keeps_for_good_is_no_leak() -> None:
+    kept: list[int] = []
+
+    class Keeping(Mutant):
+        @hookimpl.pair
+        def pair(self, context: PairContext) -> tuple[Stream, Stream]:
+            if not kept:
+                kept.extend(os.pipe())
+            return self.base.pair(context)
+
+    with transport_at_hand(Keeping(mem.transport), "mem-keeping"):
+        subject = Subject("mem-keeping://{name}")
+        first = try_behaviour(BEHAVIOURS[1], subject, "asyncio")  # which pairs
+    for fd in kept:
+        os.close(fd)
+
+    assert (first.state, first.reason) == ("passed", "")
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_transport_by_way_of_another_does_not_wait(driver: str) -> None:
+    class Layered(Mutant):
+        @hookimpl.pair
+        def pair(self, context: PairContext) -> tuple[Stream, Stream]:
+            take_options(context.options)
+            for end in umbel.pair("mem"):  # as a layer over a stream of umbel's own
+                umbel.hclose(end)
+            return mem.transport.pair(context)
+
+        def do_listen(self, context: ListenContext) -> Listener:
+            umbel.hclose(umbel.listen("mem://below"))
+            return super().do_listen(context)
+
+    with transport_at_hand(Layered(mem.transport), "layered"):
+        verdict = try_behaviour(BEHAVIOURS[80], Subject("layered://{name}"), driver)
+
+    assert (verdict.state, verdict.reason) == ("passed", "")
+
+
 def test_a_limit_of_0_is_none() -> None:
     (verdict,) = check("mem", [1], ["threads"], limit=0).verdicts
 

@@ -459,14 +459,14 @@ class DeclaresNothing(Mutant):
     traits = None  # type: ignore[assignment]
 
 
-@mutant(80, "must not wait")
+@mutant(80, "waits: a loop's task")
 class WaitsToListen(Mutant):
     def do_listen(self, context: ListenContext) -> Listener:
         umbel.msleep(umbel.now() + 1)
         return self.base.listen(context)
 
 
-@mutant(80, "must not wait")
+@mutant(80, "waits: a loop's task")
 class WaitsToPair(Mutant):
     def wrap(self, stream: Stream) -> Stream:
         umbel.yield_()

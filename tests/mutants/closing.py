@@ -29,6 +29,7 @@ from umbel.spi import (
     CloseReport,
     DeadlineError,
     Fileno,
+    SocketStream,
     Stream,
     Traits,
     UnreadBytes,
@@ -87,12 +88,17 @@ class EndsAgainInClose(Mutant):
         return shut_down(_changed(context, "is_done", False))
 
 
-@mutant(22, "AttributeError: .*inner")
+@mutant(22, "AttributeError: .*is_own")
 class ClosesNothingButItsOwnClass(Mutant):
     """It takes the endpoint for what it gave, though a proxy may stand before that."""
 
+    class Own(Proxy):
+        is_own = True
+
+    stream = Own
+
     def do_close(self, context: CloseContext) -> CloseReport:
-        assert cast("Proxy", context.endpoint).inner is not None
+        assert cast("ClosesNothingButItsOwnClass.Own", context.endpoint).is_own
         return shut_down(context)
 
 
@@ -356,6 +362,14 @@ class ClosesTwice(Proxy):
             self.inner.abort()
             return
         close_if_open(self.fd)
+
+
+@mutant(41, "not woken under a number used before", "threads", scheme="ipc")
+class ForgetsNothing(Proxy):
+    """The hub goes on to watch for descriptors that were closed."""
+
+    def abort(self) -> None:
+        cast("SocketStream", self.inner)._socket.close()
 
 
 @mutant(41, "another's descriptor", scheme="ipc")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import threading
@@ -193,19 +192,6 @@ class EndsBothDirections(Proxy):
 
 @mutant(21, "declared impossible, gave|declared impossible")
 class DeclaresNoHalfClose(Mutant):
-    def do_traits(self) -> Traits:
-        traits = self.base.traits()
-        return Traits(traits.address, traits.capabilities, half_close=False)
-
-
-@mutant(21, "NotSupportedError must come")
-class RefusesDonePlainly(Mutant):
-    class Plain(Proxy):
-        def done(self, deadline: int) -> None:
-            raise OSError(errno.ENOTSUP, "can't be done")
-
-    stream = Plain
-
     def do_traits(self) -> Traits:
         traits = self.base.traits()
         return Traits(traits.address, traits.capabilities, half_close=False)

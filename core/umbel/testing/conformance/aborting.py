@@ -23,7 +23,7 @@ from umbel.testing.conformance.expecting import (
     require,
 )
 from umbel.testing.conformance.looking import MOST_NOISE, noise
-from umbel.testing.conformance.trial import Trial
+from umbel.testing.conformance.trial import Trial, is_used
 from umbel.transport import DescriptorPassing, Listener, Stream, UnreadBytes
 
 
@@ -208,7 +208,7 @@ def _pass_descriptors_to_nobody(t: Trial) -> None:
 
 @behaviour(41, "what is below is freed exactly once, however often abort is called")
 def frees_once(t: Trial) -> None:
-    """A descriptor that came by the number since is left alone."""
+    """A descriptor that came by the number since is left alone, and is waited for."""
     handles, endpoints = _open_some(t)
     for handle in handles:
         umbel.hclose(handle)
@@ -229,6 +229,7 @@ def frees_once(t: Trial) -> None:
             except OSError:
                 pass
     _abort_at_once(t)
+    _wait_again(t)
 
 
 def _open_some(t: Trial) -> tuple[list[umbel.Handle], list[Stream | Listener]]:
@@ -269,3 +270,28 @@ def _abort_at_once(t: Trial) -> None:
         require(not failures, f"abort raised {failures}")
         for handle in handles:
             umbel.hclose(handle)
+
+
+def _wait_again(t: Trial) -> None:
+    # Who waited for a number before must not be taken for who waits for it now.
+    for _ in range(3):
+        left, right = t.pair()
+        fails(errno.ETIMEDOUT, "receive", t.receive, left, 1, umbel.now() + 1)
+        umbel.hclose(left)
+        umbel.hclose(right)
+    left, right = t.pair()
+    sending = t.spawn(_send_once_awaited, t, left, right)
+    try:
+        got = t.receive(left, 1, umbel.within(t.patience / 2))
+    except TimeoutError:
+        raise Violation("a stream is not woken under a number used before") from None
+    equal(got, b"x", "received under a number used before")
+    sending.result()
+
+
+def _send_once_awaited(
+    t: Trial, receiver: umbel.StreamHandle, sender: umbel.StreamHandle
+) -> None:
+    t.wait_until(lambda: is_used(receiver), "the receive")
+    t.pause(2)  # it may yet be on its way into the wait
+    t.bsend(sender, b"x")

@@ -11,7 +11,6 @@ from typing import Final
 
 import umbel
 from umbel._kernel.current import current_hub
-from umbel.errors import Canceled
 from umbel.handle import hclose_if_open, open_handles, register
 from umbel.plugins.discovery import installed_entries
 from umbel.testing.conformance.behaviour import CANCELING, behaviour
@@ -196,11 +195,15 @@ def hygiene(t: Trial) -> None:
 
 @contextmanager
 def _waiting_forbidden() -> Iterator[None]:
-    """Have each call that may block raise, as it would where a loop's task calls."""
-    me = current_hub().current
-    saved = me.pending
-    me.pending = Canceled("it must not wait: a loop's task may call it")
+    """Have each wait raise, as it would where a loop's task calls."""
+
+    def refuse(*_: object) -> None:
+        raise Violation("to pair, or to listen, waits: a loop's task may call it")
+
+    hub = current_hub()
+    hub.yield_now()  # so that none of the next calls has to, to be fair
+    vars(hub).update(park=refuse, yield_now=refuse)
     try:
         yield
     finally:
-        me.pending = saved
+        del hub.park, hub.yield_now

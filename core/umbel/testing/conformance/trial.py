@@ -254,7 +254,7 @@ class Trial:
     def block(self, handle: int, call: Callable[..., object], *args: object) -> Job:
         """Run *call*, and return once it uses *handle*."""
         job = self.spawn(call, *args)
-        self.wait_until(lambda: job.is_over or _is_used(handle), "the blocked call")
+        self.wait_until(lambda: job.is_over or is_used(handle), "the blocked call")
         if not job.is_over:
             self.pause(2)  # it may yet be on its way into the wait
         return job
@@ -334,7 +334,8 @@ def _brecv(
     return None
 
 
-def _is_used(handle: int) -> bool:
+def is_used(handle: int) -> bool:
+    """Tell whether somebody is in a call on *handle*, or has closed it."""
     found = open_handles.get(handle)
     if isinstance(found, Connection):
         return found.sender is not None or found.receiver is not None
