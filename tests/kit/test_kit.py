@@ -557,7 +557,7 @@ def test_what_a_transport_keeps_for_good_is_no_leak() -> None:
         def pair(self, context: PairContext) -> tuple[Stream, Stream]:
             if not kept:
                 kept.extend(os.pipe())
-            return self.base.pair(context)
+            return mem.transport.pair(context)
 
     with transport_at_hand(Keeping(mem.transport), "mem-keeping"):
         subject = Subject("mem-keeping://{name}")
