@@ -32,14 +32,15 @@ def activated_listeners() -> list[tuple[str, ListenerHandle]]:
     Source:
         sd_listen_fds_with_names(3).
     """
-    checkpoint()
-    pid, count, names = (os.environ.pop(name, "") for name in _VARIABLES)
-    if pid != str(os.getpid()) or not (count.isascii() and count.isdigit()):
-        return []
-    fds = range(FIRST, FIRST + int(count))
+    pid, count, names = (os.environ.get(name, "") for name in _VARIABLES)
+    is_ours = pid == str(os.getpid()) and count.isascii() and count.isdigit()
+    fds = range(FIRST, FIRST + int(count)) if is_ours else range(0)
     shown = names.split(":") if names else []
     for fd in fds:
         os.set_inheritable(fd, False)  # EBADF before any is taken over
+    checkpoint()  # not before: what a new hub opens might fill a gap among them
+    for name in _VARIABLES:
+        os.environ.pop(name, None)
     found = []
     for index, fd in enumerate(fds):
         try:

@@ -22,6 +22,8 @@ E = TypeVar("E", bound=Exception)
 
 #: What any call may raise, wherever it is. What was to be done can be done later on.
 EXHAUSTED: Final = (RecursionError, MemoryError)
+#: The process, or the system, has no descriptor left: not forever, perhaps.
+NO_DESCRIPTOR: Final = (errno.EMFILE, errno.ENFILE)
 #: Of `inspect`, which takes long to import.
 CO_COROUTINE: Final = 0x80
 

@@ -17,7 +17,7 @@ import os
 import sys
 import warnings
 from types import CodeType, FrameType, TracebackType
-from typing import ClassVar, Final, TypeVar, cast, overload
+from typing import ClassVar, Final, Never, TypeVar, cast, overload
 
 from umbel._kernel.current import current_hub
 from umbel._kernel.standstill import stop_others
@@ -43,6 +43,14 @@ class AnyHandle(int):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({int(self)})"
+
+    def __reduce__(self) -> Never:
+        # Its number may name something else there, such as in a spawned process.
+        message = (
+            f"{self!r} can't be pickled or copied: send_handle moves it to another "
+            "process, and int(handle) is a name for it in this one"
+        )
+        raise TypeError(message)
 
     def __del__(self) -> None:
         if self in open_handles:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -224,8 +225,6 @@ def _held(me: Coroutine, resource: Connection | Listening) -> Iterator[None]:
 
 
 def _describe(resource: Connection | Listening, transfer: Transfer) -> bytes:
-    import json
-
     header = {**_header_of(resource), "state": dict(transfer.state)}
     text = json.dumps(header).encode()
     if len(text) > LARGEST_HEADER:
@@ -329,8 +328,6 @@ class _Header(NamedTuple):
 
 
 def _read_header(text: bytes) -> _Header:
-    import json
-
     try:
         found = json.loads(text)
         return _Header(

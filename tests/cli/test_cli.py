@@ -683,6 +683,27 @@ def test_a_terminal_that_is_closed_leaves_no_file(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_nor_is_its_status_another_one(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+    ours, theirs = pty.openpty()
+    taking = "import fcntl, termios\nfcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+
+    with subprocess.Popen(
+        [sys.executable, "-c", taking + HANGING_UP, "listen", f"ipc:{path}"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        wait_until(lambda: is_listening(path))
+        os.close(theirs)
+        os.close(ours)  # the kernel sends SIGHUP, and nothing can be written any more
+        _, err = process.communicate(timeout=20)
+
+    assert (process.returncode, err) == (128 + signal.SIGHUP, b"")
+    assert not path.exists()
+
+
 def test_nohup_keeps_it_alive(tmp_path: Path) -> None:
     path = tmp_path / "x.sock"
 

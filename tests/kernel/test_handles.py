@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import _thread
+import copy
 import errno
 import gc
+import pickle
 import sys
 import warnings
 from collections.abc import Callable
@@ -277,6 +279,15 @@ def test_a_handle_that_was_closed_is_forgotten_in_silence() -> None:
             umbel.hclose(handle)
         del handle
         gc.collect()
+
+
+@pytest.mark.parametrize("copying", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_handle_is_not_copied(
+    ends: Ends, copying: Callable[[object], object]
+) -> None:
+    with pytest.raises(TypeError, match=r"StreamHandle\(\d+\) can't .*send_handle"):
+        copying(ends[0])
+    assert copying(int(ends[0]))
 
 
 def test_a_handle_is_an_int_that_shows_its_kind(ends: Ends) -> None:

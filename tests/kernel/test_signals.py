@@ -868,3 +868,32 @@ def test_a_signal_to_all_of_the_prefork_example_loses_nobody(
 
     assert answers == [b"<a>"] * 6
     assert not path.exists()
+
+
+@pytest.mark.parametrize("when", ["before", "within"])
+def test_a_loop_that_listened_to_signals_leaves_them_to_us(when: str) -> None:
+    code = """
+import asyncio, signal, sys, threading
+import umbel
+if sys.argv[1] == "before":
+    umbel.exit_on_signal()
+async def main():
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGUSR1, print)
+    if sys.argv[1] == "within":
+        umbel.exit_on_signal()
+asyncio.run(main())
+hub = umbel._kernel.current.current_hub()
+def end():
+    while not hub._is_asleep:
+        pass
+    # It comes to this thread, and interrupts no call of the main one.
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+threading.Thread(target=end).start()
+umbel.msleep(umbel.within(20))
+print("slept on")
+"""
+    with python(code, when) as process:
+        out, err = process.communicate(timeout=40)
+
+    assert (process.returncode, out, err) == (128 + signal.SIGTERM, "", "")

@@ -665,6 +665,23 @@ except umbel.PluginError as error:
     assert "lost-transport 1.0 is in the entry-point group" in run(code, folder)
 
 
+def test_an_import_without_descriptors_is_emfile_and_works_later() -> None:
+    code = """
+from umbel.testing.conformance.looking import few_descriptors
+assert "umbel_transports.mem" not in sys.modules
+try:
+    with few_descriptors(0):
+        umbel.pair("mem")
+except OSError as error:
+    print(type(error).__name__, errno.errorcode[error.errno])
+for end in umbel.pair("mem"):
+    umbel.hclose(end)
+umbel.receive_handle  # what it needs is imported before descriptors come
+print("json" in sys.modules)
+"""
+    assert run_python("import errno, sys, umbel\n" + code) == "OSError EMFILE\nTrue\n"
+
+
 def test_plugins_are_loaded_on_request_by_name(install: Install) -> None:
     watching = """
 from umbel.spi import hookimpl

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -77,6 +78,28 @@ def test_listeners_are_taken_over_by_name(tmp_path: Path) -> None:
 
     assert out == "['first', 'second'] False\n"
     assert (tmp_path / "one").exists()  # it is the manager's
+
+
+def test_a_gap_among_the_descriptors_is_not_filled_by_our_own(tmp_path: Path) -> None:
+    code = (
+        "import os, umbel\n"
+        "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='3')\n"
+        "os.closerange(4, 50)\n"
+        "try: print(umbel.activated_listeners())\n"
+        "except OSError as error: print(error.errno, os.listdir('/proc/self/fd'))"
+    )
+    with listening(tmp_path / "x.sock") as one:
+        command = f'exec "$0" -c "$1" 3<&{one.fileno()}'
+        out = subprocess.run(
+            ["bash", "-c", command, sys.executable, code],
+            stdout=subprocess.PIPE,
+            pass_fds=[one.fileno()],
+            text=True,
+            check=True,
+        ).stdout
+
+    assert out.startswith(f"{errno.EBADF} [")
+    assert "'3'" in out  # it is left to us
 
 
 def test_what_is_for_another_process_is_left_alone(tmp_path: Path) -> None:

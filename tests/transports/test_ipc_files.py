@@ -122,6 +122,28 @@ def test_a_stale_file_is_replaced_under_the_folders_lock(
     assert os.path.samestat(before, now)
 
 
+def test_a_takeover_removes_what_others_that_were_killed_have_left(
+    tmp_path: Path,
+) -> None:
+    left, live, other = (tmp_path / name for name in (".77-ab", ".77-cd", ".77-ef"))
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(left))
+    other.touch()
+    with socket.socket(socket.AF_UNIX) as busy:
+        busy.bind(str(live))  # it does not listen yet
+        with umbel.listen(f"ipc:{tmp_path}/x.sock", takeover=True):
+            found = sorted(path.name for path in tmp_path.iterdir())
+
+    assert found == [".77-cd", ".77-ef", "x.sock"]
+
+
+@pytest.mark.parametrize("takeover", [False, True])
+def test_a_path_with_a_nul_is_einval(takeover: bool) -> None:
+    with pytest.raises(OSError, match="NUL") as caught:
+        umbel.listen(umbel.Address("ipc", "x\0.sock"), takeover=takeover)
+    assert caught.value.errno == errno.EINVAL
+
+
 def test_a_takeover_replaces_no_file_that_came_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

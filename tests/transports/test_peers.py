@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import select
 import signal
 import socket
@@ -14,6 +15,7 @@ import pytest
 import umbel
 from tests.support import open_descriptors, python
 from umbel import aio
+from umbel.testing.conformance.looking import few_descriptors
 
 CLIENT = """
 import os, sys
@@ -49,17 +51,67 @@ def test_the_pidfd_is_of_the_peer_and_of_the_stream(tmp_path: Path) -> None:
         server = umbel.ipc_accept(listener)
         before = open_descriptors()
         peer = umbel.query(server, umbel.PeerIdentity)
-        if peer.pidfd < 0:
+        unasked = open_descriptors()
+        pidfd = peer.pidfd
+        if pidfd < 0:
             pytest.skip("needs Linux 6.5")
         again = umbel.query(server, umbel.PeerIdentity)
+        assert again.pidfd == peer.pidfd == pidfd
         client.send_signal(signal.SIGKILL)
-        readable, _, _ = select.select([peer.pidfd], [], [], 20)
+        readable, _, _ = select.select([pidfd], [], [], 20)
         umbel.hclose(server)
 
     assert again == peer
-    assert readable == [peer.pidfd]  # it tells of the end of the process
-    assert peer.pidfd not in open_descriptors()
-    assert peer.pidfd not in before
+    assert readable == [pidfd]  # it tells of the end of the process
+    assert pidfd not in open_descriptors()
+    assert pidfd not in before
+    assert unasked == before
+
+
+def test_an_identity_is_copied_without_the_descriptor() -> None:
+    left, right = umbel.ipc_pair()
+    peer = umbel.query(left, umbel.PeerIdentity)
+    copied = pickle.loads(pickle.dumps(peer))
+    umbel.hclose(left)
+    umbel.hclose(right)
+
+    assert copied == peer == (os.getpid(), os.getuid(), os.getgid())
+    assert copied.pidfd == -1
+    assert peer.pidfd == -1  # never asked for while the stream was open
+    assert repr(copied).startswith("PeerIdentity(pid=")
+
+
+def test_who_can_not_be_judged_for_want_of_a_descriptor_is_not_sent_away(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "x.sock"
+
+    def allow(peer: umbel.PeerIdentity) -> bool:
+        return peer.pidfd >= 0
+
+    with umbel.listen(f"ipc:{path}", allow=allow) as listener:
+        first, second = umbel.ipc_connect(path), umbel.ipc_connect(path)
+        for room in (1, 0):
+            with few_descriptors(room), pytest.raises(OSError, match=r"(?i)too many"):
+                umbel.accept(listener, umbel.within(5))
+        umbel.bsend(first, b"1")
+        umbel.bsend(second, b"2")
+        for expected in (b"1", b"2"):
+            server = umbel.accept(listener, umbel.within(5))
+            assert umbel.brecv(server, 1) == expected
+            umbel.hclose(server)
+        umbel.hclose(first)
+        umbel.hclose(second)
+
+
+def test_nor_is_left_open_with_the_listener(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+    with umbel.listen(f"ipc:{path}", allow=lambda p: p.pidfd >= 0) as listener:
+        client = umbel.ipc_connect(path)
+        with few_descriptors(1), pytest.raises(OSError, match=r"(?i)too many"):
+            umbel.accept(listener, umbel.within(5))
+    assert umbel.receive(client, 1, umbel.within(5)) == b""
+    umbel.hclose(client)
 
 
 def test_the_identity_is_that_of_a_forked_peer(tmp_path: Path) -> None:

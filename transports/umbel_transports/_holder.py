@@ -20,6 +20,11 @@ def taker_name(number: int) -> str:
     return f".{os.getpid()}-{number:x}"
 
 
+def is_taker_name(name: bytes) -> bool:
+    """Tell whether `taker_name` may have made *name*, in whatever process."""
+    return _TAKER.fullmatch(name) is not None
+
+
 def find_holder(name: bytes) -> int | None:
     """Find who listens there, as far as /proc lets us see; it is only for a message."""
     shown = b"@" + name[1:] if name.startswith(b"\0") else name
@@ -43,7 +48,7 @@ def find_holder(name: bytes) -> int | None:
 def _may_have_taken(name: bytes, path: bytes) -> bool:
     folder, last = os.path.split(name)
     is_near = folder == os.path.dirname(path) or folder.startswith(b"/proc/self/fd/")
-    return is_near and _TAKER.fullmatch(last) is not None
+    return is_near and is_taker_name(last)
 
 
 def _holds(pid: str, inode: str) -> bool:

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from umbel.spi import Address, Options, system_error
-from umbel_transports._holder import taker_name
+from umbel_transports._holder import is_taker_name, taker_name
 from umbel_transports._local_names import (
     explain,
     in_use,
@@ -95,9 +95,10 @@ def replace_file(
 ) -> os.stat_result:
     """Listen under another name, then move that over the old one: no gap, no loss."""
     target = address.location
-    _require_replaceable(target, address)
     with reachable(address) as name:  # or it could be moved there for nobody
+        _require_replaceable(target, address)
         _require_no_other_kind(name, address)
+    _remove_abandoned(os.path.dirname(target))
     beside = f"{os.path.dirname(target)}/{taker_name(id(sock))}"
     with reachable(Address("ipc", beside)) as name:
         file = make_file(sock, name, address, backlog, options)
@@ -222,6 +223,15 @@ def _remove_stale(name: bytes, address: Address) -> None:
             raise explain(error, address) from None
     elif number != errno.ENOENT:
         raise in_use(name, address, is_sure=number != errno.EACCES)
+
+
+def _remove_abandoned(folder: str) -> None:
+    """Remove the files of takeovers that were killed before they moved them."""
+    with suppress(OSError), _locked_folder(os.fsencode(f"{folder}/")):
+        for found in filter(is_taker_name, os.listdir(os.fsencode(folder))):
+            address = Address("ipc", f"{folder}/{os.fsdecode(found)}")
+            with suppress(OSError), reachable(address) as name:
+                _remove_stale(name, address)
 
 
 def _group_number(group: object) -> int:

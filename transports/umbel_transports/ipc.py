@@ -51,7 +51,6 @@ from umbel.spi import (
     NotSupportedError,
     Options,
     PairContext,
-    PeerIdentity,
     SocketListener,
     SocketStream,
     Traits,
@@ -231,9 +230,9 @@ def _set_descriptors(sock: socket.SocketType, options: Options) -> None:
 
 
 class IpcListener(SocketListener):
-    """A listener that removes its file when it is closed, and may refuse peers."""
+    """A listener that removes its file when it is closed."""
 
-    __slots__ = ("_file", "_is_allowed", "_owner_pid", "_takes_descriptors")
+    __slots__ = ("_file", "_owner_pid", "_takes_descriptors")
 
     def __init__(
         self,
@@ -243,35 +242,20 @@ class IpcListener(SocketListener):
         file: os.stat_result | None,
     ) -> None:
         super().__init__(sock, address, _buffer_size(options))
-        self._is_allowed = _admission(address, options)
         self._takes_descriptors = _takes_descriptors(options)
         self._file = file
         self._owner_pid = os.getpid()
 
     def make_stream(self, sock: socket.SocketType) -> SocketStream | None:
-        """As `SocketListener.make_stream`: None for a peer that is not allowed."""
-        stream = SocketStream(
+        """As `SocketListener.make_stream`."""
+        return SocketStream(
             sock, self._send_buffer, takes_descriptors=self._takes_descriptors
         )
-        if self._is_allowed is None:
-            return stream
-        try:
-            peer = stream.query(PeerIdentity)
-            if peer is not None and self._is_allowed(peer):
-                return stream
-        except BaseException:
-            stream.abort()
-            raise
-        stream.abort()
-        return None
 
     def query(self, kind: type[T]) -> T | None:
         """As `Listener.query`."""
         if kind is not Transfer:
             return super().query(kind)
-        if self._is_allowed is not None:
-            message = "a listener with allow= can't be moved: its function stays here"
-            raise NotSupportedError(message)
         # A forked child's copy has no file that it could hand on.
         file = self._file if self._owner_pid == os.getpid() else None
         state = {} if file is None else {"device": file.st_dev, "inode": file.st_ino}
@@ -292,17 +276,6 @@ class IpcListener(SocketListener):
             self._file = file  # whoever calls again is less deep down
             raise
         super().abort()
-
-
-def _admission(
-    address: Address, options: Options
-) -> Callable[[PeerIdentity], bool] | None:
-    allow = options.get("allow")
-    if allow is None:
-        return None
-    from umbel_transports._admission import admission  # with logging: not at start
-
-    return admission(cast("Callable[[PeerIdentity], object]", allow), address)
 
 
 def _listen(address: Address, backlog: int, options: Options) -> SocketListener:
@@ -327,6 +300,11 @@ def _listen(address: Address, backlog: int, options: Options) -> SocketListener:
             with reachable(address) as name:
                 file = make_file(sock, name, address, backlog, options)
         ours = file if options.get("unlink", True) else None
+        if options.get("allow") is not None:
+            # With logging: not at start.
+            from umbel_transports._admission import ChoosyListener
+
+            return ChoosyListener(sock, address, options, ours)
         return IpcListener(sock, address, options, ours)
     except BaseException:
         sock.close()

@@ -178,9 +178,11 @@ def _split(address: Address) -> tuple[str, int]:
         colon = ""  # brackets are for IPv6: without them, which part is the port?
     if "\0" in host:
         colon = ""  # Python would look up what stands before it
-    is_number = port.isascii() and port.isdigit() and len(port) <= 5
-    if not colon or not is_number or int(port) > 65535:
+    if not colon or not (port.isascii() and port.isdigit()):
         message = f"{address}: write tcp://host:port, or tcp://[::1]:port for IPv6"
+        raise system_error(errno.EINVAL, message)
+    if len(port) > 5 or int(port) > 65535:
+        message = f"{address}: a port is 0 to 65535"
         raise system_error(errno.EINVAL, message)
     return host, int(port)
 

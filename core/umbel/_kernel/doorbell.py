@@ -32,15 +32,15 @@ class Doorbell:
             os.set_blocking(self.fd, False)
             os.set_blocking(self._button, False)
         if hears_signals:
-            self._hear_signals()
+            self.hear_signals()
 
-    def _hear_signals(self) -> None:
+    def hear_signals(self) -> None:
+        """Have each signal ring it; a loop that has been here may have ended that."""
         from signal import set_wakeup_fd
 
         other = set_wakeup_fd(self._button, warn_on_full_buffer=False)
-        if other < 0:
-            self.hears_signals = True
-        else:
+        self.hears_signals = other in (-1, self._button)
+        if not self.hears_signals:
             set_wakeup_fd(other)  # that of a loop which runs here: it does the same
 
     def ring(self) -> None:

@@ -272,6 +272,8 @@ class Hub:
                 # Shielded: it closes a bundle, whose coroutines need but a moment.
                 if self.host is not None and not loop:
                     self.host.leave_if_over()
+                if self.inbox.hears_signals and "asyncio" in sys.modules:
+                    self.inbox.hear_signals()
                 timers = self.timers
                 self.collect((timers.soonest() or 1) if timers.heap else -1)
                 self.budget = BUDGET  # all waited: nobody was kept from anything

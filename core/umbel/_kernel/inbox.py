@@ -23,12 +23,14 @@ class Inbox:
             rung, and must be answered lest the next ring go unheard.
     """
 
-    __slots__ = ("_doorbell", "_hub", "calls", "ringing")
+    __slots__ = ("_doorbell", "_hub", "calls", "hears_signals", "ringing")
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self.calls: deque[Callable[[], None]] = deque()
         self._doorbell = Doorbell()
+        #: It is meant to: a loop that has been here may have ended that.
+        self.hears_signals = False
         self.ringing = self._watch(self._doorbell)
 
     def _watch(self, doorbell: Doorbell) -> Watch:
@@ -70,12 +72,14 @@ class Inbox:
     def hear_signals(self) -> None:
         """Ring at each signal, whichever thread it comes to. In the main thread."""
         old, was_ringing = self._doorbell, self.ringing
-        if old.hears_signals:
+        if self.hears_signals:
+            old.hear_signals()
             return
         doorbell = Doorbell(hears_signals=True)
         # Both, or none: a doorbell that is not watched would wake nobody.
         self.ringing = self._watch(doorbell)
         self._doorbell = doorbell
+        self.hears_signals = True
         self._hub.watches.forget(was_ringing)
         old.close()
         self._doorbell.ring()  # for who was about to ring the other one

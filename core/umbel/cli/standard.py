@@ -6,7 +6,7 @@ import fcntl
 import os
 import sys
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import umbel
@@ -60,10 +60,17 @@ def all_written() -> Iterator[None]:
     """Write out what was printed, and raise what keeps it from being written."""
     try:
         yield
-    finally:
-        try:
-            print(end="", flush=True)
-        except OSError:
-            # Python would try again as it exits, and tell of it in its own words.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
-            raise
+    except BaseException:
+        with suppress(OSError):  # why it ends comes first, as after SIGHUP
+            _write_out()
+        raise
+    _write_out()
+
+
+def _write_out() -> None:
+    try:
+        print(end="", flush=True)
+    except OSError:
+        # Python would try again as it exits, and tell of it in its own words.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
+        raise

@@ -12,7 +12,12 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, cast
 
-from umbel.errors import PluginError, UnknownTransportError, system_error
+from umbel.errors import (
+    NO_DESCRIPTOR,
+    PluginError,
+    UnknownTransportError,
+    system_error,
+)
 from umbel.values.address import NO_SCHEME, is_scheme
 
 if TYPE_CHECKING:
@@ -340,6 +345,8 @@ def import_entry(entry: EntryPoint) -> object:
     try:
         return entry.load()
     except (Exception, SystemExit) as error:  # a plugin does not end the program
+        if isinstance(error, OSError) and error.errno in NO_DESCRIPTOR:
+            raise  # nothing is wrong with the plugin
         message = (
             f"{entry.name!r} ({entry.value}) of {source} can't be imported: "
             f"{type(error).__name__}: {error}"

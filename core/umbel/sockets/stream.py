@@ -21,6 +21,7 @@ import termios
 from collections.abc import Callable
 from typing import ClassVar, Final, TypeVar
 
+from umbel.errors import NO_DESCRIPTOR
 from umbel.fd import Readiness
 from umbel.sockets.rights import CREDENTIALS, RightsSocket
 from umbel.sockets.unread import INT_SIZE, ZERO, wait_until_read
@@ -147,7 +148,7 @@ class SocketStream(RightsSocket):
             socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size
         )
         pid, uid, gid = CREDENTIALS.unpack(raw)
-        return PeerIdentity(pid, uid, gid, self._open_pidfd())
+        return PeerIdentity(pid, uid, gid, self._open_pidfd)
 
     def _open_pidfd(self) -> int:
         # The kernel makes a descriptor at each call: keep the first.
@@ -155,7 +156,9 @@ class SocketStream(RightsSocket):
             return self._pidfd
         try:
             made = self._socket.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
-        except OSError:
+        except OSError as error:
+            if error.errno in NO_DESCRIPTOR:
+                raise
             return -1  # before Linux 6.5, or the process is gone
         if self._pidfd < 0:
             self._pidfd = made
