@@ -873,7 +873,7 @@ def test_a_signal_to_all_of_the_prefork_example_loses_nobody(
 @pytest.mark.parametrize("when", ["before", "within"])
 def test_a_loop_that_listened_to_signals_leaves_them_to_us(when: str) -> None:
     code = """
-import asyncio, signal, sys, threading
+import asyncio, signal, sys, threading, time
 import umbel
 if sys.argv[1] == "before":
     umbel.exit_on_signal()
@@ -886,14 +886,18 @@ asyncio.run(main())
 hub = umbel._kernel.current.current_hub()
 def end():
     while not hub._is_asleep:
-        pass
+        time.sleep(0.01)
+    time.sleep(0.1)  # it is about to sleep: later is harder
     # It comes to this thread, and interrupts no call of the main one.
     signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
 threading.Thread(target=end).start()
-umbel.msleep(umbel.within(20))
-print("slept on")
+start = umbel.now()
+try:
+    umbel.msleep(umbel.within(20))
+finally:
+    print(umbel.now() - start < 15_000)
 """
     with python(code, when) as process:
         out, err = process.communicate(timeout=40)
 
-    assert (process.returncode, out, err) == (128 + signal.SIGTERM, "", "")
+    assert (process.returncode, out, err) == (128 + signal.SIGTERM, "True\n", "")
