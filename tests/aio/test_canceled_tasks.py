@@ -136,14 +136,19 @@ def canceled_in_hand_over(
     return run()
 
 
+@pytest.mark.parametrize("is_blocking", [False, True])
 @pytest.mark.parametrize("is_choice", [False, True])
 def test_a_value_that_was_handed_to_a_canceled_task_is_received_next(
-    *, is_choice: bool
+    *, is_choice: bool, is_blocking: bool
 ) -> None:
     left, right = umbel.chmake(int)
     values = iter(range(10))
 
     async def receive() -> int | None:
+        if is_blocking and is_choice:
+            return (await aio.run_blocking(umbel.choose, [umbel.Recv(left)]))[1]
+        if is_blocking:
+            return await aio.run_blocking(umbel.chrecv, left)
         if is_choice:
             return (await aio.choose([umbel.Recv(left)]))[1]
         value = await aio.chrecv(left)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import cast
 
 import anyio
@@ -129,6 +131,30 @@ def test_leaving_it_early_leaves_the_stream_as_it_is(ends: Ends, run: RunLoop) -
             assert await anext(chunks) == b"one"
         await right.send(b"two")
         assert await left.receive() == b"two"
+
+    run(main)
+
+
+def test_nobody_complains_of_one_that_is_left_by_an_error(
+    ends: Ends, run: RunLoop
+) -> None:
+    left, right = ends
+
+    async def main() -> None:
+        await right.send(b"x")
+        with suppress(KeyError):
+            async for _ in left:
+                raise KeyError
+        gc.collect()  # trio warned here
+        listener = aio.listen(f"ipc:@umbel-test-left-{os.getpid()}")
+        client = await aio.connect(listener.address)
+        with suppress(KeyError):
+            async for stream in listener:
+                stream.abort()
+                raise KeyError
+        gc.collect()
+        client.abort()
+        listener.abort()
 
     run(main)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING
 
 from umbel._kernel.current import current_hub
+from umbel.aio.iteration import Items
 from umbel.aio.receiving import FOREIGN, break_off, receive
 from umbel.aio.stream import AsyncStreamHandle
 from umbel.errors import BadHandleError
@@ -17,10 +18,15 @@ if TYPE_CHECKING:
     from umbel.aio.guest import Guest
 
 
-async def chunks(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
+def chunks(handle: AsyncStreamHandle) -> AsyncIterator[bytes]:
+    """Give what comes until the end of the stream, as `receive` would."""
+    return Items(_chunks(handle))
+
+
+async def _chunks(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
     handle: AsyncStreamHandle,
-) -> AsyncIterator[bytes]:
-    """Give what comes until the end of the stream, as `receive` would.
+) -> AsyncGenerator[bytes, None]:
+    """Do that.
 
     The inner loop is the part of `receive` that waits for what the hub catches. It
     looks nothing up anew, which takes a tenth off a request. Everything else is left to

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from functools import partial
 from typing import TypeAlias, cast, final, overload
 
@@ -10,6 +10,7 @@ import umbel.streams.listener as blocking
 from umbel import verbs
 from umbel.aio.entry import begin, run_undoable
 from umbel.aio.handle import AsyncHandle
+from umbel.aio.iteration import Items
 from umbel.aio.stream import AnyStream, AsyncStreamHandle
 from umbel.deadline import FOREVER
 from umbel.errors import BadHandleError
@@ -41,19 +42,25 @@ class AsyncListenerHandle(AsyncHandle):
         """Where others can connect to it."""
         return lookup(self, Listening).listener.address
 
-    async def __aiter__(self) -> AsyncIterator[AsyncStreamHandle]:
-        while True:
-            try:
-                stream = await accept(self)
-            except BadHandleError:
-                if self in open_handles:
-                    raise  # of something else
-                return  # closed meanwhile
-            yield stream
+    def __aiter__(self) -> AsyncIterator[AsyncStreamHandle]:
+        return Items(_streams(self))
 
 
 #: What the verbs take: they work on the one table, whichever handle names the listener.
 AnyListener: TypeAlias = ListenerHandle | AsyncListenerHandle
+
+
+async def _streams(
+    handle: AsyncListenerHandle,
+) -> AsyncGenerator[AsyncStreamHandle, None]:
+    while True:
+        try:
+            stream = await accept(handle)
+        except BadHandleError:
+            if handle in open_handles:
+                raise  # of something else
+            return  # closed meanwhile
+        yield stream
 
 
 async def accept(handle: AnyListener, deadline: int = FOREVER) -> AsyncStreamHandle:

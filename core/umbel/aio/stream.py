@@ -62,10 +62,10 @@ class AsyncStreamHandle(AsyncHandle):
         """Where it was connected, or accepted."""
         return find_connection(self).address
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        # What it means; `umbel.aio.chunks` puts a faster one in its place.
-        while chunk := await receive(self):
-            yield chunk
+    if TYPE_CHECKING:
+
+        def __aiter__(self) -> AsyncIterator[bytes]:
+            """Give what comes until the end; `umbel.aio.chunks` has it."""
 
 
 #: What the verbs take: they work on the one table, whichever handle names the stream.

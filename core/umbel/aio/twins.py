@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
-from functools import partial, wraps
+from functools import wraps
 from typing import Final, Never, ParamSpec, TypeVar
 
 import umbel.coroutines.channel
@@ -12,11 +12,10 @@ import umbel.coroutines.go
 import umbel.coroutines.threads
 import umbel.fd
 import umbel.ipaddr
-from umbel.aio.entry import run_blocking, run_undoable
-from umbel.coroutines.channel import ChannelHandle, give_back
-from umbel.coroutines.choice import Clause, Recv
+from umbel.aio.entry import run_blocking
+from umbel.coroutines.channel import ChannelHandle
+from umbel.coroutines.choice import Clause
 from umbel.deadline import FOREVER
-from umbel.handle import open_handles
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,8 +49,7 @@ async def chsend(handle: ChannelHandle[T], value: T, deadline: int = FOREVER) ->
 
 async def chrecv(handle: ChannelHandle[T], deadline: int = FOREVER) -> T:
     """Receive a value, as `umbel.chrecv`. If canceled, it loses nothing."""
-    call = partial(umbel.coroutines.channel.chrecv, handle, deadline)
-    return await run_undoable(call, partial(give_back, open_handles.get(handle)))
+    return await run_blocking(umbel.coroutines.channel.chrecv, handle, deadline)
 
 
 async def choose(
@@ -62,17 +60,4 @@ async def choose(
     If canceled, it has received nothing; but what it sent at that very moment stays
     sent.
     """
-    ends = {
-        index: open_handles.get(clause.channel)
-        for index, clause in enumerate(clauses)
-        if isinstance(clause, Recv)
-    }
-
-    def undo(found: tuple[int, T | None]) -> None:
-        index, value = found
-        if index in ends:
-            give_back(ends[index], value)
-
-    return await run_undoable(
-        partial(umbel.coroutines.choice.choose, clauses, deadline), undo
-    )
+    return await run_blocking(umbel.coroutines.choice.choose, clauses, deadline)

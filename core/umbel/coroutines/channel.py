@@ -26,6 +26,7 @@ from umbel.coroutines.lane import (
     Failure,
     Lane,
     Wait,
+    is_in_vain,
     is_settled,
     refuse_wait,
     take_error,
@@ -219,7 +220,9 @@ def chsend(handle: ChannelHandle[T], value: T, deadline: int = FOREVER) -> None:
         raise take_error(wait)
 
 
-def chrecv(handle: ChannelHandle[T], deadline: int = FOREVER) -> T:
+def chrecv(  # noqa: C901 - a hand-over in few calls
+    handle: ChannelHandle[T], deadline: int = FOREVER
+) -> T:
     """Receive a value that is sent at the other end, waiting until there is one.
 
     Args:
@@ -267,16 +270,12 @@ def chrecv(handle: ChannelHandle[T], deadline: int = FOREVER) -> T:
     except BaseException as error:
         if not is_settled(wait, (lane.receivers,), error):
             raise
+        if is_in_vain(wait, error):
+            lane.give_back(wait.result, hub)
+            raise
     if type(wait.result) is Failure:
         raise take_error(wait)
     return cast("T", wait.result)
-
-
-def give_back(end: Resource | None, value: object) -> None:
-    """Let the next `chrecv` receive *value*, whose receiver was canceled after all."""
-    if type(end) is not ChannelEnd or open_handles.get(end.number) is not end:
-        return  # closed meanwhile: nobody can receive it
-    end.inbound.give_back(value, end.hub)
 
 
 def chdone(handle: ChannelHandle[T]) -> None:

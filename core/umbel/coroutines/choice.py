@@ -17,6 +17,7 @@ from umbel.coroutines.lane import (
     Queue,
     Wait,
     begin_wait,
+    is_in_vain,
     is_settled,
     refuse_wait,
     settle,
@@ -132,6 +133,11 @@ def _wait_in(
         if not is_settled(wait, queues, error):
             if is_over:
                 _forget_others(queues, wait.chosen)
+            raise
+        chosen = sides[wait.chosen]
+        if is_in_vain(wait, error) and chosen.queue is chosen.lane.receivers:
+            _forget_others(queues, wait.chosen)
+            chosen.lane.give_back(wait.result, hub)
             raise
     _forget_others(queues, wait.chosen)
 

@@ -5,7 +5,8 @@ passes hand to hand, first come, first served.
 
 * A waiting call is settled once, by whoever settles it first: a partner, the end of its
   lane, or a close. A call that is settled returns what it was settled with, even if it
-  was canceled or its deadline came at the same moment, so that no value is lost.
+  was canceled or its deadline came at the same moment, so that no value is lost. But a
+  task that was canceled drops what the code in it returns: the value goes back.
 * Senders and receivers of one lane never wait at the same time: they would have met.
 """
 
@@ -225,3 +226,13 @@ def is_settled(wait: Wait, queues: Sequence[Queue], error: BaseException) -> boo
         return False
     wait.coroutine.hub.interrupt(wait.coroutine, error)
     return True
+
+
+def is_in_vain(wait: Wait, error: BaseException) -> bool:
+    """Tell whether what a settled wait has received goes back; then *error* is raised.
+
+    It ends the wait of a task's blocking code, which the task waits for in order to be
+    canceled.
+    """
+    is_dropped = isinstance(error, Canceled) and wait.coroutine.is_guest
+    return is_dropped and type(wait.result) is not Failure
