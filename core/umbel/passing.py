@@ -135,8 +135,8 @@ def receive_with_fds(
         NotSupportedError: ENOTSUP, the stream can't pass descriptors.
         BusyError: EBUSY, another coroutine is receiving from it.
         BrokenStreamError: ECONNRESET, the peer is gone, or an earlier call failed.
-        DeadlineError: ETIMEDOUT. This direction is broken from now on.
-        Canceled: ECANCELED. Likewise.
+        DeadlineError: ETIMEDOUT. Nothing is lost: call again.
+        Canceled: ECANCELED. Nothing is lost.
 
     Source:
         unix(7), SCM_RIGHTS; libdill's ipc_recvfd for several.
@@ -148,7 +148,7 @@ def receive_with_fds(
     max_fds = min(check_count(max_fds, "max_fds"), MOST_DESCRIPTORS)
     if connection.inbound_error is EndOfStreamError:
         return b"", []
-    with InboundUse(me, connection) as inbound:
+    with InboundUse(me, connection, is_patient=True) as inbound:
         data, descriptors = passing.receive(max_bytes, max_fds, deadline)
         inbound.moved += len(data)
         if not data:
@@ -280,7 +280,8 @@ def receive_handle(
         BusyError: EBUSY, another coroutine is receiving from it.
         EndOfStreamError: EPIPE, the peer has ended its direction.
         BrokenStreamError: ECONNRESET, the peer is gone, or an earlier call failed.
-        DeadlineError: ETIMEDOUT. This direction is broken from now on.
+        DeadlineError: ETIMEDOUT. This direction is broken from now on, unless nothing
+            had come: then call again.
         Canceled: ECANCELED. Likewise.
 
     Source:
@@ -290,7 +291,7 @@ def receive_handle(
     connection, passing = begin_passing(handle)
     descriptors: Sequence[int] = ()
     try:
-        with InboundUse(me, connection) as inbound:
+        with InboundUse(me, connection, is_patient=True) as inbound:
             data, descriptors = passing.receive(HEADER_SIZE, 1, deadline)
             inbound.require(len(data), deadline)
             data = _fill_up(inbound, data, HEADER_SIZE, deadline)

@@ -314,7 +314,8 @@ class DescriptorPassing(Record):
     Attributes:
         send: (data, descriptors, deadline): data of at least one byte; the descriptors
             stay ours.
-        receive: (max_bytes, max_descriptors, deadline) -> data, descriptors.
+        receive: (max_bytes, max_descriptors, deadline) -> data, descriptors. Nothing is
+            lost by ETIMEDOUT or ECANCELED: the next call goes on.
     """
 
     send: Callable[[memoryview, Sequence[int], int], None]

@@ -292,6 +292,48 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_a_talk_that_ends_before_it_began_leaves_no_connection(run: Run) -> None:
+    async def talk(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
+        raise AssertionError
+
+    async def main() -> None:
+        server = await start_server(aio.listen("mem://unbegun"), talk)
+        client = await aio.connect("mem://unbegun")
+        before = asyncio.all_tasks()
+        while not (begun := asyncio.all_tasks() - before):
+            await asyncio.sleep(0)
+        for task in begun:
+            task.cancel()
+        assert await client.receive(deadline=umbel.within(5)) == b""
+        client.abort()
+        server.close()
+        await server.wait_closed()
+
+    run(main)
+
+
+def test_a_talk_that_fails_is_told_of_and_its_connection_closed(run: Run) -> None:
+    told: list[dict[str, object]] = []
+
+    async def talk(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
+        raise KeyError
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: told.append(context))
+        server = await start_server(aio.listen("mem://failed"), talk)
+        client = await aio.connect("mem://failed")
+        assert await client.receive(deadline=umbel.within(5)) == b""
+        client.abort()
+        server.close()
+        await server.wait_closed()
+
+    run(main)
+
+    (context,) = told
+    assert isinstance(context["exception"], KeyError)
+
+
 def test_asyncio_puts_tls_on_any_stream(any_ends: Ends, certificate: Path) -> None:
     left, right = any_ends
     ours = ssl.create_default_context(cafile=certificate)
@@ -1078,6 +1120,8 @@ def test_a_negative_grace_is_refused_before_anything_is_taken_over(ends: Ends) -
             await create_server(listener, Recorder, grace=-1)
         with pytest.raises(ValueError, match="grace is -1"):
             await start_server(listener, talk, grace=-1)
+        with pytest.raises(ValueError, match="grace"):
+            await open_connection(listener.address, grace=-1)
         assert ends[0] in open_handles
         umbel.hclose(listener)
 

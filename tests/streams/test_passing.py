@@ -548,12 +548,11 @@ def test_a_header_without_a_descriptor_is_eproto(ends: Ends) -> None:
     assert caught.value.errno == errno.EPROTO
 
 
-@pytest.mark.parametrize("part", [b"", b"\0", b"\0\0\0\x05", b"\0\0\0\x05{"])
+@pytest.mark.parametrize("part", [b"\0", b"\0\0\0\x05", b"\0\0\0\x05{"])
 def test_a_handle_that_does_not_come_as_a_whole_is_late(
     ends: Ends, part: bytes
 ) -> None:
-    if part:
-        umbel.send_with_fds(ends[0], part, [0])
+    umbel.send_with_fds(ends[0], part, [0])
     before = open_descriptors()
 
     with pytest.raises(umbel.DeadlineError):
@@ -562,6 +561,24 @@ def test_a_handle_that_does_not_come_as_a_whole_is_late(
     assert open_descriptors() == before
     with pytest.raises(umbel.BrokenStreamError):
         umbel.receive(ends[1])
+
+
+def test_one_that_has_not_begun_to_come_can_be_waited_for_again(ends: Ends) -> None:
+    near, far = umbel.ipc_pair()
+    with pytest.raises(umbel.DeadlineError):
+        umbel.receive_handle(ends[1], umbel.within(0.01))
+    with pytest.raises(umbel.DeadlineError):
+        umbel.receive_with_fds(ends[1], deadline=umbel.within(0.01))
+    umbel.hclose(umbel.go(umbel.receive_handle, ends[1]))  # canceled
+    umbel.hclose(umbel.go(umbel.receive_with_fds, ends[1]))
+
+    umbel.send_handle(ends[0], far)
+    moved = umbel.receive_handle(ends[1], umbel.within(5))
+    assert isinstance(moved, umbel.StreamHandle)
+    umbel.bsend(near, b"x")
+    assert umbel.receive(moved) == b"x"
+    umbel.hclose(near)
+    umbel.hclose(moved)
 
 
 def test_data_around_a_handle_keeps_its_place(ends: Ends) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, cast, final
@@ -36,6 +37,7 @@ async def open_connection(
     address: str | Address,
     deadline: int = FOREVER,
     *,
+    grace: float = CLOSE_GRACE,
     reader_limit: int = READER_LIMIT,
     **options: object,
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -44,6 +46,7 @@ async def open_connection(
     Args:
         address: where to connect, such as "ipc:x.sock".
         deadline: see `umbel.deadline`; for connecting only.
+        grace: as of `as_asyncio_transport`.
         reader_limit: bytes that the reader holds at most: a longer line than that is
             none for `readline`. What asyncio calls the limit.
         **options: of its transport.
@@ -55,16 +58,17 @@ async def open_connection(
         DeadlineError: ETIMEDOUT, nobody answered in time.
         Canceled: ECANCELED is never raised here, but the loop's own cancellation.
         OSError: as `umbel.connect`.
-        ValueError: *reader_limit* is less than 1.
+        ValueError: *reader_limit* is less than 1, or *grace* negative.
 
     Source:
         asyncio.open_connection.
     """
+    check_seconds(grace, "grace")
     loop = _loop_with_tls()
     reader = asyncio.StreamReader(reader_limit, loop)
     stream = await connect(address, deadline, **options)
     protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
-    transport = as_asyncio_transport(stream, protocol)
+    transport = as_asyncio_transport(stream, protocol, grace=grace)
     return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
@@ -114,7 +118,8 @@ async def start_server(
 
     Args:
         handle: a listener. Owned by the server.
-        talk: called with the reader and the writer of each connection.
+        talk: called with the reader and the writer of each connection. If it is
+            canceled or fails, the connection is closed, as since Python 3.12.
         limit: as of `create_server`, which has another meaning in asyncio.
         grace: as of `create_server`.
         reader_limit: as of `open_connection`.
@@ -132,11 +137,48 @@ async def start_server(
     loop = _loop_with_tls()
     asyncio.StreamReader(reader_limit, loop)  # ValueError
 
+    if sys.version_info < (3, 12):
+        talk = _closing(talk, loop)
+
     def make_protocol() -> asyncio.StreamReaderProtocol:
         reader = asyncio.StreamReader(reader_limit, loop)
         return asyncio.StreamReaderProtocol(reader, talk, loop)
 
     return await create_server(handle, make_protocol, limit=limit, grace=grace)
+
+
+def _closing(talk: Talk, loop: asyncio.AbstractEventLoop) -> Talk:
+    """Give what does as *talk*, and closes the connection of one that did not do it.
+
+    One that is canceled before its first step can't.
+    """
+    tasks: set[asyncio.Task[None]] = set()
+
+    def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        talking = talk(reader, writer)
+        if not asyncio.iscoroutine(talking):
+            return
+
+        def end(task: asyncio.Task[None]) -> None:
+            tasks.discard(task)
+            error = None if task.cancelled() else task.exception()
+            if error is not None:
+                message = "a connection's callback failed"
+                loop.call_exception_handler(
+                    {
+                        "message": message,
+                        "exception": error,
+                        "transport": writer.transport,
+                    }
+                )
+            if error is not None or task.cancelled():
+                writer.transport.close()
+
+        task = loop.create_task(talking)
+        tasks.add(task)
+        task.add_done_callback(end)
+
+    return begin
 
 
 @final

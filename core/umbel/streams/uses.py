@@ -10,7 +10,14 @@ from typing import Final, TypeVar
 
 from umbel._kernel.coroutine import Coroutine
 from umbel.deadline import FAIR, let_others_run
-from umbel.errors import BadHandleError, BusyError, EndOfStreamError, is_refusal
+from umbel.errors import (
+    BadHandleError,
+    BusyError,
+    Canceled,
+    DeadlineError,
+    EndOfStreamError,
+    is_refusal,
+)
 from umbel.streams.connection import PIECE, Connection
 from umbel.streams.plain_errors import explain, is_harmless, is_plain
 
@@ -69,10 +76,14 @@ class OutboundUse:
 class InboundUse:
     """The time during which a coroutine is the user of the inbound direction."""
 
-    __slots__ = ("connection", "me", "moved", "pieces")
+    __slots__ = ("connection", "is_patient", "me", "moved", "pieces")
 
-    def __init__(self, me: Coroutine, connection: Connection) -> None:
+    def __init__(
+        self, me: Coroutine, connection: Connection, *, is_patient: bool = False
+    ) -> None:
         self.me = me
+        #: A wait that ends before anything has come breaks nothing: it can begin anew.
+        self.is_patient = is_patient
         self.connection = connection
         self.moved = self.pieces = 0
 
@@ -107,7 +118,8 @@ class InboundUse:
 
     def fail(self, error: BaseException) -> None:
         """Break that direction, unless nothing was done; let *error* tell how far."""
-        if self.moved or not (is_refusal(error) or is_harmless(error)):
+        is_over = self.is_patient and isinstance(error, (DeadlineError, Canceled))
+        if self.moved or not (is_over or is_refusal(error) or is_harmless(error)):
             self.connection.break_inbound()
         # A loop's own cancellation carries it too.
         is_ours = hasattr(error, "bytes_done") or not isinstance(error, Exception)
