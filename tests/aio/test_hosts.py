@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 import umbel
-from tests.support import Ends, calls, run_python, wait_until_blocked
+from tests.support import Ends, RunLoop, calls, run_python, wait_until_blocked
 from umbel import aio
 
 
@@ -203,3 +203,24 @@ for call in (umbel.pair, umbel.bundle, umbel.now):
         raise AssertionError(call)
 """
     run_python(code)
+
+
+def test_a_task_receives_from_a_channel_until_its_end(run: RunLoop) -> None:
+    left, right = umbel.chmake(int)
+
+    def produce() -> None:
+        for number in range(3):
+            right.send(number)
+        right.done()
+
+    async def main() -> None:
+        producing = umbel.go(produce)
+        seen.extend([value async for value in left])
+        umbel.hclose(producing)
+
+    seen: list[int] = []
+    run(main)
+    left.abort()
+    right.abort()
+
+    assert seen == [0, 1, 2]

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Sequence,
+)
 from functools import wraps
 from typing import Final, Never, ParamSpec, TypeVar
 
@@ -13,9 +19,11 @@ import umbel.coroutines.threads
 import umbel.fd
 import umbel.ipaddr
 from umbel.aio.entry import run_blocking
+from umbel.aio.iteration import Items
 from umbel.coroutines.channel import ChannelHandle
 from umbel.coroutines.choice import Clause
 from umbel.deadline import FOREVER
+from umbel.errors import EndOfStreamError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,6 +58,20 @@ async def chsend(handle: ChannelHandle[T], value: T, deadline: int = FOREVER) ->
 async def chrecv(handle: ChannelHandle[T], deadline: int = FOREVER) -> T:
     """Receive a value, as `umbel.chrecv`. If canceled, it loses nothing."""
     return await run_blocking(umbel.coroutines.channel.chrecv, handle, deadline)
+
+
+def values(handle: ChannelHandle[T]) -> AsyncIterator[T]:
+    """Receive until the end: `async for` over a channel."""
+    return Items(_values(handle))
+
+
+async def _values(handle: ChannelHandle[T]) -> AsyncGenerator[T, None]:
+    while True:
+        try:
+            value = await chrecv(handle)
+        except EndOfStreamError:
+            return
+        yield value
 
 
 async def choose(

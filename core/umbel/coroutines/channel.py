@@ -7,7 +7,8 @@ coroutines costs no more than a switch and some look-ups.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from importlib import import_module
 from typing import (
     ClassVar,
     Generic,
@@ -80,6 +81,11 @@ class ChannelHandle(Inbound[T], Outbound[T]):
             except EndOfStreamError:
                 return
             yield value
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        # By name: the awaitable verbs are in a layer above.
+        found = import_module("umbel.aio.twins").values(self)
+        return cast("AsyncIterator[T]", found)
 
 
 @final
