@@ -30,6 +30,8 @@ class StreamProxy:
 
     __slots__ = ("__weakref__", "inner")
 
+    inner: Stream
+
     def __init__(self, inner: Stream) -> None:
         self.inner = inner
 

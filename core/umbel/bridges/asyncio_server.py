@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, cast, final
@@ -119,7 +118,7 @@ async def start_server(
     Args:
         handle: a listener. Owned by the server.
         talk: called with the reader and the writer of each connection. If it is
-            canceled or fails, the connection is closed, as since Python 3.12.
+            canceled or fails, the connection is closed.
         limit: as of `create_server`, which has another meaning in asyncio.
         grace: as of `create_server`.
         reader_limit: as of `open_connection`.
@@ -137,8 +136,7 @@ async def start_server(
     loop = _loop_with_tls()
     asyncio.StreamReader(reader_limit, loop)  # ValueError
 
-    if sys.version_info < (3, 12):
-        talk = _closing(talk, loop)
+    talk = _closing(talk, loop)
 
     def make_protocol() -> asyncio.StreamReaderProtocol:
         reader = asyncio.StreamReader(reader_limit, loop)
@@ -150,7 +148,8 @@ async def start_server(
 def _closing(talk: Talk, loop: asyncio.AbstractEventLoop) -> Talk:
     """Give what does as *talk*, and closes the connection of one that did not do it.
 
-    One that is canceled before its first step can't.
+    One that is canceled before its first step can't. Python does it only since 3.12,
+    and in 3.12.1 it fails for those that were canceled.
     """
     tasks: set[asyncio.Task[None]] = set()
 
