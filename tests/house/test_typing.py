@@ -163,7 +163,13 @@ def test_a_correct_program_runs(
 
 
 #: They lead into the kernel, which is private, and whose types are inferred.
-PRIVATE = {"Readiness", "StreamAttempts", "ListenerAttempts", "StreamTransport"}
+PRIVATE = {
+    "Readiness",
+    "StreamAttempts",
+    "ListenerAttempts",
+    "StreamProxy",
+    "StreamTransport",
+}
 
 
 @pytest.mark.slow
