@@ -12,6 +12,9 @@ from benchmarks.child import report
 from benchmarks.model import Job
 from benchmarks.peers.of_sockets import BACKLOG
 
+# Looked up once: at each use of `umbel.receive` Python looks for it anew.
+from umbel import accept, brecv, bsend, close, connect, receive
+
 REQUEST = b"x" * 64
 #: Bytes of a piece of a stream in bulk, and pieces in a MiB.
 PIECE = 65536
@@ -20,8 +23,8 @@ Handler = Callable[[umbel.StreamHandle], None]
 
 
 def echo(stream: umbel.StreamHandle) -> None:
-    while data := umbel.receive(stream):
-        umbel.bsend(stream, data)
+    while data := receive(stream):
+        bsend(stream, data)
     umbel.hclose(stream)
 
 
@@ -29,25 +32,25 @@ def exactly(job: Job) -> Handler:
     def handler(stream: umbel.StreamHandle) -> None:
         with suppress(umbel.EndOfStreamError):
             while True:
-                umbel.bsend(stream, umbel.brecv(stream, job.size))
+                bsend(stream, brecv(stream, job.size))
         umbel.hclose(stream)
 
     return handler
 
 
 def answer(stream: umbel.StreamHandle) -> None:
-    umbel.bsend(stream, umbel.receive(stream, 1))
-    umbel.close(stream)
+    bsend(stream, receive(stream, 1))
+    close(stream)
 
 
 def parked(stream: umbel.StreamHandle) -> None:
-    umbel.bsend(stream, b".")
-    umbel.receive(stream, 1)
+    bsend(stream, b".")
+    receive(stream, 1)
 
 
 def sink(job: Job) -> Handler:
     def handler(stream: umbel.StreamHandle) -> None:
-        while umbel.receive(stream, job.size):
+        while receive(stream, job.size):
             pass
         umbel.hclose(stream)
 
@@ -57,9 +60,9 @@ def sink(job: Job) -> Handler:
 def source(job: Job) -> Handler:
     def handler(stream: umbel.StreamHandle) -> None:
         data = bytes(job.size)
-        umbel.receive(stream, 1)
+        receive(stream, 1)
         for _ in range(job.total // job.size):
-            umbel.bsend(stream, data)
+            bsend(stream, data)
         umbel.hclose(stream)
 
     return handler
@@ -101,23 +104,23 @@ def serve(variant: str, job: Job) -> None:
     if variant == "threads" and job.role != "echo":
         # One after the other, as the blocking sockets beside it do.
         while True:
-            handler(umbel.accept(listener))
+            handler(accept(listener))
     elif variant == "threads":
         while True:
-            stream = umbel.accept(listener)
+            stream = accept(listener)
             threading.Thread(target=handler, args=(stream,), daemon=True).start()
     else:
         with umbel.bundle() as bundle:
             while True:
-                bundle.go(handler, umbel.accept(listener))
+                bundle.go(handler, accept(listener))
 
 
 def idle(listener: umbel.ListenerHandle) -> None:
     """Greet, and keep: no coroutine waits on any of them."""
     kept = []
     while True:
-        stream = umbel.accept(listener)
-        umbel.bsend(stream, b".")
+        stream = accept(listener)
+        bsend(stream, b".")
         kept.append(stream)
 
 
@@ -126,7 +129,7 @@ def ends(scheme: str) -> tuple[umbel.StreamHandle, umbel.StreamHandle]:
     if scheme != "tcp":
         return umbel.pair(scheme)
     with umbel.listen("tcp://127.0.0.1:0") as listener:
-        return umbel.connect(listener.address), umbel.accept(listener)
+        return connect(listener.address), accept(listener)
 
 
 def stream(scheme: str) -> Callable[[int], None]:
@@ -138,11 +141,11 @@ def stream(scheme: str) -> Callable[[int], None]:
 
         def send() -> None:
             for _ in range(count * PIECES):
-                umbel.bsend(left, data)
+                bsend(left, data)
             umbel.hclose(left)
 
         with umbel.go(send):
-            while umbel.receive(right, PIECE):
+            while receive(right, PIECE):
                 pass
         umbel.hclose(right)
 
@@ -163,14 +166,14 @@ def meet(scheme: str) -> Callable[[int], None]:
 
             def serve() -> None:
                 for _ in range(count):
-                    answer(umbel.accept(listener))
+                    answer(accept(listener))
 
             with umbel.go(serve):
                 for _ in range(count):
-                    client = umbel.connect(listener.address)
-                    umbel.bsend(client, b"x")
-                    umbel.receive(client, 1)
-                    umbel.close(client)
+                    client = connect(listener.address)
+                    bsend(client, b"x")
+                    receive(client, 1)
+                    close(client)
             umbel.hclose(listener)
 
     return turns
@@ -181,8 +184,8 @@ def pair(scheme: str) -> Callable[[int], None]:
         left, right = ends(scheme)
         with umbel.go(echo, right):
             for _ in range(count):
-                umbel.bsend(left, REQUEST)
-                umbel.receive(left)
+                bsend(left, REQUEST)
+                receive(left)
             umbel.hclose(left)
 
     return turns

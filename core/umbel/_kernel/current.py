@@ -35,7 +35,8 @@ class _Closer:
             self._hub.end()
 
 
-#: Where each thread keeps its hub; the fastest verbs look there themselves.
+#: Where each thread keeps its hub; the fastest verbs look there themselves, in
+#: its `__dict__`: any other attribute is found more slowly.
 # Not a subclass of it: attributes of its instances are found more slowly.
 local: Final = cast("_Local", _thread_local())
 _forked_away: Final[list[Hub]] = []

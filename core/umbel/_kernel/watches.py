@@ -64,16 +64,18 @@ class Watches:
     ) -> None:
         """Tell who waits, and remember what nobody waits for."""
         watches = self._by_fd
-        ready = self._hub.ready
+        hub = self._hub
+        ready = hub.ready
         for fd, mask in events:
             try:
                 watch = watches[fd]
             except KeyError:
                 continue  # forgotten by what an earlier event brought about
-            # Compared, which is faster than masked: most are IN, OUT, or both.
+            if mask > LIVE:
+                watch.has_ended = watch.is_news = True
+            # Compared, which is faster than masked: most are IN, OUT, or both. And what
+            # is skipped then is short: Python compares more slowly before a long jump.
             if mask != OUT:
-                if mask > LIVE:
-                    watch.has_ended = watch.is_news = True
                 waiter = watch.reader
                 if waiter is not None and waiter.is_parked:
                     catch = watch.catch
@@ -85,7 +87,7 @@ class Watches:
                         except Exception:  # noqa: BLE001, S110 - it tries by itself
                             pass
                         except BaseException as error:  # noqa: BLE001 - as in collect
-                            self._hub.interrupt(self._hub.main, error)
+                            hub.interrupt(hub.main, error)
                     # Queued last: after that call a signal's handler may let it run.
                     waiter.is_parked = False
                     watch.reader = None
@@ -98,7 +100,7 @@ class Watches:
                 else:
                     watch.readable = True
                     # As in unpark; mostly there is none.
-                    if waiter is not None and waiter is self._hub.current:
+                    if waiter is not None and waiter is hub.current:
                         waiter.must_look = True
             if mask != IN:
                 waiter = watch.writer
@@ -114,5 +116,5 @@ class Watches:
                 else:
                     watch.writable = True
                     # As in unpark; mostly there is none.
-                    if waiter is not None and waiter is self._hub.current:
+                    if waiter is not None and waiter is hub.current:
                         waiter.must_look = True

@@ -49,7 +49,7 @@ async def _chunks(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
             connection.number == number  # not handed on by hown
             and readiness.is_drained
             and not hub.saw_one
-            and connection.is_small
+            and connection.last_size < connection.most_caught
             and connection.receiver is None
             and connection.inbound_error is None
             and watch.reader is None
@@ -95,8 +95,7 @@ async def _chunks(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
             data, watch.caught = watch.caught, None
             if not data:
                 break
-            count = len(data)
-            connection.is_small = count < connection.most_caught
+            connection.last_size = count = len(data)
             connection.bytes_in += count
             yield data
 

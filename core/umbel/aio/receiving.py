@@ -107,7 +107,10 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
                 me.is_parked = True
                 watch.reader = me
                 readiness.is_drained = False
-                if connection.is_small and max_bytes >= MOST_CAUGHT:
+                if (
+                    connection.last_size < connection.most_caught
+                    and max_bytes >= MOST_CAUGHT
+                ):
                     watch.catch = try_receive
                 timer = None
                 try:
@@ -142,8 +145,7 @@ async def receive(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
             data = try_receive(max_bytes)
             if data is None:
                 connection.waits_left += 1  # that was the look
-        count = len(data)
-        connection.is_small = count < connection.most_caught
+        connection.last_size = count = len(data)
         if count:
             connection.bytes_in += count
         else:

@@ -54,7 +54,7 @@ class Connection(Directions):
     __slots__ = (
         "bytes_in",
         "bytes_out",
-        "is_small",
+        "last_size",
         "looks_missed",
         "most_caught",
         "readiness",
@@ -76,10 +76,10 @@ class Connection(Directions):
         self.was_cut = False
         self.bytes_in = 0
         self.bytes_out = 0
-        #: What the hub may receive for who waits (`Watch.catch`), and whether the last
-        #: receive gave less.
+        #: What the hub may receive for who waits (`Watch.catch`), if the last receive,
+        #: which gave so much, gave less.
         self.most_caught = MOST_CAUGHT
-        self.is_small = True
+        self.last_size = 0
         #: For `look`: waits until the next, and how many have come to nothing.
         self.waits_left = self.looks_missed = 0
         #: None: it can only wait for all that it does.
@@ -165,8 +165,8 @@ class Connection(Directions):
                 return self.refuse_receive()
             data = self.try_receive(max_bytes)
             if data:
-                self.is_small = len(data) < self.most_caught
-                self.bytes_in += len(data)
+                self.last_size = count = len(data)
+                self.bytes_in += count
             elif data is not None:
                 self.note_end()
             return data
@@ -267,7 +267,6 @@ def begin_passing(handle: int) -> tuple[Connection, DescriptorPassing]:
     # Where they are passed the hub receives nothing ahead: a canceled receive leaves
     # descriptors for the next call, which may be one that takes them.
     connection.most_caught = 0
-    connection.is_small = False
     for watch in connection.readiness.watches():
         watch.catch = None  # of who waits already, in whichever thread
     return connection, passing

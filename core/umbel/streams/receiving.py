@@ -32,6 +32,7 @@ from umbel.values.iolist import (
 )
 
 if TYPE_CHECKING:
+    from umbel._kernel.hub import Hub
     from umbel.streams.stream import StreamHandle
     from umbel.values.iolist import Target
     from umbel.values.protocols import WritableBuffer
@@ -68,21 +69,19 @@ def receive(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
         own; recv(2) without its surprises.
     """
     try:
-        hub = local.hub
-    except AttributeError:
+        hub: Hub = local.__dict__["hub"]
+    except KeyError:
         hub = current_hub()
     me = hub.current
     if me.pending is not None and not me.is_shielded:
         me.raise_pending()
     try:
-        connection = open_handles[handle]
-    except KeyError:
+        connection: Connection = open_handles[handle]  # type: ignore[assignment]  # see below
+        readiness = connection.readiness  # nothing else in the table has one
+    except (KeyError, AttributeError):
         raise refusal(handle, Connection) from None
-    if type(connection) is not Connection:
-        raise refusal(handle, Connection)
     if max_bytes is not DEFAULT_SIZE and (type(max_bytes) is not int or max_bytes <= 0):
         refuse_size(max_bytes)
-    readiness = connection.readiness
     may_try = hub.saw_one or not readiness.is_drained
     if may_try:  # else it waits, which is as fair
         hub.budget = budget = hub.budget - 1
@@ -118,21 +117,38 @@ def receive(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
                 if watch is None or watch.hub is not hub:
                     watch = readiness.watch_in(hub)
                 readiness.is_drained = False
-                if connection.is_small and max_bytes >= MOST_CAUGHT:
-                    watch.catch = try_receive
-                try:
-                    watch.wait_in(deadline)
-                except BaseException:
+                # As Watch.wait_in, whose call is saved as well.
+                if watch.readable or (watch.has_ended and watch.is_over()):
+                    watch.readable = False
+                else:
+                    if watch.reader is not None:
+                        watch.require_no_reader()
+                    if hub.needs_arming:
+                        watch.arm_in()
+                    if (
+                        connection.last_size < connection.most_caught
+                        and max_bytes >= MOST_CAUGHT
+                    ):
+                        watch.catch = try_receive
+                    watch.reader = me
+                    try:
+                        if not watch.readable:
+                            hub.park(deadline)
+                    except BaseException:
+                        watch.readable |= watch.reader is not me
+                        if watch.reader is me:
+                            watch.reader = None
+                        watch.catch = None
+                        connection.give_back(watch)
+                        raise
+                    if watch.reader is me:
+                        watch.reader = None
                     watch.catch = None
-                    connection.give_back(watch)
-                    raise
-                watch.catch = None
-                found, watch.caught = watch.caught, None
+                    found, watch.caught = watch.caught, None
             while found is None and (found := try_receive(max_bytes)) is None:
                 readiness.wait_in(deadline)
             data = found
-        count = len(data)
-        connection.is_small = count < connection.most_caught
+        connection.last_size = count = len(data)
         if count:
             connection.bytes_in += count
         else:
@@ -199,8 +215,8 @@ def brecv(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
         libdill brecv(3); a null buffer there is `Skip` here.
     """
     try:
-        hub = local.hub
-    except AttributeError:
+        hub: Hub = local.__dict__["hub"]
+    except KeyError:
         hub = current_hub()
     me = hub.current
     if me.pending is not None and not me.is_shielded:
@@ -209,11 +225,10 @@ def brecv(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
     if budget < 0:
         hub.spend_budget()
     try:
-        connection = open_handles[handle]
-    except KeyError:
+        connection: Connection = open_handles[handle]  # type: ignore[assignment]  # see below
+        readiness = connection.readiness  # as in receive
+    except (KeyError, AttributeError):
         raise refusal(handle, Connection) from None
-    if type(connection) is not Connection:
-        raise refusal(handle, Connection)
     if not isinstance(target, int):
         view = inbound_view(target)
         if isinstance(view, Skip) or view.nbytes > JOINED_SIZE:
@@ -237,7 +252,6 @@ def brecv(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
         if try_receive is None:
             data = connection.receive_indirectly(size, deadline)
         else:
-            readiness = connection.readiness
             found = None if readiness.is_drained else try_receive(size)
             while found is None:
                 # As in receive, but the hub may receive just so much.

@@ -28,6 +28,7 @@ from umbel.values.iolist import JOINED_SIZE, outbound_view, outbound_views, tota
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+    from umbel._kernel.hub import Hub
     from umbel.streams.stream import StreamHandle
 
 
@@ -56,8 +57,8 @@ def bsend(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
     """
     # As checkpoint, whose call would be a part of what sending costs.
     try:
-        hub = local.hub
-    except AttributeError:
+        hub: Hub = local.__dict__["hub"]
+    except KeyError:
         hub = current_hub()
     me = hub.current
     if me.pending is not None and not me.is_shielded:
@@ -66,14 +67,12 @@ def bsend(  # noqa: C901, PLR0912, PLR0915 - the data path in few calls
     if budget < 0:
         hub.spend_budget()
     try:
-        connection = open_handles[handle]
-    except KeyError:
+        connection: Connection = open_handles[handle]  # type: ignore[assignment]  # see below
+        try_send = connection.try_send  # nothing else in the table has it
+    except (KeyError, AttributeError):
         raise refusal(handle, Connection) from None
-    if type(connection) is not Connection:
-        raise refusal(handle, Connection)
     flat = data if type(data) is bytes else outbound_view(data)
     size = len(flat)
-    try_send = connection.try_send
     if try_send is None:
         send_by(me, connection, connection.send_indirectly, flat, deadline)
         connection.bytes_out += len(flat)
