@@ -231,6 +231,15 @@ def _method(name: str, member: object) -> str:
     return heading + "\n" + indent(inspect.getdoc(member) or "", "    ") + "\n"
 
 
+def _bases(found: object) -> str:
+    """Say what else catches an exception."""
+    if not inspect.isclass(found) or not issubclass(found, BaseException):
+        return ""
+    return (
+        f"\n\nA subclass of {' and '.join(base.__name__ for base in found.__bases__)}."
+    )
+
+
 def _section(prefix: str, name: str, found: object) -> str:
     heading = f"{prefix}{name}"
     if inspect.isfunction(found):
@@ -239,7 +248,7 @@ def _section(prefix: str, name: str, found: object) -> str:
         heading = f"await {heading}"
     if inspect.isclass(found):
         heading += _call(found)
-    text = f"### `{heading}`\n\n```text\n{_text(name, found)}\n```\n"
+    text = f"### `{heading}`\n\n```text\n{_text(name, found)}{_bases(found)}\n```\n"
     if inspect.isclass(found):
         fields = () if _is_record(found) else _fields(found)
         members = [*map(_field, fields), *(_method(*m) for m in _methods(found))]

@@ -60,7 +60,11 @@ class AnyHandle(int):
 
 
 class Handle(AnyHandle):
-    """A handle whose methods block."""
+    """A handle whose methods block.
+
+    At the end of its `with` block it is closed as by `close`, within 10 seconds; if the
+    block ends by an error, as by `hclose`; if it is closed already, nothing happens.
+    """
 
     __slots__ = ()
 
@@ -385,8 +389,8 @@ def close(
 
     Args:
         handle: any handle. Closed on return, whatever is raised, except after EBADF,
-            EINVAL, EDEADLK, and a RecursionError or MemoryError before it could be
-            freed.
+            EINVAL, EDEADLK, the TypeError of a *drain_limit*, and a RecursionError or
+            MemoryError before it could be freed.
         deadline: see `umbel.deadline`.
         drain_limit: bytes that may be discarded; None: any number.
 

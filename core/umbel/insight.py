@@ -96,6 +96,10 @@ def census_on_signal(number: int = signal.SIGQUIT) -> None:
     Args:
         number: of the signal; SIGQUIT is what Control and backslash send.
 
+    Raises:
+        ValueError: this is not the main thread, or there is no such signal.
+        OSError: EINVAL, that signal can't be handled.
+
     Source:
         own; the JVM and Go do it for SIGQUIT.
     """

@@ -294,10 +294,12 @@ def receive_handle(
         with InboundUse(me, connection, is_patient=True) as inbound:
             data, descriptors = passing.receive(HEADER_SIZE, 1, deadline)
             inbound.require(len(data), deadline)
+            if len(descriptors) != 1:
+                raise _unexpected(f"{data!r} with {len(descriptors)} descriptors")
             data = _fill_up(inbound, data, HEADER_SIZE, deadline)
             size = int.from_bytes(data, "big")
-            if len(descriptors) != 1 or not 0 < size <= LARGEST_HEADER:
-                raise _unexpected(f"{data!r} with {len(descriptors)} descriptors")
+            if not 0 < size <= LARGEST_HEADER:
+                raise _unexpected(f"{data!r} with a descriptor")
             header = _read_header(_fill_up(inbound, b"", size, deadline))
         # It has come as a whole: what is wrong with it is not the stream's fault.
         return _adopt(header, descriptors)

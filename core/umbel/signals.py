@@ -31,7 +31,8 @@ def exit_on_signal(*numbers: int) -> None:
             the number.
 
     Raises:
-        ValueError: this is not the main thread.
+        ValueError: this is not the main thread, or there is no such signal.
+        OSError: EINVAL, a signal can't be handled, such as SIGKILL.
 
     Source:
         own; Python's signal documentation warns of handlers that raise.

@@ -64,7 +64,9 @@ class Stream(Protocol):
 class Listener(Protocol):
     """What accepts streams, as a transport provides it."""
 
-    address: Address
+    @property
+    def address(self) -> Address:
+        """Where others can connect to it. An attribute will do."""
 
     def accept(self, deadline: int) -> Stream:
         """Give the next stream. Raises EMFILE and the like; the listener stays open."""

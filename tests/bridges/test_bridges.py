@@ -292,6 +292,23 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_a_second_server_at_once_is_refused_and_leaves_the_first(run: Run) -> None:
+    async def talk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async def main() -> None:
+        listener = aio.listen("mem://twice")
+        async with await start_server(listener, talk) as first:
+            with pytest.raises(umbel.BusyError):
+                await start_server(listener, talk)
+            assert first.is_serving()
+            client = await aio.connect("mem://twice")
+            assert await client.receive(deadline=umbel.within(5)) == b""
+            client.abort()
+
+    run(main)
+
+
 def test_a_talk_that_ends_before_it_began_leaves_no_connection(run: Run) -> None:
     async def talk(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
         raise AssertionError

@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import pytest
 
@@ -32,6 +32,7 @@ from umbel.spi import (
     ListenContext,
     Listener,
     PairContext,
+    SocketListener,
     SocketStream,
     Stream,
     Traits,
@@ -439,7 +440,9 @@ class RefusesToConnect(WithoutOptions):
     @hookimpl.listen
     def listen(self, context: ListenContext) -> Listener:
         listener = ipc.transport.listen(context)
-        listener.address = context.address  # or its scheme would be that of ipc
+        cast(
+            "SocketListener", listener
+        ).address = context.address  # or its scheme would be that of ipc
         return listener
 
     @hookimpl.connect

@@ -27,6 +27,7 @@ from umbel.spi import (
     Fileno,
     ListenContext,
     Listener,
+    SocketListener,
     Stream,
     now,
 )
@@ -135,7 +136,7 @@ class ListensTwice(Mutant):
             name = f"{context.address.location}-2"
             elsewhere = umbel.Address(context.address.scheme, name)
             found = self.base.listen(ListenContext(elsewhere, 1, {}))
-            found.address = context.address
+            cast("SocketListener", found).address = context.address
             return found
 
 

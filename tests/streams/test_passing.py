@@ -563,6 +563,15 @@ def test_a_handle_that_does_not_come_as_a_whole_is_late(
         umbel.receive(ends[1])
 
 
+def test_a_byte_without_a_descriptor_is_no_beginning_of_a_handle(ends: Ends) -> None:
+    umbel.bsend(ends[0], b"\0")
+
+    with pytest.raises(OSError, match="0 descriptors") as caught:
+        umbel.receive_handle(ends[1], umbel.within(5))
+
+    assert caught.value.errno == errno.EPROTO
+
+
 def test_one_that_has_not_begun_to_come_can_be_waited_for_again(ends: Ends) -> None:
     near, far = umbel.ipc_pair()
     with pytest.raises(umbel.DeadlineError):

@@ -23,7 +23,8 @@ A = TypeVar("A", bound="AsyncHandle")
 class AsyncHandle(AnyHandle):
     """A handle whose methods are awaited.
 
-    They return the function's own coroutine, without another one around it.
+    They return the function's own coroutine, without another one around it. Its `async
+    with` block ends as the `with` block of a blocking handle.
     """
 
     __slots__ = ()

@@ -27,7 +27,10 @@ from umbel.verbs import BACKLOG
 
 @final
 class AsyncListenerHandle(AsyncHandle):
-    """Names a listener: the awaitable functions on listeners, as methods."""
+    """Names a listener: the awaitable functions on listeners, as methods.
+
+    `async for stream in listener` accepts until the listener is closed.
+    """
 
     __slots__ = ()
 
@@ -128,21 +131,21 @@ def pair(
 
 
 @overload
-def as_async(handle: StreamHandle) -> AsyncStreamHandle: ...
+def as_async(handle: AnyStream) -> AsyncStreamHandle: ...
 
 
 @overload
-def as_async(handle: ListenerHandle) -> AsyncListenerHandle: ...
+def as_async(handle: AnyListener) -> AsyncListenerHandle: ...
 
 
 def as_async(
-    handle: StreamHandle | ListenerHandle,
+    handle: AnyStream | AnyListener,
 ) -> AsyncStreamHandle | AsyncListenerHandle:
     """Give a handle to the same object whose methods are awaited.
 
     Args:
-        handle: a stream or a listener. It still names the object, but now the new
-            handle owns it.
+        handle: a stream or a listener, of either kind. It still names the object, but
+            now the new handle owns it.
 
     Returns:
         a handle with the same number.
@@ -160,15 +163,15 @@ def as_async(
 
 
 @overload
-def as_blocking(handle: AsyncStreamHandle) -> StreamHandle: ...
+def as_blocking(handle: AnyStream) -> StreamHandle: ...
 
 
 @overload
-def as_blocking(handle: AsyncListenerHandle) -> ListenerHandle: ...
+def as_blocking(handle: AnyListener) -> ListenerHandle: ...
 
 
 def as_blocking(
-    handle: AsyncStreamHandle | AsyncListenerHandle,
+    handle: AnyStream | AnyListener,
 ) -> StreamHandle | ListenerHandle:
     """Give a handle to the same object whose methods block; see `as_async`.
 

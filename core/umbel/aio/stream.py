@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 @final
 class AsyncStreamHandle(AsyncHandle):
-    """Names a byte stream: the awaitable functions on byte streams, as methods."""
+    """Names a byte stream: the awaitable functions on byte streams, as methods.
+
+    `async for chunk in stream` receives until the end of the stream.
+    """
 
     __slots__ = ()
 

@@ -20,7 +20,7 @@ import umbel.fd
 import umbel.ipaddr
 from umbel.aio.entry import run_blocking
 from umbel.aio.iteration import Items
-from umbel.coroutines.channel import ChannelHandle
+from umbel.coroutines.channel import Inbound, Outbound
 from umbel.coroutines.choice import Clause
 from umbel.deadline import FOREVER
 from umbel.errors import EndOfStreamError
@@ -47,7 +47,7 @@ ipaddr_remotes: Final = _twin(umbel.ipaddr.ipaddr_remotes)
 to_thread: Final = _twin(umbel.coroutines.threads.to_thread)
 
 
-async def chsend(handle: ChannelHandle[T], value: T, deadline: int = FOREVER) -> None:
+async def chsend(handle: Outbound[T], value: T, deadline: int = FOREVER) -> None:
     """Hand *value* to a receiver, as `umbel.chsend`.
 
     If canceled, what was received at that very moment stays sent.
@@ -55,17 +55,17 @@ async def chsend(handle: ChannelHandle[T], value: T, deadline: int = FOREVER) ->
     await run_blocking(umbel.coroutines.channel.chsend, handle, value, deadline)
 
 
-async def chrecv(handle: ChannelHandle[T], deadline: int = FOREVER) -> T:
+async def chrecv(handle: Inbound[T], deadline: int = FOREVER) -> T:
     """Receive a value, as `umbel.chrecv`. If canceled, it loses nothing."""
     return await run_blocking(umbel.coroutines.channel.chrecv, handle, deadline)
 
 
-def values(handle: ChannelHandle[T]) -> AsyncIterator[T]:
+def values(handle: Inbound[T]) -> AsyncIterator[T]:
     """Receive until the end: `async for` over a channel."""
     return Items(_values(handle))
 
 
-async def _values(handle: ChannelHandle[T]) -> AsyncGenerator[T, None]:
+async def _values(handle: Inbound[T]) -> AsyncGenerator[T, None]:
     while True:
         try:
             value = await chrecv(handle)

@@ -102,7 +102,13 @@ async def create_server(
     check_seconds(grace, "grace")
     require_listener(handle)
     Room(limit)  # EINVAL
-    return StreamServer(handle, protocol_factory, limit, grace)
+    server = StreamServer(handle, protocol_factory, limit, grace)
+    try:
+        await asyncio.sleep(0)  # now it accepts, and nobody else can
+    except BaseException:
+        server.close()
+        raise
+    return server
 
 
 async def start_server(

@@ -47,34 +47,15 @@ T_contra = TypeVar("T_contra", contravariant=True)
 
 
 class Inbound(Handle, Generic[T_co]):
-    """An end to receive Ts, or subtypes, from: for type checkers only."""
+    """An end to receive Ts, or subtypes, from; for type checkers, as all are both."""
 
     __slots__ = ()
 
-
-class Outbound(Handle, Generic[T_contra]):
-    """An end to send Ts on; it may take more than Ts: for type checkers only."""
-
-    __slots__ = ()
-
-
-@final
-class ChannelHandle(Inbound[T], Outbound[T]):
-    """Names one end of a channel for values of type T."""
-
-    def send(self, value: T, deadline: int = FOREVER) -> None:
-        """Send *value*, as `chsend`."""
-        chsend(self, value, deadline)
-
-    def receive(self, deadline: int = FOREVER) -> T:
+    def receive(self, deadline: int = FOREVER) -> T_co:
         """Receive a value, as `chrecv`."""
         return chrecv(self, deadline)
 
-    def done(self) -> None:
-        """End our direction, as `chdone`."""
-        chdone(self)
-
-    def __iter__(self) -> Iterator[T]:
+    def __iter__(self) -> Iterator[T_co]:
         while True:
             try:
                 value = chrecv(self)
@@ -82,10 +63,32 @@ class ChannelHandle(Inbound[T], Outbound[T]):
                 return
             yield value
 
-    def __aiter__(self) -> AsyncIterator[T]:
+    def __aiter__(self) -> AsyncIterator[T_co]:
         # By name: the awaitable verbs are in a layer above.
         found = import_module("umbel.aio.twins").values(self)
-        return cast("AsyncIterator[T]", found)
+        return cast("AsyncIterator[T_co]", found)
+
+
+class Outbound(Handle, Generic[T_contra]):
+    """An end to send Ts on; it may take more than Ts. As `Inbound`."""
+
+    __slots__ = ()
+
+    def send(self, value: T_contra, deadline: int = FOREVER) -> None:
+        """Send *value*, as `chsend`."""
+        chsend(self, value, deadline)
+
+    def done(self) -> None:
+        """End our direction, as `chdone`."""
+        chdone(self)
+
+
+@final
+class ChannelHandle(Inbound[T], Outbound[T]):
+    """Names one end of a channel for values of type T: both directions of it.
+
+    `for value in channel`, and `async for` in a task, receives until the end.
+    """
 
 
 @final
@@ -172,7 +175,7 @@ def chmake(
     )
 
 
-def chsend(handle: ChannelHandle[T], value: T, deadline: int = FOREVER) -> None:
+def chsend(handle: Outbound[T], value: T, deadline: int = FOREVER) -> None:
     """Hand *value* to a receiver at the other end, waiting until there is one.
 
     Args:
@@ -227,7 +230,7 @@ def chsend(handle: ChannelHandle[T], value: T, deadline: int = FOREVER) -> None:
 
 
 def chrecv(  # noqa: C901 - a hand-over in few calls
-    handle: ChannelHandle[T], deadline: int = FOREVER
+    handle: Inbound[T], deadline: int = FOREVER
 ) -> T:
     """Receive a value that is sent at the other end, waiting until there is one.
 
@@ -284,7 +287,7 @@ def chrecv(  # noqa: C901 - a hand-over in few calls
     return cast("T", wait.result)
 
 
-def chdone(handle: ChannelHandle[T]) -> None:
+def chdone(handle: Outbound[T]) -> None:
     """End our direction: the other end gets EPIPE, even in a call that already waits.
 
     The other direction goes on. Never blocks, and works in a coroutine that is being

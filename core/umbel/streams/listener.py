@@ -52,7 +52,10 @@ IN_ACCEPT: Final = (
 
 @final
 class ListenerHandle(Handle):
-    """Names a listener."""
+    """Names a listener.
+
+    `for stream in listener` accepts until the listener is closed.
+    """
 
     def accept(self, deadline: int = FOREVER) -> StreamHandle:
         """Accept the next stream, as `accept`."""

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 @final
 class StreamHandle(Handle):
-    """Names a byte stream: the functions on byte streams, as methods."""
+    """Names a byte stream: the functions on byte streams, as methods.
+
+    `for chunk in stream` receives until the end of the stream.
+    """
 
     def send(self, data: Buffer, deadline: int = FOREVER) -> None:
         """Send all of *data*, as `bsend`."""
