@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 from typing import Final
 
+from umbel.spi import BadHandleError
+
 OK: Final = "ok"
 #: An error without an errno, such as a TypeError.
 OTHER: Final = "other"
@@ -16,3 +18,8 @@ def outcome_name(error: BaseException | None) -> str:
         return OK
     number = getattr(error, "errno", None)
     return errno.errorcode.get(number, OTHER) if isinstance(number, int) else OTHER
+
+
+def is_stop(verb: str, error: BaseException | None) -> bool:
+    """Tell whether a listener was closed while it accepted: so servers are stopped."""
+    return verb == "accept" and isinstance(error, BadHandleError)

@@ -19,6 +19,7 @@ from opentelemetry.trace import (
 
 from umbel.spi import Address
 from umbel_plugins._events import Event
+from umbel_plugins._outcomes import is_stop
 
 #: `network.transport` of the built-in schemes; others are said as `umbel.scheme` only.
 _TRANSPORTS: Final = {"ipc": "unix", "mem": "unix", "tcp": "tcp"}
@@ -73,5 +74,5 @@ def _set_error(span: Span, event: Event) -> None:
     name = event.outcome if event.outcome != "other" else type(error).__name__
     span.set_attribute("error.type", name)
     # Canceled is no failure: someone did not want the answer any more.
-    if isinstance(error, Exception):
+    if isinstance(error, Exception) and not is_stop(event.name, error):
         span.set_status(Status(StatusCode.ERROR, str(error)))

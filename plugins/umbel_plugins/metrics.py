@@ -33,7 +33,7 @@ from umbel.spi import (
     say,
     system_error,
 )
-from umbel_plugins._outcomes import outcome_name
+from umbel_plugins._outcomes import is_stop, outcome_name
 
 try:
     from prometheus_client import REGISTRY, start_http_server
@@ -184,6 +184,8 @@ class MetricsPlugin:
         return MeteredStream(stream, self._meters.of(scheme))
 
     def _count_opened(self, verb: str, scheme: str, outcome: Outcome[T]) -> None:
+        if is_stop(verb, outcome.error):
+            return
         meter = self._meters.of(scheme)
         meter.count_opened(verb, outcome.error)
         if outcome.error is not None:

@@ -41,7 +41,7 @@ from umbel.spi import (
     system_error,
 )
 from umbel_plugins._events import Event, JsonFormatter
-from umbel_plugins._outcomes import outcome_name
+from umbel_plugins._outcomes import is_stop, outcome_name
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
@@ -186,7 +186,8 @@ def _descriptor_of(endpoint: object) -> int | None:
 
 
 def _log(event: Event) -> None:
-    has_failed = isinstance(event.error, Exception)
+    is_expected = is_stop(event.name, event.error)
+    has_failed = isinstance(event.error, Exception) and not is_expected
     level = logging.WARNING if has_failed else logging.INFO
     if not logger.isEnabledFor(level):
         return

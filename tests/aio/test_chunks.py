@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing, suppress
-from typing import cast
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 
 import anyio
 import pytest
@@ -126,11 +125,72 @@ def test_leaving_it_early_leaves_the_stream_as_it_is(ends: Ends, run: RunLoop) -
 
     async def main() -> None:
         await right.send(b"one")
-        chunks = cast("AsyncGenerator[bytes, None]", aiter(left))
-        async with aclosing(chunks):
-            assert await anext(chunks) == b"one"
+        assert await anext(aiter(left)) == b"one"
         await right.send(b"two")
         assert await left.receive() == b"two"
+
+    run(main)
+
+
+def test_one_that_was_canceled_goes_on(ends: Ends, run: RunLoop) -> None:
+    left, right = ends
+
+    async def times_out(items: AsyncIterator[object]) -> None:
+        with anyio.move_on_after(0.01) as scope:
+            await anext(items)
+        assert scope.cancelled_caught
+
+    async def main() -> None:
+        chunks = aiter(left)
+        for number in range(3):
+            await times_out(chunks)
+            await right.send(b"%d" % number)
+            assert await anext(chunks) == b"%d" % number
+        await right.done()
+        for _ in range(2):  # an end is one for good
+            with pytest.raises(StopAsyncIteration):
+                await anext(chunks)
+
+        listener = aio.listen(f"ipc:@umbel-test-again-{os.getpid()}")
+        streams = aiter(listener)
+        await times_out(streams)
+        client = await aio.connect(listener.address)
+        (await anext(streams)).abort()
+        client.abort()
+        listener.abort()
+        with pytest.raises(StopAsyncIteration):
+            await anext(streams)
+
+        near, far = umbel.chmake(int)
+        values = aiter(near)
+        await times_out(values)
+        sending = umbel.go(umbel.chsend, far, 7)
+        assert await anext(values) == 7
+        umbel.hclose(sending)
+        far.abort()
+        with pytest.raises(StopAsyncIteration):
+            await anext(values)
+        near.abort()
+
+    run(main)
+
+
+def test_one_that_is_forgotten_keeps_no_handle_open(run: RunLoop) -> None:
+    async def main() -> None:
+        gc.disable()
+        try:
+            for is_begun in (False, True):
+                left, right = aio.pair()
+                chunks = aiter(left)
+                if is_begun:
+                    await right.send(b"x")
+                    await anext(chunks)
+                with pytest.warns(ResourceWarning, match="never closed"):
+                    del left, chunks  # no cycle refers to it
+                assert await right.receive() == b""
+                right.abort()
+        finally:
+            gc.enable()
 
     run(main)
 

@@ -15,17 +15,16 @@ import sys
 import threading
 import time
 from collections.abc import (
-    AsyncGenerator,
     Awaitable,
     Callable,
     Coroutine,
     Generator,
     Iterator,
 )
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import FrameType
-from typing import Final, TypeAlias, TypeVar, cast
+from typing import Final, TypeAlias, TypeVar
 
 import pytest
 
@@ -224,10 +223,8 @@ async def receive_exactly(stream: aio.AsyncStreamHandle) -> bytes:
 
 
 async def iterate(stream: aio.AsyncStreamHandle) -> bytes:
-    chunks = cast("AsyncGenerator[bytes, None]", stream.__aiter__())
-    async with aclosing(chunks):
-        async for data in chunks:
-            return data
+    async for data in stream:
+        return data
     return b""
 
 

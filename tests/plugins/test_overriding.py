@@ -12,10 +12,12 @@ import pytest
 
 import umbel
 from umbel import aio
+from umbel.bridges import as_socket
 from umbel.spi import (
     Address,
     ConnectContext,
     DescriptorPassing,
+    Fileno,
     ListenContext,
     Listener,
     PairContext,
@@ -129,7 +131,9 @@ def test_so_is_it_in_a_task(scheme: str) -> None:
 def test_what_would_pass_by_it_is_not_offered(scheme: str) -> None:
     for handle in umbel.pair(scheme):
         with handle:
-            for kind in (StreamAttempts, DescriptorPassing):
+            with pytest.raises(umbel.NotSupportedError, match="no stream socket"):
+                as_socket(handle)
+            for kind in (StreamAttempts, DescriptorPassing, Fileno):
                 with pytest.raises(umbel.NotSupportedError):
                     umbel.hquery(handle, kind)
             handle.abort()
@@ -199,5 +203,31 @@ def test_a_socket_that_came_with_a_timeout_waits_for_none(scheme: str) -> None:
         late = umbel.go(umbel.bsend, far, b"late")
         assert umbel.receive(near) == b"late"
         late.abort()
+        near.abort()
+        far.abort()
+
+
+@pytest.mark.parametrize("takes_descriptors", [False, True])
+def test_an_attempt_that_is_overridden_is_made(*, takes_descriptors: bool) -> None:
+    class Upper(SocketStream):
+        __slots__ = ()
+
+        def try_receive(self, max_bytes: int) -> bytes | None:
+            data = super().try_receive(max_bytes)
+            return None if data is None else data.upper()
+
+    class Louder(Overriding):
+        @hookimpl.pair
+        def pair(self, context: PairContext) -> tuple[Stream, Stream]:
+            near, far = socket.socketpair()
+            return (
+                Upper(near, takes_descriptors=takes_descriptors),
+                Upper(far, takes_descriptors=takes_descriptors),
+            )
+
+    with transport_at_hand(Louder(), "louder"):
+        near, far = umbel.pair("louder")
+        umbel.bsend(near, b"abc")
+        assert umbel.receive(far) == b"ABC"
         near.abort()
         far.abort()

@@ -10,7 +10,7 @@ import umbel.streams.listener as blocking
 from umbel import verbs
 from umbel.aio.entry import begin, run_undoable
 from umbel.aio.handle import AsyncHandle
-from umbel.aio.iteration import Items
+from umbel.aio.iteration import Beginning, Items
 from umbel.aio.stream import AnyStream, AsyncStreamHandle
 from umbel.deadline import FOREVER
 from umbel.errors import BadHandleError
@@ -46,7 +46,7 @@ class AsyncListenerHandle(AsyncHandle):
         return lookup(self, Listening).listener.address
 
     def __aiter__(self) -> AsyncIterator[AsyncStreamHandle]:
-        return Items(_streams(self))
+        return Items(_streams, self)
 
 
 #: What the verbs take: they work on the one table, whichever handle names the listener.
@@ -55,15 +55,17 @@ AnyListener: TypeAlias = ListenerHandle | AsyncListenerHandle
 
 async def _streams(
     handle: AsyncListenerHandle,
+    beginning: Beginning[AsyncListenerHandle, AsyncStreamHandle],
 ) -> AsyncGenerator[AsyncStreamHandle, None]:
-    while True:
-        try:
-            stream = await accept(handle)
-        except BadHandleError:
-            if handle in open_handles:
-                raise  # of something else
-            return  # closed meanwhile
-        yield stream
+    with beginning:
+        while True:
+            try:
+                stream = await accept(handle)
+            except BadHandleError:
+                if handle in open_handles:
+                    raise  # of something else
+                return  # closed meanwhile
+            yield stream
 
 
 async def accept(handle: AnyListener, deadline: int = FOREVER) -> AsyncStreamHandle:

@@ -19,7 +19,7 @@ import umbel.coroutines.threads
 import umbel.fd
 import umbel.ipaddr
 from umbel.aio.entry import run_blocking
-from umbel.aio.iteration import Items
+from umbel.aio.iteration import Beginning, Items
 from umbel.coroutines.channel import Inbound, Outbound
 from umbel.coroutines.choice import Clause
 from umbel.deadline import FOREVER
@@ -62,16 +62,19 @@ async def chrecv(handle: Inbound[T], deadline: int = FOREVER) -> T:
 
 def values(handle: Inbound[T]) -> AsyncIterator[T]:
     """Receive until the end: `async for` over a channel."""
-    return Items(_values(handle))
+    return Items(_values, handle)
 
 
-async def _values(handle: Inbound[T]) -> AsyncGenerator[T, None]:
-    while True:
-        try:
-            value = await chrecv(handle)
-        except EndOfStreamError:
-            return
-        yield value
+async def _values(
+    handle: Inbound[T], beginning: Beginning[Inbound[T], T]
+) -> AsyncGenerator[T, None]:
+    with beginning:
+        while True:
+            try:
+                value = await chrecv(handle)
+            except EndOfStreamError:
+                return
+            yield value
 
 
 async def choose(

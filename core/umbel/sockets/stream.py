@@ -53,7 +53,8 @@ class SocketStream(RightsSocket):
 
     Core calls neither `send` nor `receive_into` where it can try by itself, by
     `StreamAttempts`. A subclass that overrides one of them is asked each time: it has
-    no `StreamAttempts` and no `DescriptorPassing`, unless its own `query` gives them.
+    no `StreamAttempts`, `DescriptorPassing` or `Fileno`, by which bytes would pass by,
+    unless its own `query` gives them.
 
     Args:
         sock: of any family, connected. Its blocking mode stays as it is, and a timeout
@@ -68,6 +69,8 @@ class SocketStream(RightsSocket):
 
     #: Nothing is overridden that core would bypass.
     _may_bypass: ClassVar[bool] = True
+    #: Nor is `try_receive`.
+    _may_receive_plainly: ClassVar[bool] = True
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -75,6 +78,7 @@ class SocketStream(RightsSocket):
             cls.send is SocketStream.send
             and cls.receive_into is SocketStream.receive_into
         )
+        cls._may_receive_plainly = cls.try_receive is SocketStream.try_receive
 
     def __init__(
         self,
@@ -134,11 +138,13 @@ class SocketStream(RightsSocket):
         if not self._may_bypass:
             return None
         receive = self.try_receive
-        if not self._takes_descriptors:
+        if not self._takes_descriptors and self._may_receive_plainly:
             receive = self._try_receive_plainly
         return StreamAttempts(receive, self.try_send, self._readiness)
 
-    def _fileno(self) -> Fileno:
+    def _fileno(self) -> Fileno | None:
+        if not self._may_bypass:
+            return None
         return Fileno(self._socket.fileno())
 
     def _peer_identity(self) -> PeerIdentity | None:
