@@ -257,6 +257,18 @@ def test_a_deadline_of_a_receive_is_no_error(registry: CollectorRegistry) -> Non
     assert values(registry, "umbel_errors_total", "verb", "errno") == {}
 
 
+def test_a_listener_that_is_closed_while_it_accepts_is_no_error(
+    registry: CollectorRegistry, listener: umbel.ListenerHandle
+) -> None:
+    serving = umbel.go(umbel.serve, listener, umbel.hclose)
+    umbel.close(listener)
+    umbel.bundle_wait(serving, umbel.within(20))
+    umbel.hclose(serving)
+
+    assert not values(registry, "umbel_errors_total", "verb")
+    assert ("accept",) not in values(registry, "umbel_opened_total", "verb")
+
+
 def test_addresses_are_no_labels(registry: CollectorRegistry) -> None:
     for number in range(5):
         with umbel.listen(f"mem://name-of-it-{number}"):

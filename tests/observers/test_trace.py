@@ -150,6 +150,20 @@ def test_being_canceled_is_no_warning(
     assert (found["levelname"], found["outcome"]) == ("INFO", "ECANCELED")
 
 
+def test_nor_is_a_listener_that_is_closed_while_it_accepts(
+    plugin: TracePlugin,
+    caplog: pytest.LogCaptureFixture,
+    listener: umbel.ListenerHandle,
+) -> None:
+    serving = umbel.go(umbel.serve, listener, umbel.hclose)
+    umbel.close(listener)
+    umbel.bundle_wait(serving, umbel.within(20))
+    umbel.hclose(serving)
+
+    (record,) = [r for r in caplog.records if vars(r).get("event") == "accept"]
+    assert (vars(record)["outcome"], record.levelname) == ("EBADF", "INFO")
+
+
 def test_a_wrong_option_is_told_though_it_has_no_errno(
     plugin: TracePlugin, caplog: pytest.LogCaptureFixture
 ) -> None:
