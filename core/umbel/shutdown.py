@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 from typing import Final, TypeGuard
 
-from umbel.deadline import FAIR, let_others_run
+from umbel.deadline import FAIR, let_others_run, within
 from umbel.errors import DeadlineError, system_error
 from umbel.report import CloseReport
 from umbel.transport import CloseContext, Listener, Stream, UnreadBytes
@@ -18,6 +18,9 @@ from umbel.values.iolist import FIRST_SIZE
 # Drain 64 KiB at a time: libdill's 512 bytes cost a system call per half page. But
 # FIRST_SIZE first, since most peers have said all.
 DRAIN_SIZE: Final = 65536
+
+#: Seconds that a peer that has just ended its direction has to read what is left.
+GLANCE: Final = 0.05
 
 #: To pass a later deadline, as is said of other calls, is no help: it is closed.
 _STILL_OPEN: Final = (
@@ -63,7 +66,7 @@ def shut_down(context: CloseContext) -> CloseReport:
                 _check_limit(discarded, context.drain_limit)
                 if len(scratch) < DRAIN_SIZE:
                     scratch = memoryview(bytearray(DRAIN_SIZE))
-        consumed = _has_consumed(stream)
+        consumed = _has_consumed_soon(stream, context)
     except BaseException as error:
         # Reset: bytes of ours lay unread, if that can be known at all, as it can't over
         # a network. Otherwise the peer may still read them.
@@ -92,6 +95,25 @@ def _check_limit(discarded: int, limit: int | None) -> None:
 def _has_consumed(stream: Stream) -> bool | None:
     unread = stream.query(UnreadBytes)
     return None if unread is None else unread.is_zero()
+
+
+def _has_consumed_soon(stream: Stream, context: CloseContext) -> bool | None:
+    """As `_has_consumed`, perhaps a moment later: who closes too is just draining."""
+    unread = stream.query(UnreadBytes)
+    if unread is None:
+        return None
+    if unread.is_zero():
+        return True
+    if context.has_ended:
+        return False
+    until = within(GLANCE)
+    if 0 <= context.deadline < until:
+        until = context.deadline
+    try:
+        unread.wait(until)
+    except DeadlineError:
+        return False  # it has ended its direction only, and may still be reading
+    return True
 
 
 def has_consumed_by_now(stream: Stream) -> bool | None:

@@ -52,6 +52,35 @@ def test_both_sides_closing_both_get_their_report(ends: Ends) -> None:
     assert close_both(ends) == (CloseReport(True, 0), CloseReport(True, 0))
 
 
+def test_both_that_had_bytes_unread_are_told_that_all_was_read(
+    scheme: str, threads: ThreadPoolExecutor
+) -> None:
+    reports = []
+    for _ in range(200):  # one in six said that not all had been read
+        left, right = umbel.pair(scheme)
+        umbel.bsend(left, bytes(1000))
+        umbel.bsend(right, bytes(1000))
+        closing = threads.submit(umbel.close, right, umbel.within(20))
+        reports += [umbel.close(left, umbel.within(20)), closing.result()]
+
+    assert set(reports) == {CloseReport(True, 1000)}
+
+
+def test_a_peer_that_goes_on_reading_holds_up_a_close_for_a_moment_only(
+    ends: Ends,
+) -> None:
+    left, right = ends
+    umbel.bsend(left, b"read later")
+    umbel.done(right)
+    start = umbel.now()
+    report = umbel.close(left, umbel.within(20))
+
+    assert report.consumed is False
+    assert umbel.now() - start < 10_000
+    assert umbel.brecv(right, 10) == b"read later"
+    umbel.hclose(right)
+
+
 def test_a_closed_stream_has_no_descriptor(ends: Ends) -> None:
     descriptor = ends[0].fileno()
 
