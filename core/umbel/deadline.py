@@ -59,6 +59,13 @@ def within(seconds: float) -> int:
     return now() + math.ceil(seconds * 1000) + (1 if seconds else 0)
 
 
+def soonest(first: int, second: int) -> int:
+    """Give the deadline of the two that comes first."""
+    if first < 0 or second < 0:  # for ever
+        return max(first, second)
+    return min(first, second)
+
+
 def check_seconds(value: float, name: str) -> None:
     """Refuse what can't be a time to wait, before anything has begun.
 

@@ -20,7 +20,7 @@ from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.current import checkpoint, current_hub
 from umbel.coroutines.bundle_handle import BundleHandle
 from umbel.coroutines.bundles import PROGRAM_ENDS, Bundle
-from umbel.deadline import FOREVER, check_seconds, now, within
+from umbel.deadline import FOREVER, check_seconds, now, soonest, within
 from umbel.errors import (
     BadHandleError,
     BusyError,
@@ -318,13 +318,6 @@ def require_listener(handle: int) -> Listening:
     if listening.accepter is not None:
         raise BusyError(IN_ACCEPT)
     return listening
-
-
-def soonest(first: int, second: int) -> int:
-    """Give the deadline of the two that comes first."""
-    if first < 0 or second < 0:  # for ever
-        return max(first, second)
-    return min(first, second)
 
 
 def is_past(deadline: int) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 from typing import Final, TypeGuard
 
-from umbel.deadline import FAIR, let_others_run, within
+from umbel.deadline import FAIR, let_others_run, soonest, within
 from umbel.errors import DeadlineError, system_error
 from umbel.report import CloseReport
 from umbel.transport import CloseContext, Listener, Stream, UnreadBytes
@@ -106,11 +106,8 @@ def _has_consumed_soon(stream: Stream, context: CloseContext) -> bool | None:
         return True
     if context.has_ended:
         return False
-    until = within(GLANCE)
-    if 0 <= context.deadline < until:
-        until = context.deadline
     try:
-        unread.wait(until)
+        unread.wait(soonest(within(GLANCE), context.deadline))
     except DeadlineError:
         return False  # it has ended its direction only, and may still be reading
     return True

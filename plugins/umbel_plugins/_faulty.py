@@ -189,7 +189,7 @@ class FaultyStream(StreamProxy):
 
         return DescriptorPassing(faulty_send, faulty_receive)
 
-    # Waiting until all is read.
+    # Past this stream.
 
     def transfer(self, found: Transfer) -> Transfer:
         """Move the stream behind: where it goes, faults are another plugin's."""
@@ -198,6 +198,8 @@ class FaultyStream(StreamProxy):
     def fileno(self, found: Fileno) -> Fileno:
         """Let others wait; what they move by it has no faults."""
         return found
+
+    # Waiting until all is read.
 
     def unread_bytes(self, found: UnreadBytes) -> UnreadBytes:
         """Let a reset end the wait, of which the stream behind it knows nothing."""

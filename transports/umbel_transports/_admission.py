@@ -36,42 +36,19 @@ _NO_DESCRIPTOR: Final = (errno.EMFILE, errno.ENFILE)
 _OF_THE_CALLER: Final = (RecursionError, MemoryError)
 
 
-def admission(
-    allow: Callable[[PeerIdentity], object], address: Address
-) -> Callable[[PeerIdentity], bool]:
-    """Give what tells whether a peer is let in, and never fails for its sake.
-
-    Args:
-        allow: the program's; true lets in, and nothing else does.
-        address: of the listener, for the log.
-
-    Raises:
-        TypeError: *allow* is an async function.
-    """
-    require_plain(allow, _ADVICE)
-
-    def is_allowed(peer: PeerIdentity) -> bool:
-        try:
-            answer = allow(peer)
-            require_run(answer, _ADVICE)
-            return bool(answer)
-        except _OF_THE_CALLER:
-            raise
-        except Exception as error:
-            if isinstance(error, OSError) and error.errno in _NO_DESCRIPTOR:
-                raise  # as an accept that had none: nobody is sent away for that
-            message = "%s: allow= failed, so that process %d was sent away"
-            logging.getLogger("umbel").exception(message, address, peer.pid)
-            return False
-
-    return is_allowed
+def _lacks_descriptor(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in _NO_DESCRIPTOR
 
 
 @final
 class ChoosyListener(IpcListener):
-    """A listener that sends away those whom `allow=` does not let in."""
+    """A listener that sends away those whom `allow=` does not let in.
 
-    __slots__ = ("_held", "_is_allowed")
+    Raises:
+        TypeError: `allow=` is an async function.
+    """
+
+    __slots__ = ("_allow", "_held")
 
     def __init__(
         self,
@@ -81,8 +58,8 @@ class ChoosyListener(IpcListener):
         file: os.stat_result | None,
     ) -> None:
         super().__init__(sock, address, options, file)
-        allow = cast("Callable[[PeerIdentity], object]", options["allow"])
-        self._is_allowed = admission(allow, address)
+        self._allow = cast("Callable[[PeerIdentity], object]", options["allow"])
+        require_plain(self._allow, _ADVICE)
         #: Who could not be judged for want of a descriptor, and comes first.
         self._held: socket.SocketType | None = None
 
@@ -102,7 +79,7 @@ class ChoosyListener(IpcListener):
             if peer is not None and self._is_allowed(peer):
                 return stream
         except BaseException as error:
-            if isinstance(error, OSError) and error.errno in _NO_DESCRIPTOR:
+            if _lacks_descriptor(error):
                 # Whoever called closes *sock*.
                 family, kind, protocol = int(sock.family), int(sock.type), sock.proto
                 self._held = socket.SocketType(family, kind, protocol, sock.detach())
@@ -110,6 +87,21 @@ class ChoosyListener(IpcListener):
             raise
         stream.abort()
         return None
+
+    def _is_allowed(self, peer: PeerIdentity) -> bool:
+        """Tell whether *peer* is let in; a failure to tell is for the log."""
+        try:
+            answer = self._allow(peer)
+            require_run(answer, _ADVICE)
+            return bool(answer)
+        except _OF_THE_CALLER:
+            raise
+        except Exception as error:
+            if _lacks_descriptor(error):
+                raise  # as an accept that had none: nobody is sent away for that
+            message = "%s: allow= failed, so that process %d was sent away"
+            logging.getLogger("umbel").exception(message, self.address, peer.pid)
+            return False
 
     def query(self, kind: type[T]) -> T | None:
         """As `Listener.query`."""

@@ -13,7 +13,7 @@ from umbel.aio.entry import enter
 from umbel.aio.handle import close
 from umbel.aio.listener import AnyListener, accept
 from umbel.aio.stream import AsyncStreamHandle
-from umbel.deadline import FOREVER, check_seconds, within
+from umbel.deadline import FOREVER, check_seconds, soonest, within
 from umbel.errors import BadHandleError, DeadlineError
 from umbel.handle import CLOSE_GRACE, hclose_if_open, open_handles
 from umbel.serving import (
@@ -25,7 +25,6 @@ from umbel.serving import (
     report_failure,
     report_parting,
     require_listener,
-    soonest,
 )
 from umbel.streams.listener import AcceptUse
 

@@ -130,21 +130,19 @@ class SocketStream(RightsSocket):
 
     def query(self, kind: type[T]) -> T | None:
         """As `Stream.query`."""
+        if not self._may_bypass and kind in _BYPASSES:
+            return None
         make = _CAPABILITIES.get(kind)
         found = make(self) if make is not None else None
         return found if isinstance(found, kind) else None
 
-    def _attempts(self) -> StreamAttempts | None:
-        if not self._may_bypass:
-            return None
+    def _attempts(self) -> StreamAttempts:
         receive = self.try_receive
         if not self._takes_descriptors and self._may_receive_plainly:
             receive = self._try_receive_plainly
         return StreamAttempts(receive, self.try_send, self._readiness)
 
-    def _fileno(self) -> Fileno | None:
-        if not self._may_bypass:
-            return None
+    def _fileno(self) -> Fileno:
         return Fileno(self._socket.fileno())
 
     def _peer_identity(self) -> PeerIdentity | None:
@@ -186,7 +184,7 @@ class SocketStream(RightsSocket):
         return Transfer(self._socket.fileno(), {}, lambda: None)
 
     def _descriptor_passing(self) -> DescriptorPassing | None:
-        if not self._is_local or not self._may_bypass:
+        if not self._is_local:
             return None
         return DescriptorPassing(self.send_descriptors, self.receive_descriptors)
 
@@ -220,6 +218,11 @@ class SocketStream(RightsSocket):
 #: What every `SocketStream` over a local socket can do, for the transport's traits.
 LOCAL_CAPABILITIES: Final[frozenset[type]] = frozenset(
     {Fileno, PeerIdentity, DescriptorPassing, Transfer, UnreadBytes}
+)
+
+#: Bytes can move by these without `send` and `receive_into`.
+_BYPASSES: Final[frozenset[type]] = frozenset(
+    {StreamAttempts, DescriptorPassing, Fileno}
 )
 
 _CAPABILITIES: Final[dict[type, Callable[[SocketStream], object]]] = {

@@ -10,7 +10,7 @@ from array import array
 from typing import Final
 
 from umbel._kernel.current import checkpoint
-from umbel.deadline import now
+from umbel.deadline import now, soonest
 from umbel.errors import BadHandleError, DeadlineError
 from umbel.fd import Readiness, WaitQueue
 
@@ -59,9 +59,7 @@ def wait_until_read(
 
 def _rest(milliseconds: int, deadline: int) -> None:
     """Let that time pass; ETIMEDOUT at the deadline."""
-    until = now() + milliseconds
-    if 0 <= deadline < until:
-        until = deadline
+    until = soonest(now() + milliseconds, deadline)
     queue = WaitQueue()
     try:
         queue.wait(queue.ticket(), until)
