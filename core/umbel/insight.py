@@ -14,7 +14,7 @@ from umbel.errors import BrokenStreamError, EndOfStreamError
 from umbel.handle import Resource, open_handles, where_opened
 from umbel.streams.connection import Connection
 from umbel.streams.listener import Listening
-from umbel.values.telling import say
+from umbel.telling import say
 
 
 class OpenHandle(NamedTuple):

@@ -87,7 +87,7 @@ from umbel.transport import (
 from umbel.values.address import Address
 from umbel.values.memory import SHARED_MEMORY, Memory
 from umbel.values.peer import PeerIdentity
-from umbel.values.telling import say
+from umbel.telling import say
 
 __all__ = [
     "API_VERSION",

@@ -323,6 +323,18 @@ def test_the_code_map_has_every_module_of_core() -> None:
         assert _rows(rooms[name], "  ") == _modules(core / name), name
 
 
+def test_the_code_map_has_every_module_of_transports_and_plugins() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    rooms = dict(
+        re.findall(r"^(\w+)\n((?:  .*\n)+)", page.split("```")[3], re.MULTILINE)
+    )
+
+    for folder in ("transports/umbel_transports", "plugins/umbel_plugins"):
+        modules = _modules(ROOT / folder)
+        assert _rows(rooms.pop(Path(folder).name), "  ") == modules, folder
+    assert not rooms
+
+
 def test_each_promise_names_a_test_that_exists() -> None:
     page = (ROOT / "docs" / "promises.md").read_text()
     tests = {

@@ -124,7 +124,7 @@ def test_who_hits_the_limit_in_a_verb_loses_no_event_of_others() -> None:
 def test_who_hits_the_limit_in_a_verb_loses_no_bytes_of_others(
     descriptors: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("umbel_transports.ipc._set_descriptors", lambda *_: None)
+    monkeypatch.setattr("umbel_transports.ipc.set_descriptors", lambda *_: None)
     data = pattern(1000)  # more than a first read asks for
     got: list[bytes] = []
     idle, peer = umbel.ipc_pair()

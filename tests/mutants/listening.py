@@ -31,7 +31,8 @@ from umbel.spi import (
     Stream,
     now,
 )
-from umbel_transports import ipc, mem
+from umbel_transports import mem
+from umbel_transports._local_sockets import IpcListener
 
 
 @mutant(61, "its first byte")
@@ -202,7 +203,7 @@ class RemovesAnySocket(ListenerProxy):
     """It looks whether it is a socket, and not whose."""
 
     def abort(self) -> None:
-        inner = cast("ipc.IpcListener", self.inner)
+        inner = cast("IpcListener", self.inner)
         place = self.address.location
         if inner._file is not None and stat.S_ISSOCK(_mode_of(place)):
             os.unlink(place)
@@ -249,5 +250,5 @@ class TakesAFullBacklogForStale(Mutant):
 @mutant(73, "DeadlineError|ENOENT|FileNotFound", driver="threads", scheme="ipc")
 class UnlinksInAChild(ListenerProxy):
     def abort(self) -> None:
-        cast("ipc.IpcListener", self.inner)._owner_pid = os.getpid()
+        cast("IpcListener", self.inner)._owner_pid = os.getpid()
         super().abort()

@@ -28,6 +28,7 @@ from tests.support import (
     wait_until_blocked,
 )
 from umbel_transports import ipc
+from umbel_transports._local_sockets import SO_PASSRIGHTS
 
 
 def exchange(listener: umbel.ListenerHandle, path: object) -> None:
@@ -263,7 +264,7 @@ def test_a_listen_that_fails_leaves_no_file(
 
     path = tmp_path / "x.sock"
     sock = Faulty(socket.AF_UNIX)
-    monkeypatch.setattr("umbel_transports.ipc._open_socket", lambda _: sock)
+    monkeypatch.setattr("umbel_transports.ipc.open_socket", lambda _: sock)
     with pytest.raises(MemoryError):
         umbel.ipc_listen(path)
 
@@ -1176,7 +1177,7 @@ def test_descriptors_are_refused_before_anyone_is_connected(
     honest = ipc._is_connected
 
     def look(sock: socket.SocketType, name: bytes, address: umbel.Address) -> bool:
-        allowed.append(sock.getsockopt(socket.SOL_SOCKET, ipc.SO_PASSRIGHTS))
+        allowed.append(sock.getsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS))
         return honest(sock, name, address)
 
     with umbel.ipc_listen(path):

@@ -8,7 +8,6 @@ why; the listener, and all who wait in its queue, are none the worse for it.
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import socket
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from umbel.spi import (
     require_plain,
     require_run,
 )
-from umbel_transports.ipc import IpcListener
+from umbel_transports._local_sockets import IpcListener
 
 T = TypeVar("T")
 
@@ -99,6 +98,8 @@ class ChoosyListener(IpcListener):
         except Exception as error:
             if _lacks_descriptor(error):
                 raise  # as an accept that had none: nobody is sent away for that
+            import logging  # not at start
+
             message = "%s: allow= failed, so that process %d was sent away"
             logging.getLogger("umbel").exception(message, self.address, peer.pid)
             return False

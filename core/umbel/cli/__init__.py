@@ -24,7 +24,7 @@ from umbel.cli.standard import (
     require_useful,
 )
 from umbel.plugins.discovery import own_version
-from umbel.values.telling import say
+from umbel.telling import say
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,7 +6,7 @@ import errno
 from typing import Final
 
 import umbel
-from umbel.values.telling import say
+from umbel.telling import say
 
 #: From here on a shell's own meanings begin.
 HIGHEST_STATUS: Final = 125

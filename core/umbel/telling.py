@@ -8,7 +8,7 @@ import sys
 def say(text: object) -> None:
     """Print *text* on standard error, if somebody is there to be told.
 
-    For an observer that can't do its work, which is no reason to stop the program.
+    For what must not stop the program, such as an observer that can't do its work.
 
     Args:
         text: one line, or several.
