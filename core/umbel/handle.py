@@ -24,6 +24,7 @@ from umbel._kernel.standstill import stop_others
 from umbel.deadline import FOREVER, within
 from umbel.errors import EXHAUSTED, BadHandleError, NotSupportedError
 from umbel.report import CloseReport
+from umbel.values.frames import first_of_others
 from umbel.values.iolist import check_count
 
 T = TypeVar("T")
@@ -160,8 +161,8 @@ def register(resource: Resource, handle_class: type[H]) -> H:
         frame: FrameType | None = sys._getframe(2)
     except ValueError:
         frame = None  # a thread that began in umbel
-    while frame is not None and frame.f_globals.get("__name__", "")[:5] == "umbel":
-        frame = frame.f_back
+    if frame is not None and frame.f_globals.get("__name__", "")[:5] == "umbel":
+        frame = first_of_others(frame)  # seldom: a call of its own is a cost
     if frame is None:
         resource.opened = current_hub().current.origin
     else:

@@ -64,6 +64,7 @@ from umbel.shutdown import shut_down
 from umbel.sockets.adoption import adopt_socket
 from umbel.sockets.listener import SocketListener
 from umbel.sockets.stream import LOCAL_CAPABILITIES, SEND_BUFFER, SocketStream
+from umbel.telling import say
 from umbel.transport import (
     AcceptContext,
     AdoptContext,
@@ -87,7 +88,6 @@ from umbel.transport import (
 from umbel.values.address import Address
 from umbel.values.memory import SHARED_MEMORY, Memory
 from umbel.values.peer import PeerIdentity
-from umbel.telling import say
 
 __all__ = [
     "API_VERSION",

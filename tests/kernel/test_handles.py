@@ -272,6 +272,16 @@ def test_a_handle_that_is_all_a_thread_does_is_from_an_unknown_place() -> None:
     assert "opened at an unknown place" in str(caught[0].message)
 
 
+def test_a_module_whose_name_only_begins_as_ours_is_the_programs() -> None:
+    program = compile("ends += umbel.pair('mem')", "umbel_chat.py", "exec")
+    ends: list[umbel.StreamHandle] = []
+    exec(program, {"__name__": "umbel_chat", "umbel": umbel, "ends": ends})
+
+    assert {where_opened(open_handles[end]) for end in ends} == {"umbel_chat.py:1"}
+    for end in ends:
+        umbel.hclose(end)
+
+
 def test_a_handle_that_was_closed_is_forgotten_in_silence() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -8,6 +8,7 @@ from types import FrameType, ModuleType
 from typing import TYPE_CHECKING
 
 from umbel.errors import as_refusal
+from umbel.values.frames import is_ours
 
 if TYPE_CHECKING:  # as that of a poller
     from typing import Protocol
@@ -85,13 +86,12 @@ def loop_error(loop: str, frame: FrameType | None) -> RuntimeError:
     # it called in turn may be a transport's, which may have called a verb itself: that
     # of tcp looks up names in a thread.
     public = sys.modules["umbel"].__all__
-    ours = ("umbel.", "umbel_transports.")
     verb = ""
     while frame is not None:
-        is_ours = frame.f_globals.get("__name__", "").startswith(ours)
-        if verb and not is_ours:
-            break
-        if is_ours and frame.f_code.co_name in public:
+        if not is_ours(frame):
+            if verb:
+                break
+        elif frame.f_code.co_name in public:
             verb = frame.f_code.co_name
         frame = frame.f_back
     # No function of ours: only at the end of a bundle's `with` block.

@@ -19,6 +19,7 @@ from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.hub import Hub
 from umbel._kernel.switch import current_context, frame_of
 from umbel.errors import Canceled
+from umbel.values.frames import first_of_others
 
 
 class Sleep(Protocol):
@@ -105,9 +106,7 @@ class Errand(Guest):
     @property
     def origin(self) -> tuple[CodeType, int] | None:
         """As `Coroutine.origin`: where its task awaits it, whose frames are main's."""
-        frame = frame_of(self.hub.main.carrier)
-        while frame is not None and frame.f_globals.get("__name__", "")[:5] == "umbel":
-            frame = frame.f_back
+        frame = first_of_others(frame_of(self.hub.main.carrier))
         return None if frame is None else (frame.f_code, frame.f_lasti)
 
     def start(self) -> None:

@@ -21,6 +21,7 @@ from umbel._kernel.switch import frame_of
 from umbel.coroutines.bundles import UNLISTED, Bundle
 from umbel.coroutines.task import Task
 from umbel.handle import open_handles, place_of
+from umbel.values.frames import first_of_others, is_ours
 
 #: Seconds that other threads may take to begin to answer, and then to do so: one that
 #: has many thousands of coroutines needs a while.
@@ -140,8 +141,7 @@ class _View:
     def look_from_afar(self, hub: Hub) -> list[LiveCoroutine]:
         """Tell what can be told of one that does not answer, or has no thread now."""
         top = None if hub.is_abandoned else sys._current_frames().get(hub.thread)
-        while top is not None and _is_ours(top):
-            top = top.f_back
+        top = first_of_others(top)
         here = "" if top is None else _place_in(top)
         describe = partial(_describe, self._name_of(hub), set(hub.ready))
         return [
@@ -198,7 +198,7 @@ def _find_call(frame: FrameType | None) -> tuple[str, str]:
     """
     call = found = place = ""
     while frame is not None and frame.f_code is not Task.run.__code__:
-        if _is_ours(frame):
+        if is_ours(frame):
             handle = frame.f_locals.get("handle", frame.f_locals.get("self"))
             shown = str(int(handle)) if isinstance(handle, int) else ""
             call = f"{frame.f_code.co_name}({shown})"
@@ -209,11 +209,6 @@ def _find_call(frame: FrameType | None) -> tuple[str, str]:
             call = ""
         frame = frame.f_back
     return (found, place) if place else (call, "")  # its function is one of ours
-
-
-def _is_ours(frame: FrameType) -> bool:
-    package = frame.f_globals.get("__name__", "").partition(".")[0]
-    return package in ("umbel", "umbel_transports", "umbel_plugins")
 
 
 def _place_in(frame: FrameType) -> str:
