@@ -42,6 +42,7 @@ from umbel.bridges import (
     start_server,
 )
 from umbel.handle import open_handles
+from umbel.streams.connection import find_connection
 from umbel.testing.transports import transport_at_hand
 
 if TYPE_CHECKING:
@@ -467,6 +468,25 @@ def test_a_protocol_is_told_of_everything_in_order(any_ends: Ends, run: Run) -> 
         assert await protocol.wait_lost() is None
         assert protocol.events == ["made", b"data", "end", "lost"]
         assert transport.is_closing()
+
+    run(main)
+
+
+def test_whether_it_can_end_is_a_bool_also_if_the_transport_cannot_tell(
+    any_ends: Ends, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, right = any_ends
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    async def main() -> None:
+        transport = as_asyncio_transport(left, Recorder())
+        functions = find_connection(transport.handle).transport.functions
+        monkeypatch.setitem(functions, "umbel_traits", fail)
+        assert transport.can_write_eof()
+        transport.abort()
+        umbel.hclose(right)
 
     run(main)
 
