@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import signal
 from _thread import get_ident
-from importlib import import_module
 from types import FrameType
 from typing import Final
 
 from umbel._kernel.current import current_hub
+from umbel._kernel.loops import upstairs
 
 
 def exit_on_signal(*numbers: int) -> None:
@@ -60,8 +60,7 @@ def _leave(number: int, _frame: FrameType | None) -> None:
 def _join_loop() -> None:
     # A loop that has not met umbel yet would not hear of it.
     if current_hub().is_stranger():
-        # By name: this is below what knows loops.
-        import_module("umbel.aio.entry").enter_soon()
+        upstairs("entry").enter_soon()
 
 
 #: Which signals end the program; empty: none does.

@@ -335,6 +335,31 @@ def test_the_code_map_has_every_module_of_transports_and_plugins() -> None:
     assert not rooms
 
 
+def test_each_file_that_a_page_names_exists() -> None:
+    folders = "tests|core|transports|examples|benchmarks|docs"
+    found = [
+        (page, name)
+        for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+        for name in re.findall(rf"`((?:{folders})/[\w/.-]+)`", page.read_text())
+    ]
+
+    assert len(found) > 20
+    assert [(page, name) for page, name in found if not (ROOT / name).exists()] == []
+
+
+def test_the_lower_layers_reach_aio_by_one_door_only() -> None:
+    core = ROOT / "core" / "umbel"
+    below = [core, *(core / name for name in ("_kernel", "coroutines", "streams"))]
+    named = {
+        module.name
+        for folder in below
+        for module in folder.glob("*.py")
+        if "import_module(" in module.read_text()
+    }
+
+    assert named == {"loops.py", "__init__.py", "typing.py"}  # two are lists of names
+
+
 def test_each_promise_names_a_test_that_exists() -> None:
     page = (ROOT / "docs" / "promises.md").read_text()
     tests = {

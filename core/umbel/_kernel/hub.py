@@ -14,7 +14,7 @@ Rules that hold between any two statements here:
   or the error to raise where it waits. The first to do so wins.
 * `pending` is an error that has yet to reach the coroutine. `Canceled` stays
   there for good; any other is raised once.
-* Only `post`, `reach` and `forget` may be called from another thread.
+* Only `post` and `reach` may be called from another thread.
 
 What is not here: bundles, channels, handles. They are built on `park`,
 `unpark` and `interrupt`.
@@ -28,7 +28,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import Context, copy_context
 from functools import partial
-from importlib import import_module
 from time import monotonic_ns
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -42,7 +41,7 @@ from umbel._kernel.interludes import (
     must_look_first,
     try_once,
 )
-from umbel._kernel.loops import loop_error, running_loop
+from umbel._kernel.loops import loop_error, running_loop, upstairs
 from umbel._kernel.poller import BATCH, make_poller
 from umbel._kernel.switch import (
     Carrier,
@@ -326,8 +325,7 @@ class Hub:
     def _become_guest(self) -> None:
         # A loop that runs here must call `turn`, or the coroutine would never go on.
         if self.is_stranger() and not self.is_switching:
-            # By name: the layers above are not the kernel's to know.
-            import_module("umbel.aio.entry").enter()
+            upstairs("entry").enter()
 
     def start_soon(self, coroutine: Coroutine, context: Context | None = None) -> None:
         """Run a new *coroutine* after those that are ready.

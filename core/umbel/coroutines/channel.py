@@ -8,7 +8,6 @@ coroutines costs no more than a switch and some look-ups.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from importlib import import_module
 from typing import (
     ClassVar,
     Generic,
@@ -20,6 +19,7 @@ from typing import (
 
 from umbel._kernel.current import checkpoint, current_hub
 from umbel._kernel.hub import Hub
+from umbel._kernel.loops import upstairs
 from umbel.coroutines.lane import (
     ENDED,
     SAID_ALL,
@@ -64,9 +64,7 @@ class Inbound(Handle, Generic[T_co]):
             yield value
 
     def __aiter__(self) -> AsyncIterator[T_co]:
-        # By name: the awaitable verbs are in a layer above.
-        found = import_module("umbel.aio.twins").values(self)
-        return cast("AsyncIterator[T_co]", found)
+        return cast("AsyncIterator[T_co]", upstairs("twins").values(self))
 
 
 class Outbound(Handle, Generic[T_contra]):
