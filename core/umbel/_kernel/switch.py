@@ -2,7 +2,7 @@
 
 A carrier is a greenlet on which one coroutine after another runs. Making one
 costs several times more than a switch (its data stack is mapped anew), so a
-carrier is never thrown away: it asks for the next coroutine when one ends.
+carrier is used again: it asks for the next coroutine when one ends.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ class _Timers(Timers[Coroutine]):
 
 
 class Host:
-    """A loop whose guest a hub is. One subclass for each kind of loop.
+    """A loop whose guest a hub is: its turns and alarms.
 
     Attributes:
         hub: the guest.

@@ -197,7 +197,7 @@ def _is_listener(handle: int) -> bool:
     return False
 
 
-# For blocking verbs; see `umbel.aio.stream.as_stream`.
+# For blocking verbs; see `umbel.aio.handle.as_stream`.
 
 
 def as_listener(handle: AnyListener) -> ListenerHandle:
