@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 import pytest
 
 import umbel
-from tests.support import PATIENCE, Ends
+from tests.support import PATIENCE, Ends, RunLoop
 from umbel import aio
 
 trio = pytest.importorskip("trio")
@@ -127,3 +127,72 @@ def test_a_second_cancellation_does_not_hurry_who_cleans_up() -> None:
         assert ended == ["cleaned up"]
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+@pytest.mark.parametrize("error", [SystemExit, ValueError])
+def test_an_error_of_what_is_canceled_is_raised(
+    error: type[BaseException], is_closed: bool, run: RunLoop
+) -> None:
+    got: list[BaseException] = []
+
+    async def work() -> None:
+        try:
+            await aio.msleep(umbel.FOREVER)
+        finally:
+            raise error
+
+    def wait() -> None:
+        try:
+            aio.wait(work(), umbel.FOREVER if is_closed else umbel.within(0.02))
+        except BaseException as found:
+            got.append(found)
+
+    async def main() -> None:
+        bundle = umbel.go(wait)
+        await aio.msleep(umbel.within(0.01))
+        if is_closed:
+            await aio.run_blocking(umbel.hclose, bundle)
+        else:
+            await aio.bundle_wait(bundle, umbel.within(PATIENCE))
+            umbel.hclose(bundle)
+
+    run(main)
+    assert [type(found) for found in got] == [error]
+
+
+def test_a_group_of_cancellations_is_a_cancellation() -> None:
+    async def work() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            await trio.sleep_forever()
+
+    async def main() -> None:
+        def wait() -> None:
+            with pytest.raises(umbel.DeadlineError):
+                aio.wait(work(), umbel.within(0.01))
+
+        await aio.run_blocking(wait)
+
+    trio.run(main)
+
+
+def test_who_waits_for_a_task_of_a_closed_loop_is_told() -> None:
+    got: list[BaseException] = []
+    bundles: list[umbel.BundleHandle] = []
+
+    def work() -> None:
+        for _ in range(2):  # asyncio.run cancels the first
+            try:
+                aio.wait(asyncio.sleep(PATIENCE))
+            except BaseException as error:
+                got.append(error)
+
+    async def main() -> None:
+        bundles.append(umbel.go(work))
+        await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+    umbel.bundle_wait(bundles[0], umbel.within(PATIENCE))
+    umbel.hclose(bundles[0])
+    assert [type(error) for error in got] == [asyncio.CancelledError] * 2

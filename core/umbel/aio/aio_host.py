@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import abc
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, TypeVar, cast
+from typing import TYPE_CHECKING, ClassVar, Final, TypeVar, cast
 
 from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.hub import BUDGET, Hub
@@ -33,6 +33,9 @@ class AioHost(Host):
 
     make_sleep: Callable[[], Sleep]
     """Make what the calling task can await until its guest is woken."""
+
+    cancellation: ClassVar[type[BaseException]]
+    """What `begin` tells of an awaitable that was canceled, and met no other error."""
 
     def __init__(self, hub: Hub, enter: Callable[[], AioHost]) -> None:
         #: Makes the hub the guest of the loop that runs in this thread.

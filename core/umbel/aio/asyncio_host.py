@@ -27,6 +27,8 @@ _Future: Final = asyncio.Future[None]
 class AsyncioHost(AioHost):
     """The asyncio loop that runs in this thread."""
 
+    cancellation = CancelledError
+
     def __init__(self, hub: Hub, enter: Callable[[], AioHost]) -> None:
         self.loop: Final = asyncio.get_running_loop()
         self._hook: object = None
@@ -36,6 +38,8 @@ class AsyncioHost(AioHost):
         self.make_sleep = cast("Callable[[], Sleep]", partial(_Future, loop=self.loop))
         self._alarm: asyncio.TimerHandle | None = None
         self._backstage: Backstage | None = None
+        #: By task of `begin` that has not ended.
+        self._tells: dict[asyncio.Task[None], Callable[[], None]] = {}
         # Last: from then on a signal's handler may find us by the hub.
         super().__init__(hub, enter)
         if self.descriptor >= 0:
@@ -89,6 +93,9 @@ class AsyncioHost(AioHost):
                     and _is_of_closed_loop(user.sleep)
                 ):
                     user.sleep = FORGOTTEN
+        # And coroutines, which do go on, may wait for such a task.
+        for tell in list(self._tells.values()):
+            tell()
 
     def _forget_hub(self) -> None:
         if self._alarm is not None:
@@ -183,14 +190,16 @@ class AsyncioHost(AioHost):
             except BaseException as error:  # noqa: BLE001 - raised where it is waited for
                 outcome = None, error
 
-        def end(_: object) -> None:
+        def end(task: asyncio.Task[None]) -> None:
             nonlocal outcome
+            del self._tells[task]
             drop(awaitable)  # it may have been canceled before it could begin
             tell(*outcome)
             outcome = None, None  # or the error's traceback would refer to itself
 
         # Not by the loop's factory: an eager task would begin on our caller's stack.
         task = asyncio.Task(wait(), loop=self.loop)
+        self._tells[task] = partial(tell, None, CancelledError())
         task.add_done_callback(end)
 
         def cancel() -> None:

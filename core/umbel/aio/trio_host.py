@@ -79,6 +79,7 @@ class TrioHost(AioHost):
 
     checks_each_call = True
     make_sleep = _Sleep
+    cancellation = Canceled
 
     def __init__(self, hub: Hub, enter: Callable[[], AioHost]) -> None:
         self._token: Final = trio.lowlevel.current_trio_token()
@@ -216,12 +217,11 @@ class TrioHost(AioHost):
             outcome: tuple[T | None, BaseException | None] = None, Canceled()
             try:
                 with scope:
-                    try:
-                        outcome = await awaitable, None
-                    except trio.Cancelled:
-                        raise  # its own scope's, or trio comes to its end
-                    except BaseException as error:  # noqa: BLE001 - as in asyncio
-                        outcome = None, error
+                    outcome = await awaitable, None
+            except trio.Cancelled:
+                raise  # trio comes to its end
+            except BaseException as error:  # noqa: BLE001 - as in asyncio
+                outcome = None, error  # without the cancellations of the scope
             finally:
                 tell(*outcome)
                 del outcome  # or the error's traceback would refer to itself

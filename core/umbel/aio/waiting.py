@@ -31,7 +31,7 @@ def wait(awaitable: Awaitable[T], deadline: int = FOREVER) -> T:
     Raises:
         DeadlineError: ETIMEDOUT. *awaitable* was canceled, and has stopped.
         Canceled: ECANCELED, the calling coroutine is being canceled. Likewise.
-        BaseException: what it raised.
+        BaseException: what it raised, also in place of its cancellation.
         RuntimeError: no loop hosts the calling coroutine, or the caller is a task.
 
     Source:
@@ -61,8 +61,11 @@ def wait(awaitable: Awaitable[T], deadline: int = FOREVER) -> T:
                     pass  # look again
         finally:
             me.is_shielded = was_shielded
-        # What it gave all the same counts, lest bytes be lost: see Future.wait.
-        if not future.has_value or not isinstance(error, (DeadlineError, Canceled)):
+        # What it gave all the same counts, lest bytes be lost: see Future.wait. So does
+        # an error that it met as it ended, which nobody else would be told of.
+        if not isinstance(error, (DeadlineError, Canceled)) or isinstance(
+            future.error, host.cancellation
+        ):
             raise
     return future.result()
 

@@ -17,13 +17,14 @@ class Future(Generic[R]):
     def __init__(self, coroutine: Coroutine) -> None:
         self._coroutine = coroutine
         self._value: R | None = None
-        self._error: BaseException | None = None
+        #: What `result` will raise.
+        self.error: BaseException | None = None
         self.is_over = False
 
     def end(self, value: R | None, error: BaseException | None) -> None:
         """Say what came of it. From any thread."""
         self._value = value
-        self._error = error
+        self.error = error
         self.is_over = True
         unpark(self._coroutine)
 
@@ -41,14 +42,9 @@ class Future(Generic[R]):
             if not self.is_over:
                 raise
 
-    @property
-    def has_value(self) -> bool:
-        """Tell whether it is over, and came to no error."""
-        return self.is_over and self._error is None
-
     def result(self) -> R:
         """Give what it came to, or raise it."""
-        error, self._error = self._error, None
+        error, self.error = self.error, None
         try:
             if error is not None:
                 raise error
