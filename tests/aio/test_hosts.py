@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 
 import pytest
 
 import umbel
-from tests.support import Ends, RunLoop, calls, run_python, wait_until_blocked
+from tests.support import PATIENCE, Ends, RunLoop, calls, run_python, wait_until_blocked
 from umbel import aio
 
 
@@ -224,3 +225,24 @@ def test_a_task_receives_from_a_channel_until_its_end(run: RunLoop) -> None:
     right.abort()
 
     assert seen == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("rate", "jumps_after"), [(0, math.inf), (1e-3, math.inf), (0, 0)]
+)
+def test_deadlines_are_real_whatever_trios_clock_says(
+    rate: float, jumps_after: float
+) -> None:
+    trio = pytest.importorskip("trio")
+    testing = pytest.importorskip("trio.testing")
+
+    async def main() -> float:
+        start: float = trio.current_time()
+        for left in (0.2, 0.03, 0.03):
+            deadline = umbel.within(left)
+            await aio.msleep(deadline)
+            assert deadline <= umbel.now() < deadline + 1000 * PATIENCE
+        return trio.current_time() - start
+
+    clock = testing.MockClock(rate, autojump_threshold=jumps_after)
+    assert trio.run(main, clock=clock) < 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Awaitable, Callable, Generator
+from contextlib import suppress
 from contextvars import copy_context
 from typing import Final, NoReturn, TypeVar
 
@@ -74,6 +76,38 @@ def _main_task() -> trio.lowlevel.Task | None:
     return next(iter(root.child_nurseries[-1].child_tasks), None)
 
 
+def _is_time_real() -> bool:
+    """Tell whether a deadline of trio's comes in real time, unlike a `MockClock`'s."""
+    return type(trio.lowlevel.current_clock()).__name__ == "SystemClock"
+
+
+class _RealAlarm:
+    """Calls *ring* in trio's thread in real time, whatever trio's clock says."""
+
+    def __init__(
+        self, token: trio.lowlevel.TrioToken, ring: Callable[[], object]
+    ) -> None:
+        self._token = token
+        self._ring = ring
+        self._timer: threading.Timer | None = None
+
+    def set(self, left: int) -> None:
+        """Let it ring in *left* ms, and not when it would have before."""
+        self.cancel()
+        self._timer = threading.Timer(max(0, left) / 1000, self._tell)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def cancel(self) -> None:
+        """Don't let it ring."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _tell(self) -> None:
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self._ring)
+
+
 class TrioHost(AioHost):
     """The trio loop that runs in this thread."""
 
@@ -88,6 +122,8 @@ class TrioHost(AioHost):
         #: KeyboardInterrupt or SystemExit of a coroutine, which main has yet to raise.
         self._last_words: BaseException | None = None
         self._alarm = trio.CancelScope()
+        #: None: trio's own deadlines are as real as ours.
+        self._clock = None if _is_time_real() else _RealAlarm(self._token, self.ring)
         #: Round all that watches in the hub's name.
         self._watching = trio.CancelScope()
         self._is_ending = False
@@ -137,6 +173,8 @@ class TrioHost(AioHost):
         """As `Host.leave`; if trio goes on, the hub becomes its guest again."""
         if self.hub.host is self:
             self._watching.cancel()
+            if self._clock is not None:
+                self._clock.cancel()
             if not self._is_ending:
                 self._token.run_sync_soon(self._come_back)
         super().leave()
@@ -185,10 +223,13 @@ class TrioHost(AioHost):
 
     def call_ring_at(self, when: int) -> None:
         """As `Host.call_ring_at`."""
-        self._alarm.deadline = self._due()
+        if self._clock is None:
+            self._alarm.deadline = self._due()
+        else:
+            self._clock.set(when - self.hub.clock())
 
     def _due(self) -> float:
-        if self.alarm_at == NEVER:
+        if self.alarm_at == NEVER or self._clock is not None:
             return float("inf")
         return trio.current_time() + (self.alarm_at - self.hub.clock()) / 1000
 
