@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pytest
 
 import umbel
-from tests.support import Ends, is_blocked, soon, turn
+from tests.support import Ends, RunLoop, is_blocked, soon, turn
 from umbel import aio
 from umbel.handle import lookup, open_handles
 from umbel.streams.listener import Listening
@@ -404,3 +404,51 @@ def test_an_awaited_verb_that_fails_leaves_no_cycle() -> None:
         asyncio.run(main())
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("library", ["trio", "anyio"])
+def test_a_scope_inside_blocking_code_is_refused_and_nothing_else_is_canceled(
+    library: str, ends: Ends, run: RunLoop
+) -> None:
+    scopes = pytest.importorskip(library)
+
+    def receive(is_caught: bool) -> str:
+        with scopes.move_on_after(0.01):
+            try:
+                umbel.receive(ends[0])
+            except umbel.Canceled:
+                if not is_caught:
+                    raise
+        return "went on"
+
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="put the scope into what"):
+            await aio.run_blocking(receive, False)
+        assert await aio.run_blocking(receive, True) == "went on"
+        await aio.msleep(umbel.within(0.01))
+
+    if library == "trio":
+        scopes.run(main)
+    else:
+        run(main)
+
+
+def test_who_cleans_up_in_a_scope_of_anyios_does_not_keep_the_processor_busy(
+    run: RunLoop,
+) -> None:
+    anyio = pytest.importorskip("anyio")
+
+    async def slow() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.5)
+
+    async def main() -> None:
+        began = time.process_time()
+        with anyio.move_on_after(0.01):
+            await aio.run_blocking(lambda: aio.wait(slow()))
+        assert time.process_time() - began < 0.25
+
+    run(main)

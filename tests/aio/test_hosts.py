@@ -242,7 +242,7 @@ def test_deadlines_are_real_whatever_trios_clock_says(
             deadline = umbel.within(left)
             await aio.msleep(deadline)
             assert deadline <= umbel.now() < deadline + 1000 * PATIENCE
-        return trio.current_time() - start
+        return float(trio.current_time()) - start
 
     clock = testing.MockClock(rate, autojump_threshold=jumps_after)
     assert trio.run(main, clock=clock) < 1

@@ -1468,6 +1468,26 @@ def test_a_canceled_anyio_stream_loses_nothing_and_is_closed(
     anyio.run(main, backend=backend)
 
 
+def test_an_anyio_stream_obeys_a_scope_that_is_canceled_already(
+    ends: Ends, backend: str
+) -> None:
+    from umbel.bridges import as_anyio_stream
+
+    async def main() -> None:
+        left, right = as_anyio_stream(ends[0]), as_anyio_stream(ends[1])
+        await left.send(b"xy")
+        for call in (left.receive, lambda: right.send(b"z"), right.receive):
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await call()
+            assert scope.cancelled_caught
+        assert await right.receive() == b"xy"
+        await left.aclose()
+        await right.aclose()
+
+    anyio.run(main, backend=backend)
+
+
 def test_an_anyio_stream_tells_whose_it_is(ends: Ends, backend: str) -> None:
     from umbel.bridges import UmbelAttribute, as_anyio_stream
 

@@ -28,6 +28,13 @@ R = TypeVar("R")
 OVER_CANCELLATION: Final = (BaseExceptionGroup, *PROGRAM_ENDS)
 
 
+WRONG_SCOPE: Final = (
+    "blocking code is canceled by umbel.Canceled, which a cancel scope within it does "
+    "not catch: give its calls a deadline, or put the scope into what umbel.aio.wait "
+    "awaits"
+)
+
+
 class AioHost(Host):
     """A loop whose tasks await umbel's verbs."""
 
@@ -45,6 +52,10 @@ class AioHost(Host):
     @abstractmethod
     async def shield(self, sleep: Sleep) -> None:
         """Await *sleep*, whatever happens to the task."""
+
+    @abstractmethod
+    def is_canceled(self, cancellation: BaseException) -> bool:
+        """Tell whether the calling task is canceled still, after *cancellation*."""
 
     @abstractmethod
     async def pass_on(self) -> None:
@@ -255,11 +266,14 @@ class AioHost(Host):
         try:
             if isinstance(failure, OVER_CANCELLATION):
                 raise failure
-            if canceled is not None:
+            if canceled is not None and self.is_canceled(canceled):
                 if undo is not None and errand.is_over and failure is None:
                     undo(cast("R", errand.value))
                 _tell(canceled, failure)
                 raise canceled
+            if canceled is not None and isinstance(failure, Canceled):
+                # Nobody would catch it: the scope that it was for is gone.
+                raise RuntimeError(WRONG_SCOPE) from failure
             if failure is not None:
                 raise failure
             return cast("R", errand.value)

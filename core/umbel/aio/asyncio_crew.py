@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final, TypeAlias
 
+from umbel.aio.asyncio_host import once_canceled
 from umbel.coroutines.bundles import PROGRAM_ENDS
 
 CreateTask: TypeAlias = Callable[
@@ -77,9 +77,5 @@ class AsyncioCrew:
         return isinstance(error, FOR_LOOP)
 
     def held_up(self) -> AbstractContextManager[object]:
-        """As `Crew.held_up`: asyncio raises each cancellation only once.
-
-        But a scope of anyio's cancels the task in each round of the loop.
-        """
-        make_scope = getattr(sys.modules.get("anyio"), "CancelScope", None)
-        return nullcontext() if make_scope is None else make_scope(shield=True)
+        """As `Crew.held_up`."""
+        return once_canceled()

@@ -7,6 +7,7 @@ import sys
 from _thread import get_ident
 from asyncio import CancelledError, _get_running_loop
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import Context
 from functools import partial
 from typing import Final, TypeVar, cast
@@ -160,11 +161,19 @@ class AsyncioHost(AioHost):
     async def shield(self, sleep: Sleep) -> None:
         """As `AioHost.shield`."""
         assert isinstance(sleep, asyncio.Future)
-        while not sleep.done():
-            try:
-                await asyncio.shield(sleep)
-            except asyncio.CancelledError:
-                pass  # once is enough: it is raised when all has come to its end
+        with once_canceled():
+            while not sleep.done():
+                try:
+                    await asyncio.shield(sleep)
+                except asyncio.CancelledError:
+                    pass  # once is enough: it is raised when all has come to its end
+
+    def is_canceled(self, cancellation: BaseException) -> bool:
+        """As `AioHost.is_canceled`."""
+        if not isinstance(cancellation, CancelledError):
+            return True  # its loop is closed
+        task = asyncio.current_task(self.loop)
+        return task is None or task.cancelling() > 0
 
     async def pass_on(self) -> None:
         """As `AioHost.pass_on`."""
@@ -211,6 +220,15 @@ class AsyncioHost(AioHost):
                 task.cancel()
 
         return cancel
+
+
+def once_canceled() -> AbstractContextManager[object]:
+    """Let a task be canceled once for each time that somebody cancels it.
+
+    asyncio does so; but a scope of anyio's cancels the task in each round of the loop.
+    """
+    make_scope = getattr(sys.modules.get("anyio"), "CancelScope", None)
+    return nullcontext() if make_scope is None else make_scope(shield=True)
 
 
 def _do_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
@@ -230,13 +231,19 @@ class TrioHost(AioHost):
 
     def _due(self) -> float:
         if self.alarm_at == NEVER or self._clock is not None:
-            return float("inf")
+            return math.inf
         return trio.current_time() + (self.alarm_at - self.hub.clock()) / 1000
 
     async def shield(self, sleep: Sleep) -> None:
         """As `AioHost.shield`."""
         with trio.CancelScope(shield=True):
             await sleep
+
+    def is_canceled(self, cancellation: BaseException) -> bool:
+        """As `AioHost.is_canceled`."""
+        if not isinstance(cancellation, trio.Cancelled):
+            return True  # Ctrl-C
+        return trio.current_effective_deadline() == -math.inf
 
     async def pass_on(self) -> None:
         """As `AioHost.pass_on`."""

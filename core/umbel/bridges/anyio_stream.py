@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 try:
     import anyio
     from anyio.abc import ByteStream, SocketAttribute
+    from anyio.lowlevel import checkpoint_if_cancelled
 except ImportError as error:  # pragma: no cover - tests have it
     message = "umbel.bridges.as_anyio_stream needs anyio: pip install 'umbel[anyio]'"
     raise ImportError(message) from error
@@ -100,6 +101,7 @@ class AnyioStream(ByteStream):
         if max_bytes < 1:
             message = f"max_bytes is {max_bytes}: give 1 or more"
             raise ValueError(message)  # as anyio's own
+        await checkpoint_if_cancelled()
         with _as_anyio("receiving"):
             data = await receive(self._handle, max_bytes)
         if not data:
@@ -108,6 +110,7 @@ class AnyioStream(ByteStream):
 
     async def send(self, item: bytes) -> None:
         """As `ByteSendStream.send`."""
+        await checkpoint_if_cancelled()
         with _as_anyio("sending"):
             await bsend(self._handle, item)
 
