@@ -7,6 +7,7 @@ transports wait with; the built-in ones use nothing else.
 from __future__ import annotations
 
 import errno
+import os
 import select
 from collections import OrderedDict
 from functools import partial
@@ -256,10 +257,32 @@ def _wait(fd: int, direction: int, wanted: int, deadline: int) -> None:
         _wait_for_edge(hub, fd, direction, wanted, deadline)
 
 
-def require_descriptor(fd: int) -> None:
-    """EBADF if *fd* is a number that no descriptor can have."""
+def require_descriptor(fd: object) -> None:
+    """EBADF if *fd* is a number that no descriptor can have; TypeError if no number."""
+    if not isinstance(fd, int):
+        message = f"a descriptor is an int, not {fd!r}"
+        raise TypeError(message)
     if not 0 <= fd < 1 << 31:
         raise OSError(errno.EBADF, f"{fd} is no descriptor")
+
+
+def close_if_open(fd: int) -> None:
+    """Close a descriptor, unless what took it over has closed it already."""
+    try:
+        os.close(fd)
+    except OSError:
+        pass
+
+
+def is_open(fd: object) -> bool:
+    """Tell whether *fd* is an open descriptor."""
+    if not isinstance(fd, int):
+        return False
+    try:
+        os.fstat(fd)
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def _is_ready(fd: int, direction: int, wanted: int) -> bool:

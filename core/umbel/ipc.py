@@ -25,7 +25,8 @@ from umbel.values.address import Address, path_address
 from umbel.values.memory import Memory
 from umbel.verbs import BACKLOG, connect, listen, pair
 
-Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+#: What names a file.
+AnyPath: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 #: Schemes whose endpoints are local sockets: the handles that ipc_* calls take.
 LOCAL: Final = ("ipc", "mem")
@@ -33,7 +34,7 @@ LOCAL: Final = ("ipc", "mem")
 CARRIER: Final = b"\xcc"
 
 
-def ipc_listen(path: Path, backlog: int = BACKLOG) -> ListenerHandle:
+def ipc_listen(path: AnyPath, backlog: int = BACKLOG) -> ListenerHandle:
     """Listen at a path; as `listen`.
 
     Args:
@@ -78,7 +79,7 @@ def ipc_accept(handle: ListenerHandle, deadline: int = FOREVER) -> StreamHandle:
     return accept(handle, deadline)
 
 
-def ipc_connect(path: Path, deadline: int = FOREVER) -> StreamHandle:
+def ipc_connect(path: AnyPath, deadline: int = FOREVER) -> StreamHandle:
     """Connect to the listener at a path; as `connect`.
 
     Args:
@@ -89,7 +90,9 @@ def ipc_connect(path: Path, deadline: int = FOREVER) -> StreamHandle:
         the stream.
 
     Raises:
-        OSError: ENOENT, nothing is there; ECONNREFUSED, nobody listens there.
+        OSError: ENOENT, nothing is there; ECONNREFUSED, nobody listens there; EACCES,
+            we may not; EPROTOTYPE, it is a socket of another kind; ENOTDIR, ELOOP or
+            ENAMETOOLONG, as of any path; EINVAL, it is empty.
         DeadlineError: ETIMEDOUT, the listener's backlog was full all the time.
         Canceled: ECANCELED, the calling coroutine is being canceled.
 

@@ -20,9 +20,8 @@ from umbel.errors import (
     NotSupportedError,
     system_error,
 )
-from umbel.fd import require_descriptor
+from umbel.fd import close_if_open, require_descriptor
 from umbel.handle import bad_handle, claim, open_handles
-from umbel.plugins.loaded import close_if_open
 from umbel.plugins.observers import load_requested
 from umbel.plugins.registry import find_transport
 from umbel.streams.connection import (

@@ -7,12 +7,12 @@ call it.
 from __future__ import annotations
 
 import errno
-from typing import Final, TypeGuard
+from typing import Final
 
 from umbel.deadline import FAIR, let_others_run, soonest, within
 from umbel.errors import DeadlineError, system_error
 from umbel.report import CloseReport
-from umbel.transport import CloseContext, Listener, Stream, UnreadBytes
+from umbel.transport import CloseContext, Stream, UnreadBytes, is_stream
 from umbel.values.iolist import FIRST_SIZE
 
 # Drain 64 KiB at a time: libdill's 512 bytes cost a system call per half page. But
@@ -48,7 +48,7 @@ def shut_down(context: CloseContext) -> CloseReport:
         libdill ipc_close(3).
     """
     stream = context.endpoint
-    if not _is_stream(stream):
+    if not is_stream(stream):
         stream.abort()
         return CloseReport()
     discarded = 0
@@ -80,10 +80,6 @@ def shut_down(context: CloseContext) -> CloseReport:
         )
         raise
     return _GOOD if consumed and not discarded else CloseReport(consumed, discarded)
-
-
-def _is_stream(endpoint: Stream | Listener) -> TypeGuard[Stream]:
-    return hasattr(endpoint, "receive_into")
 
 
 def _check_limit(discarded: int, limit: int | None) -> None:

@@ -84,6 +84,7 @@ from umbel.transport import (
     Traits,
     Transfer,
     UnreadBytes,
+    is_stream,
 )
 from umbel.values.address import Address
 from umbel.values.memory import SHARED_MEMORY, Memory
@@ -136,6 +137,7 @@ __all__ = [
     "adopt_socket",
     "check_seconds",
     "hookimpl",
+    "is_stream",
     "now",
     "require_plain",
     "require_run",

@@ -7,7 +7,7 @@ is here and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, TypeVar, final
+from typing import Protocol, TypeGuard, TypeVar, final
 
 from umbel.fd import Readiness
 from umbel.values.address import Address
@@ -79,6 +79,15 @@ class Listener(Protocol):
 
     def query(self, kind: type[T]) -> T | None:
         """Give the capability *kind* (a concrete class), None if there is none."""
+
+
+def is_stream(endpoint: Stream | Listener) -> TypeGuard[Stream]:
+    """Tell whether *endpoint* is a stream; if not, it is a listener.
+
+    Source:
+        own.
+    """
+    return hasattr(endpoint, "receive_into")
 
 
 #: Of `umbel.listen`, `connect` and `pair`, by their names: see `take_options`.

@@ -4,6 +4,7 @@
 
     def send_all(streams: list[umbel.StreamHandle], data: Buffer) -> None: ...
 
+    AnyPath             what names a file: str, bytes, or a path object
     Buffer              what can be sent: anything with the buffer protocol
     WritableBuffer      what can be received into: bytearray, memoryview, array, mmap
     HandleObject        what `hmake` takes: an object with `query` and `close`
@@ -16,6 +17,7 @@
                         what a `Census` lists
     AnyioStream, BufferedStreamFile, StreamServer, StreamTransport
                         what `umbel.bridges` gives
+    Talk                what `umbel.bridges.start_server` calls for each connection
 
 umbel does not import this module itself.
 """
@@ -31,12 +33,13 @@ from umbel.coroutines.channel import Inbound, Outbound
 from umbel.coroutines.choice import Clause
 from umbel.coroutines.whereabouts import LiveCoroutine
 from umbel.insight import OpenHandle
+from umbel.ipc import AnyPath
 from umbel.values.iolist import Skip
 from umbel.values.protocols import Buffer, HandleObject, WritableBuffer
 
 if TYPE_CHECKING:
     from umbel.bridges.anyio_stream import AnyioStream
-    from umbel.bridges.asyncio_server import StreamServer
+    from umbel.bridges.asyncio_server import StreamServer, Talk
     from umbel.bridges.asyncio_transport import StreamTransport
     from umbel.bridges.files import BufferedStreamFile
     from umbel.values.iolist import Target
@@ -49,6 +52,7 @@ _LATER: Final = {
     "BufferedStreamFile": "umbel.bridges.files",
     "StreamServer": "umbel.bridges.asyncio_server",
     "StreamTransport": "umbel.bridges.asyncio_transport",
+    "Talk": "umbel.bridges.asyncio_server",
 }
 
 
@@ -66,6 +70,7 @@ if not TYPE_CHECKING:  # or checkers would take any name for one of ours
 
 __all__ = [
     "AnyListener",
+    "AnyPath",
     "AnyStream",
     "AnyioStream",
     "Buffer",
@@ -78,6 +83,7 @@ __all__ = [
     "Outbound",
     "StreamServer",
     "StreamTransport",
+    "Talk",
     "Target",
     "WritableBuffer",
 ]

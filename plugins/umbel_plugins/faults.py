@@ -20,7 +20,7 @@ import os
 from collections.abc import Iterator
 from random import Random
 from types import TracebackType
-from typing import Final, cast, final
+from typing import Final, final
 
 import umbel
 from umbel.spi import (
@@ -37,6 +37,7 @@ from umbel.spi import (
     Stream,
     Wrapped,
     hookimpl,
+    is_stream,
     system_error,
 )
 from umbel_plugins._fault_settings import EVENTS, Faults
@@ -201,9 +202,9 @@ class FaultsPlugin:
         outcome = yield
         scheme = context.address.scheme
         active = self._find(scheme)
-        if context.is_listener or active is None or outcome.value is None:
+        stream = outcome.value
+        if active is None or stream is None or not is_stream(stream):
             return None
-        stream = cast("Stream", outcome.value)
         return Outcome(active.spoil(stream, "adopt", scheme))
 
     @hookimpl.close.wrapper

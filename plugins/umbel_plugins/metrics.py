@@ -14,7 +14,7 @@ import os
 import threading
 import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from umbel.spi import (
     AcceptContext,
@@ -30,6 +30,7 @@ from umbel.spi import (
     Stream,
     Wrapped,
     hookimpl,
+    is_stream,
     say,
     system_error,
 )
@@ -141,10 +142,10 @@ class MetricsPlugin:
         """Count a stream, and what it moves, or a listener."""
         outcome = yield
         scheme = context.address.scheme
-        if context.is_listener or outcome.value is None:
+        if outcome.value is None or not is_stream(outcome.value):
             self._count_opened("adopt", scheme, outcome)
             return None
-        return Outcome(self._meter_one("adopt", scheme, cast("Stream", outcome.value)))
+        return Outcome(self._meter_one("adopt", scheme, outcome.value))
 
     @hookimpl.done.wrapper
     def ending(self, context: DoneContext) -> Wrapped[None]:

@@ -28,8 +28,8 @@ from tests.support import (
     wait_until_blocked,
 )
 from umbel.coroutines.bundles import Bundle
+from umbel.fd import is_open
 from umbel.handle import lookup
-from umbel.plugins.loaded import is_open
 from umbel.spi import ListenerAttempts
 from umbel.streams.connection import find_connection
 from umbel.streams.listener import Listening

@@ -207,7 +207,7 @@ PUBLIC = [
     "umbel.typing",
 ]
 #: Names that signatures mention, and a program has no use for, or has from elsewhere.
-INTERNAL = {"Hub", "Watch", "Job", "Ends", "Talk", "Path"}
+INTERNAL = {"Hub", "Watch", "Job", "Ends"}
 
 
 def annotations_of(found: object) -> Iterator[str]:

@@ -22,7 +22,7 @@ from tests.mutants.making import (
     fd_of,
     mutant,
 )
-from umbel.plugins.loaded import close_if_open
+from umbel.fd import close_if_open
 from umbel.spi import (
     BrokenStreamError,
     CloseContext,

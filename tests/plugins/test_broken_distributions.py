@@ -63,7 +63,7 @@ BROKEN = {
     ),
     "no-hooks": (
         "transport = object()",
-        "has none of the hooks umbel_connect, umbel_listen, umbel_pair",
+        "has none of the hooks connect, listen, pair",
     ),
     "only-closes": (
         plugin_with("@hookimpl.close\n    def close(self, context):"),

@@ -9,6 +9,7 @@ import socket
 import weakref
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from functools import cache, partial
 from typing import TypeAlias
 
 import pytest
@@ -846,3 +847,12 @@ def test_a_hook_that_core_runs_itself_says_that_it_can_be_wrapped_only() -> None
 def test_an_unknown_hook_is_told_with_those_that_there_are() -> None:
     with pytest.raises(AttributeError, match="no hook 'pear': listen, connect, pair"):
         hookimpl.pear  # type: ignore[attr-defined]  # noqa: B018
+
+
+@pytest.mark.parametrize("mark", [hookimpl, hookimpl.pair, hookimpl.start])
+@pytest.mark.parametrize("found", [3, partial(print), cache(str), "a name".upper])
+def test_what_pluggy_would_pass_over_is_no_hook(
+    found: object, mark: Callable[[object], object]
+) -> None:
+    with pytest.raises(TypeError, match="a hook is a function"):
+        mark(found)

@@ -9,16 +9,25 @@ from umbel.spi import take_options
 
 @pytest.mark.parametrize(
     ("kind", "value"),
-    [(bool, True), (int, 1), ((int, str), "x"), (object, True), ((bool, int), False)],
+    [
+        (bool, True),
+        (int, 1),
+        ((int, str), "x"),
+        (object, True),
+        ((bool, int), False),
+        (float, 5),
+    ],
 )
 def test_a_value_of_its_type_is_taken(
     kind: type | tuple[type, ...], value: object
 ) -> None:
     assert take_options({"size": value}, size=kind) == {"size": value}
+    assert take_options({"options": value}, options=kind) == {"options": value}
 
 
 @pytest.mark.parametrize(
-    ("kind", "value"), [(int, True), ((int, str), False), (bool, 1), (str, b"x")]
+    ("kind", "value"),
+    [(int, True), ((int, str), False), (bool, 1), (str, b"x"), (float, True)],
 )
 def test_one_of_another_is_refused_and_a_bool_is_no_int(
     kind: type | tuple[type, ...], value: object

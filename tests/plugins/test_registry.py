@@ -340,17 +340,24 @@ except OSError as error:
     assert run_python("import umbel, errno\n" + code) == "True True\n"
 
 
-@pytest.mark.parametrize("variable", ["UMBEL_DISABLE", "UMBEL_ALLOW"])
-def test_so_is_it_in_the_variables(variable: str) -> None:
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("UMBEL_DISABLE", "tcp;ipc", "'tcp;ipc' can't be a scheme"),
+        ("UMBEL_ALLOW", "tcp;ipc", "'tcp;ipc' can't be a scheme"),
+        ("UMBEL_PREFER", "mem=own,MEM=own", "'MEM' can't be a scheme"),
+        ("UMBEL_PREFER", "mem", "'mem' names no distribution"),
+        ("UMBEL_PREFER", "=own", "'' can't be a scheme"),
+    ],
+)
+def test_so_is_it_in_the_variables(variable: str, value: str, told: str) -> None:
     code = """
 try:
     import umbel
 except OSError as error:
     print(error.strerror)
 """
-    told = run_python(code, **{variable: "tcp;ipc"})
-
-    assert f"{variable}: 'tcp;ipc' can't be a scheme" in told
+    assert f"{variable}: {told}" in run_python(code, **{variable: value})
 
 
 def test_a_list_without_a_name_allows_none() -> None:

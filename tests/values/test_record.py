@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 
 from umbel.transport import CloseContext
@@ -49,3 +51,12 @@ def test_a_copy_with_a_change_has_all_the_other_fields() -> None:
     assert (copy.handle, copy.endpoint, copy.is_done) == (7, stream, True)
     with pytest.raises(TypeError, match="until"):
         Record.__replace__(context, until=5)
+
+
+def test_a_record_is_what_type_checkers_take_it_for() -> None:
+    match Point(1):
+        case Point(x, y):
+            assert (x, y) == (1, 5)
+    assert str(inspect.signature(Point)) == "(x: 'int', y: 'int' = 5)"
+    # One that is made otherwise says how.
+    assert "drain_limit" in inspect.signature(CloseContext).parameters

@@ -24,14 +24,14 @@ from umbel.aio.stream import AnyStream, AsyncStreamHandle
 from umbel.deadline import FOREVER
 from umbel.handle import lookup, recast
 from umbel.ipaddr import IpAddress
-from umbel.ipc import Path
+from umbel.ipc import AnyPath
 from umbel.report import CloseReport
 from umbel.streams.listener import Listening
 from umbel.values.memory import Memory
 from umbel.verbs import BACKLOG
 
 
-def ipc_listen(path: Path, backlog: int = BACKLOG) -> AsyncListenerHandle:
+def ipc_listen(path: AnyPath, backlog: int = BACKLOG) -> AsyncListenerHandle:
     """Listen at *path*, as `umbel.ipc_listen`."""
     return as_async(blocking.ipc_listen(path, backlog))
 
@@ -58,7 +58,7 @@ async def ipc_accept(handle: AnyListener, deadline: int = FOREVER) -> AsyncStrea
     return await accept_by(call, handle)
 
 
-async def ipc_connect(path: Path, deadline: int = FOREVER) -> AsyncStreamHandle:
+async def ipc_connect(path: AnyPath, deadline: int = FOREVER) -> AsyncStreamHandle:
     """Connect to the listener at *path*, as `umbel.ipc_connect`."""
     return await connect_by(partial(blocking.ipc_connect, path, deadline))
 

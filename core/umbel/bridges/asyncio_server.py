@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, cast, final
+from typing import TYPE_CHECKING, TypeAlias, cast, final
 
 from umbel.aio.asyncio_crew import AsyncioCrew
 from umbel.aio.entry import enter
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from umbel.aio.stream import AsyncStreamHandle
     from umbel.values.address import Address
 
-    Talk = Callable[
-        [asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None] | None
-    ]
+#: What `start_server` calls for each connection, as asyncio's does.
+Talk: TypeAlias = Callable[
+    [asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None] | None
+]
 
 #: What a StreamReader holds before its transport is made to pause.
 READER_LIMIT = 1 << 16

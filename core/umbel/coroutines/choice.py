@@ -29,7 +29,6 @@ from umbel.values.record import Record
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
-T_contra = TypeVar("T_contra", contravariant=True)
 
 
 class Clause(Record, Generic[T_co]):
@@ -37,11 +36,12 @@ class Clause(Record, Generic[T_co]):
 
 
 @final
-class Send(Clause[Never], Generic[T_contra]):
+class Send(Clause[Never], Generic[T_co]):
     """A clause of `choose`: send *value* on *channel*."""
 
-    channel: Outbound[T_contra]
-    value: T_contra
+    # Covariant, or type checkers could not put two of several types into one list.
+    channel: Outbound[T_co]
+    value: T_co
 
 
 @final
@@ -51,7 +51,7 @@ class Recv(Clause[T_co]):
     channel: Inbound[T_co]
 
 
-_Clause: TypeAlias = Send[Never] | Recv[object]
+_Clause: TypeAlias = Send[object] | Recv[object]
 
 
 class _Side(NamedTuple):

@@ -61,14 +61,20 @@ def _schemes_in(variable: str) -> set[str]:
     return names
 
 
+def _preference(text: str) -> tuple[str, str]:
+    scheme, _, distribution = text.partition("=")
+    if not distribution:
+        message = f"UMBEL_PREFER: {text!r} names no distribution: write mem=own-mem"
+        raise system_error(errno.EINVAL, message)
+    _require_name(scheme, "UMBEL_PREFER: ")
+    return scheme, distribution
+
+
 _blocked: Final = _schemes_in("UMBEL_DISABLE")
 #: None: all. A variable without a name in it, such as ",", allows none.
 _allowed = _schemes_in("UMBEL_ALLOW") if os.environ.get("UMBEL_ALLOW") else None
 #: Of several for one scheme the last counts, as of several calls of `prefer`.
-_preferred: Final = {
-    scheme: name
-    for scheme, _, name in (s.partition("=") for s in listed_in("UMBEL_PREFER"))
-}
+_preferred: Final = dict(map(_preference, listed_in("UMBEL_PREFER")))
 _found: dict[str, list[EntryPoint]] | None = None
 
 
@@ -133,7 +139,8 @@ def prefer(scheme: str, distribution: str) -> None:
             is an error (EPROTONOSUPPORT) when the scheme is first used.
 
     Raises:
-        OSError: EINVAL, that can't be a scheme.
+        OSError: EINVAL, that can't be a scheme. What is wrong in the variable is raised
+            where umbel is imported.
 
     Source:
         own.

@@ -19,6 +19,7 @@ is loaded.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from types import FunctionType
 from typing import (
     TYPE_CHECKING,
     Final,
@@ -81,6 +82,14 @@ class _Method(Protocol[S_contra, C_contra, R_co]):
     def __call__(self, plugin: S_contra, /, context: C_contra) -> R_co: ...
 
 
+def _require_function(found: object) -> Callable[..., object]:
+    # pluggy takes no other callable, and does not say so.
+    if isinstance(found, FunctionType | staticmethod | classmethod):
+        return cast("Callable[..., object]", found)
+    message = f"a hook is a function or a method, not {found!r}"
+    raise TypeError(message)
+
+
 class _Marker(Generic[C, R]):
     """Marks a function as an implementation of one hook."""
 
@@ -94,11 +103,8 @@ class _Marker(Generic[C, R]):
     def __call__(self, function: _Function[C, R]) -> Callable[[C], R]: ...
     def __call__(self, function: object) -> object:
         """Mark *function*, and give it back."""
-        return _marker(
-            cast("Callable[..., object]", function),
-            specname=self._hook,
-            wrapper=self._is_wrapper,
-        )
+        found = _require_function(function)
+        return _marker(found, specname=self._hook, wrapper=self._is_wrapper)
 
 
 class _Hook(_Marker[C, R]):
@@ -135,7 +141,7 @@ class _Bare(Generic[R]):
     def __call__(self, function: Callable[[], R]) -> Callable[[], R]: ...
     def __call__(self, function: object) -> object:
         """Mark *function*, and give it back."""
-        return _marker(cast("Callable[..., object]", function), specname=self._hook)
+        return _marker(_require_function(function), specname=self._hook)
 
 
 @final
@@ -163,6 +169,7 @@ class _HookMarker:
         """Mark a function whose name is that of its hook."""
         if function is None:
             return _marker(wrapper=wrapper)
+        _require_function(function)
         return _marker(function, wrapper=wrapper)
 
     if not TYPE_CHECKING:

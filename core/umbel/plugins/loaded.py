@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias, TypeVar, cast
 
 from umbel.errors import NotSupportedError, PluginError
+from umbel.fd import close_if_open, is_open
 from umbel.plugins.observers import is_wrapped, run_hook
 from umbel.report import CloseReport
 from umbel.shutdown import shut_down
@@ -226,22 +227,3 @@ def _is_known_pair(found: object) -> bool:
         and type(right) in known_streams
         and left is not right
     )
-
-
-def close_if_open(fd: int) -> None:
-    """Close a descriptor, unless what took it over has closed it already."""
-    try:
-        os.close(fd)
-    except OSError:
-        pass
-
-
-def is_open(fd: object) -> bool:
-    """Tell whether *fd* is an open descriptor."""
-    if not isinstance(fd, int):
-        return False
-    try:
-        os.fstat(fd)
-    except (OSError, OverflowError):
-        return False
-    return True

@@ -270,7 +270,8 @@ def remove_plugin(name: str) -> None:
     """
     with lock:
         if name not in _loaded:
-            message = f"no plugin {name!r} is loaded: there is {sorted(_loaded)}"
+            loaded = ", ".join(sorted(_loaded)) or "none"
+            message = f"no plugin {name!r} is loaded: there is {loaded}"
             raise PluginError(message)
         plugin = plugin_manager().get_plugin(f"{PLUGINS}:{name}")
         own, _ = functions_of(plugin)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from umbel.transport import Options
 
 
-def take_options(options: Options, **known: type | tuple[type, ...]) -> Options:
+def take_options(options: Options, /, **known: type | tuple[type, ...]) -> Options:
     """Check the options that the user gave against those that a transport knows.
 
     Args:
@@ -38,4 +38,6 @@ def take_options(options: Options, **known: type | tuple[type, ...]) -> Options:
 def _is_one_of(value: object, kinds: tuple[type, ...]) -> bool:
     if isinstance(value, bool):
         kinds = tuple(kind for kind in kinds if kind is not int)  # though Python's is
+    elif float in kinds:
+        kinds = (*kinds, int)  # as for type checkers
     return isinstance(value, kinds)

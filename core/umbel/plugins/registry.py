@@ -83,7 +83,8 @@ def _make(plugin: object, scheme: str, source: str) -> Transport:
     if wrappers:
         problem = f"wraps {', '.join(sorted(wrappers))}: that is for observers"
     elif not OPENING & functions.keys():
-        problem = f"has none of the hooks {', '.join(sorted(OPENING))}"
+        names = ", ".join(sorted(hook.removeprefix("umbel_") for hook in OPENING))
+        problem = f"has none of the hooks {names}"
     elif strange := sorted(functions.keys() - OWNED):
         problem = f"implements {', '.join(strange)}, which no transport has"
     if problem:

@@ -22,13 +22,14 @@ from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
 from umbel.plugins.results import Kind, discard, flaw_of, show
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 C = TypeVar("C")
 
 
-class Outcome(NamedTuple, Generic[T]):
+class Outcome(NamedTuple, Generic[T_co]):
     """How a hook ended: with a value, or with an error."""
 
-    value: T | None = None
+    value: T_co | None = None
     error: BaseException | None = None
 
 

@@ -6,12 +6,9 @@ import errno
 import os
 import socket
 from collections.abc import Sequence
-from typing import Final
 
 from umbel.errors import system_error
-
-#: What fits into the kernel's int.
-LARGEST: Final = (1 << 31) - 1
+from umbel.fd import require_descriptor
 
 
 def adopt_socket(
@@ -33,7 +30,13 @@ def adopt_socket(
     Raises:
         OSError: EINVAL, it is something else; EBADF, it is not open.
     """
-    _require_open(fd)
+    try:
+        require_descriptor(fd)
+    except OSError as error:
+        if fd < 0:
+            raise system_error(errno.EINVAL, f"{fd} is no descriptor") from error
+        raise
+    os.fstat(fd)
     is_blocking = os.get_blocking(fd)
     try:
         sock = socket.socket(fileno=fd)
@@ -48,17 +51,6 @@ def adopt_socket(
     return sock
 
 
-def _require_open(fd: object) -> None:
-    if not isinstance(fd, int):
-        message = f"a descriptor is an int, not {fd!r}"
-        raise TypeError(message)
-    if fd < 0:
-        raise system_error(errno.EINVAL, f"{fd} is no descriptor")
-    if fd > LARGEST:
-        raise system_error(errno.EBADF, f"{fd} is no descriptor")
-    os.fstat(fd)
-
-
 def _find_problem(
     sock: socket.socket, is_listening: bool, families: Sequence[int]
 ) -> str:
@@ -66,11 +58,10 @@ def _find_problem(
         names = " or ".join(socket.AddressFamily(family).name for family in families)
         return f"is not a stream socket of {names}"
     listens = bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-    prefix = "ipc" if sock.family == socket.AF_UNIX else "tcp"
     if listens and not is_listening:
-        return f"listens: adopt it as a listener ({prefix}_listener_fromfd)"
+        return "listens: adopt it as a listener"
     if is_listening and not listens:
-        return f"does not listen: adopt it as a stream ({prefix}_fromfd)"
+        return "does not listen: adopt it as a stream"
     if not is_listening:
         try:
             sock.getpeername()

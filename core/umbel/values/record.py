@@ -6,7 +6,34 @@ cost of importing umbel, since each compiles code of its own.
 
 from __future__ import annotations
 
-from typing import ClassVar, Self, dataclass_transform
+from typing import TYPE_CHECKING, ClassVar, Final, Self, dataclass_transform
+
+if TYPE_CHECKING:
+    from inspect import Signature
+
+
+class _Signature:
+    """The signature of a record, made when somebody asks, such as `help`."""
+
+    def __get__(self, _: Record | None, kind: type[Record]) -> Signature | None:
+        if kind.__init__ is not Record.__init__:
+            return None  # that of its own
+        from inspect import Parameter, Signature
+
+        hints: dict[str, object] = {}
+        for base in reversed(kind.__mro__):
+            hints.update(getattr(base, "__annotations__", {}))
+        return Signature(
+            [
+                Parameter(
+                    name,
+                    Parameter.POSITIONAL_OR_KEYWORD,
+                    default=getattr(kind, name, Parameter.empty),
+                    annotation=hints[name],
+                )
+                for name in kind._names
+            ]
+        )
 
 
 @dataclass_transform(frozen_default=True, eq_default=False)
@@ -14,10 +41,13 @@ class Record:
     """A record whose fields are the annotations of its class, its base's first."""
 
     _names: ClassVar[tuple[str, ...]] = ()
+    __signature__: Final = _Signature()
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        # As type checkers know it, to whom this is a dataclass.
         cls._names += tuple(cls.__annotations__)
+        type.__setattr__(cls, "__match_args__", cls._names)
 
     def __init__(self, *values: object, **named: object) -> None:
         names = self._names

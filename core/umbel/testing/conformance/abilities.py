@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Final
 
 import umbel
+from umbel.fd import close_if_open
 from umbel.testing.conformance.behaviour import behaviour
 from umbel.testing.conformance.children import forked
 from umbel.testing.conformance.expecting import (
@@ -328,7 +329,7 @@ def adoption(t: Trial) -> None:
                 require(is_as_before, "a refused descriptor does not block any more")
     finally:
         for number in numbers:
-            _close_if_open(number)
+            close_if_open(number)
     if Fileno not in t.subject.traits.capabilities:
         return
     mine, theirs = t.pair()
@@ -361,13 +362,6 @@ def _is_refused(t: Trial, fd: int, is_listener: bool) -> None:
     role = "listener" if is_listener else "stream"
     what = f"taking over descriptor {fd} as a {role}"
     fails(errno.EINVAL, what, t.subject.transport.adopt, context)
-
-
-def _close_if_open(fd: int) -> None:
-    try:
-        os.close(fd)
-    except OSError:
-        pass
 
 
 def _adopted_keeps_file(t: Trial) -> None:

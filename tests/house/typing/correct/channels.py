@@ -75,6 +75,18 @@ def two_types() -> None:
                 assert_type(value, str)
 
 
+def two_sends() -> None:
+    words, letters = umbel.chmake(str)
+    numbers, digits = umbel.chmake(int)
+    with words, letters, numbers, digits, umbel.bundle() as work:
+        work.go(letters.receive)
+        index, nothing = umbel.choose([Send(words, "x"), Send(numbers, 3)])
+        assert (index, nothing) == (0, None)
+        work.go(words.send, "y")
+        clauses = [Recv(letters), Send(numbers, 3), Send(words, "z")]
+        assert umbel.choose(clauses) == (0, "y")
+
+
 def untyped() -> None:
     ours, theirs = umbel.chmake()
     assert_type(ours, ChannelHandle[object])
@@ -95,6 +107,7 @@ def main() -> None:
     same_type()
     mixed_types()
     two_types()
+    two_sends()
     untyped()
     subclasses()
 

@@ -20,8 +20,10 @@ from umbel.spi import (
     Outcome,
     PairContext,
     Stream,
+    StreamProxy,
     Wrapped,
     hookimpl,
+    is_stream,
 )
 
 
@@ -55,10 +57,6 @@ class Observer:
         yield
         return None
 
-    @hookimpl.adopt.wrapper
-    def adopting(self, context: AdoptContext) -> Wrapped[Stream | Listener]:
-        return (yield)
-
     @hookimpl.accept.wrapper
     def accepting(self, context: AcceptContext) -> Wrapped[Stream]:
         return (yield)
@@ -76,6 +74,16 @@ class Observer:
         outcome = yield None
         assert_type(outcome, Outcome[Stream])
         return outcome
+
+    @hookimpl.adopt.wrapper
+    def adopting(self, context: AdoptContext) -> Wrapped[Stream | Listener]:
+        outcome = yield
+        found = outcome.value
+        if found is None or not is_stream(found):
+            return None
+        mine = Outcome(StreamProxy(found))
+        assert_type(mine, Outcome[StreamProxy])
+        return mine
 
     @hookimpl.close.wrapper
     def closing(self, context: CloseContext) -> Wrapped[CloseReport]:
