@@ -285,7 +285,7 @@ def _inet() -> socket.socket:
     ("make", "advice"),
     [
         (_unconnected, "not connected"),
-        (_listening, "ipc_listener_fromfd"),
+        (_listening, "adopt it as a listener"),
         (_datagram, "not a stream socket of AF_UNIX"),
         (_inet, "not a stream socket of AF_UNIX"),
     ],
