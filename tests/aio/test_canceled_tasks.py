@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -452,3 +453,30 @@ def test_who_cleans_up_in_a_scope_of_anyios_does_not_keep_the_processor_busy(
         assert time.process_time() - began < 0.25
 
     run(main)
+
+
+@pytest.mark.parametrize("rounds", range(5))
+def test_a_value_for_who_is_late_and_then_canceled_is_received_next(
+    rounds: int,
+) -> None:
+    async def main() -> None:
+        sender, receiver = umbel.chmake(str)
+        with sender, receiver:
+            task = asyncio.create_task(aio.chrecv(receiver, umbel.within(0.005)))
+            await asyncio.sleep(0)
+            late = umbel.within(0.005)
+            while umbel.now() <= late:
+                time.sleep(0.001)
+            for _ in range(rounds):  # its timer fires; it has not run yet
+                await asyncio.sleep(0)
+            got: list[str] = []
+            with suppress(umbel.DeadlineError):
+                umbel.chsend(sender, "value", 0)
+                got.append("sent")
+            task.cancel()
+            with suppress(umbel.DeadlineError, asyncio.CancelledError):
+                got.remove("sent" if await task == "value" else "")
+            if got:
+                assert await aio.chrecv(receiver, 0) == "value"
+
+    asyncio.run(main())

@@ -29,11 +29,14 @@ from typing import Final, TypeAlias, TypeVar
 import pytest
 
 import umbel
-from tests.support import PATIENCE, Ends
+from tests.support import PATIENCE, Ends, run_python
 from umbel import aio
+from umbel._kernel.coroutine import Coroutine as KernelCoroutine
 from umbel._kernel.current import current_hub
 from umbel._kernel.hub import BUDGET
+from umbel._kernel.timers import Timer
 from umbel.aio.handle import as_stream
+from umbel.aio.hosting import _Timers
 from umbel.handle import open_handles
 
 with suppress(ImportError):
@@ -475,3 +478,78 @@ def test_a_handler_wakes_a_loop_that_sleeps(
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert took[0] < PATIENCE / 2
+
+
+def test_a_handler_that_tries_in_vain_does_not_undo_what_it_did_before() -> None:
+    sender, receiver = umbel.chmake(str)
+    with sender, receiver:
+        told: list[str] = []
+
+        def act(*_: object) -> None:
+            umbel.chsend(sender, "value", 0)  # to the call that it comes amid
+            late = umbel.within(0.05)
+            while umbel.now() <= late:  # whose deadline comes meanwhile
+                time.sleep(0.01)
+            try:
+                umbel.chrecv(receiver, 0)
+            except umbel.DeadlineError:
+                told.append("in vain")
+
+        async def main() -> str:
+            await aio.run_blocking(umbel.now)
+            add = _Timers.add
+
+            def add_and_be_interrupted(
+                self: _Timers, when: int, item: KernelCoroutine
+            ) -> Timer[KernelCoroutine]:
+                timer = add(self, when, item)
+                if item.is_guest and not told:
+                    signal.raise_signal(signal.SIGUSR1)
+                return timer
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(_Timers, "add", add_and_be_interrupted)
+                call = aio.run_blocking(umbel.chrecv, receiver, umbel.within(0.03))
+                return await asyncio.wait_for(call, PATIENCE)
+
+        before = signal.signal(signal.SIGUSR1, act)
+        try:
+            assert asyncio.run(main()) == "value"
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+        assert told == ["in vain"]
+
+
+@pytest.mark.parametrize("act", ["umbel.go(int)", "umbel.flush(x, 0)"])
+def test_a_handler_amid_a_yield_finds_everybody_in_a_place(act: str) -> None:
+    code = f"""
+import asyncio, collections, signal, sys, umbel
+from umbel import aio
+from umbel.aio import hosting
+from umbel._kernel.current import current_hub
+hub = current_hub()
+x, y = umbel.ipc_pair()
+told = []
+def handle(*_):
+    told.append(1)
+    hub.budget = 0  # as after many calls
+    for _ in range(3): {act}
+signal.signal(signal.SIGUSR1, handle)
+def popleft(self):
+    found = collections.deque.popleft(self)
+    caller = sys._getframe(1).f_code.co_name
+    if not told and hub.current.is_guest and caller == "yield_":
+        signal.raise_signal(signal.SIGUSR1)
+    return found
+hosting._Queue.popleft = popleft
+def work():
+    for _ in range(20): umbel.yield_()
+async def main():
+    other = asyncio.create_task(aio.msleep(umbel.within(0.1)))
+    await asyncio.sleep(0)
+    await aio.run_blocking(work)
+    await other
+asyncio.run(main())
+print(told)
+"""
+    assert run_python(code) == "[1]\n"

@@ -868,3 +868,25 @@ def test_a_wrong_drain_limit_is_refused_and_closes_nothing(ends: Ends) -> None:
     assert caught.value.errno == errno.EINVAL
     umbel.bsend(left, b"as it was")
     assert umbel.brecv(right, 9) == b"as it was"
+
+
+@pytest.mark.parametrize("poller", ["poll", ""])
+def test_a_thread_that_sleeps_does_not_keep_open_what_another_closes(
+    poller: str,
+) -> None:
+    code = """
+import threading, umbel
+a, b = umbel.ipc_pair()
+has_waited, is_over = threading.Event(), umbel.chmake()
+def wait():
+    try: umbel.receive(a, 1, umbel.within(0.01))
+    except umbel.DeadlineError: has_waited.set()
+    umbel.msleep(umbel.within(60))
+threading.Thread(target=wait, daemon=True).start()
+has_waited.wait()
+import time; time.sleep(0.05)  # it falls asleep; if later, there is nothing to see
+umbel.hclose(a)
+print(umbel.receive(b, 1, umbel.within(20)))
+umbel.hclose(b)
+"""
+    assert run_python(code, UMBEL_POLLER=poller) == "b''\n"

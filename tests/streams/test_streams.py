@@ -634,7 +634,7 @@ def test_who_asks_for_nothing_gets_it_whatever_the_state(
     umbel.brecvl(left, [bytearray(), Skip(0)])
 
 
-@pytest.mark.parametrize("bad", [cast("int", None), cast("int", "5")])
+@pytest.mark.parametrize("bad", [cast("int", None), cast("int", "5"), cast("int", 0.5)])
 def test_what_is_no_deadline_is_told_as_such_and_loses_nothing(
     ends: Ends, bad: int
 ) -> None:

@@ -136,7 +136,7 @@ class Hub:
 
     # Waiting and waking.
 
-    def park(  # noqa: C901, PLR0912 - the data path, in few calls
+    def park(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
         self, deadline: int
     ) -> None:
         """Let others run until the current coroutine is unparked.
@@ -155,6 +155,8 @@ class Hub:
         except TypeError:
             raise no_deadline(deadline) from None
         if is_over:
+            if type(deadline) is float:  # most likely seconds
+                raise no_deadline(deadline)
             try_once(self, me)
             return
         is_within = me.is_parked  # we are a signal's handler, in the midst of a wait
@@ -455,11 +457,15 @@ class Hub:
         If the thread ends before, it runs as that happens; if it has ended, at once.
         """
         self.inbox.calls.append(call)
+        self.wake()
+        if self.is_abandoned:
+            self.inbox.run_all()
+
+    def wake(self) -> None:
+        """Let the hub look at events anew, if it sleeps. From any thread."""
         # A guest may not have had its first turn yet, in which it falls asleep.
         if self._is_asleep or self.host is not None:
             self.inbox.ring()
-        if self.is_abandoned:
-            self.inbox.run_all()
 
     def reach(self, call: Callable[[], None]) -> None:
         """Have *call* run in this hub's thread: at once, if that is the caller's."""

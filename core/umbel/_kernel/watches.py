@@ -58,6 +58,8 @@ class Watches:
                     self._by_fd[watch.fd] = watch  # to be forgotten less deep down
                     raise
             watch.readable = watch.writable = True  # who is about to wait looks again
+            if self._hub.needs_arming:
+                self._hub.wake()  # its poll(2), if it sleeps in one, holds the socket
 
     def dispatch(  # noqa: C901, PLR0912, PLR0915 - the data path, in few calls
         self, events: Sequence[tuple[int, int]]

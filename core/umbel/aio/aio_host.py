@@ -151,6 +151,8 @@ class AioHost(Host):
             return hub.timers.add(deadline, guest)
         if deadline < 0:  # for ever, too
             return None
+        if type(deadline) is float:  # most likely seconds
+            raise no_deadline(deadline)
         hub.collect(0)
         if guest.is_parked:
             raise DeadlineError
@@ -259,7 +261,7 @@ class AioHost(Host):
                     errand.abandon()  # closed with its loop: it can't wait any more
                     break
                 self.hub.interrupt(errand, Canceled())
-            errand.is_due = False
+            errand.times_due = 0
             errand.sleep = None
             errand.go_on()
         failure, errand.error = errand.error, None  # it refers to the errand
@@ -283,7 +285,7 @@ class AioHost(Host):
 
     async def _sleep(self, errand: Errand, *, is_shielded: bool) -> None:
         errand.sleep = sleep = self.make_sleep()
-        if errand.is_due:
+        if errand.times_due:
             await self.pass_on()
             return
         if is_shielded:

@@ -54,17 +54,19 @@ FORGOTTEN: Final[Sleep] = _Forgotten()
 class Guest(Coroutine):
     """What a task of the host waits as."""
 
-    __slots__ = ("is_due", "sleep")
+    __slots__ = ("sleep", "times_due")
 
     is_guest: ClassVar[bool] = True
-    #: Made ready while its task did not sleep: the task must not begin to.
-    is_due: bool
+    #: How often it was made ready while its task did not sleep; the task must not begin
+    #: to sleep then. Some may be taken back: see `try_once`.
+    times_due: int
     #: What its task awaits; None while it does not sleep.
     sleep: Sleep | None
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
-        self.is_parked = self.is_shielded = self.is_due = self.must_look = False
+        self.is_parked = self.is_shielded = self.must_look = False
+        self.times_due = 0
         self.outcome = self.pending = self.sleep = None
         self.parked_at = 0
 

@@ -43,7 +43,7 @@ class _Queue(deque[Coroutine]):
         if isinstance(coroutine, Guest):
             sleep = coroutine.sleep
             if sleep is None:
-                coroutine.is_due = True
+                coroutine.times_due += 1
             elif not sleep.done():  # done: its task was canceled
                 self._wake_loop()
                 if not self._hub.is_turning:
@@ -80,7 +80,7 @@ class _Queue(deque[Coroutine]):
     def remove(self, coroutine: Coroutine) -> None:
         """Take it out again."""
         if isinstance(coroutine, Guest):
-            coroutine.is_due = False
+            coroutine.times_due = max(0, coroutine.times_due - 1)
         else:
             super().remove(coroutine)
 

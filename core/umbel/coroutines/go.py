@@ -168,9 +168,14 @@ def yield_() -> None:
     if hub.budget <= 0 or not ready:
         hub.yield_now()
         return
-    ready.append(me)
-    # Not of `ready`: a host whose loop has ended may have left just now.
-    hub.current = target = hub.ready.popleft()
+    hub.is_switching = True  # from here on main may be in no place
+    try:
+        ready.append(me)
+        # Not of `ready`: a host whose loop has ended may have left just now.
+        target = hub.ready.popleft()
+    finally:
+        hub.is_switching = False
+    hub.current = target
     target.carrier.switch()
     if me.pending is not None and not me.is_shielded:
         me.raise_pending()

@@ -234,5 +234,7 @@ def is_in_vain(wait: Wait, error: BaseException) -> bool:
     It ends the wait of a task's blocking code, which the task waits for in order to be
     canceled.
     """
-    is_dropped = isinstance(error, Canceled) and wait.coroutine.is_guest
-    return is_dropped and type(wait.result) is not Failure
+    me = wait.coroutine
+    # Or late, and canceled just after it: the task drops what it would return.
+    is_canceled = isinstance(error, Canceled) or isinstance(me.pending, Canceled)
+    return me.is_guest and is_canceled and type(wait.result) is not Failure
