@@ -49,10 +49,11 @@ from umbel.streams.listener import ListenerHandle, accept
 from umbel.streams.receiving import brecv, brecvl, receive
 from umbel.streams.sending import bsend, bsendl, done, flush
 from umbel.streams.stream import StreamHandle
+from umbel.users import same_user
 from umbel.values.address import Address
 from umbel.values.iolist import Skip
 from umbel.values.memory import Memory
-from umbel.values.peer import PeerIdentity, same_user
+from umbel.values.peer import PeerIdentity
 from umbel.verbs import connect, listen, pair
 
 if TYPE_CHECKING:

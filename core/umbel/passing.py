@@ -46,8 +46,10 @@ from umbel.transport import (
     Stream,
     Transfer,
 )
+from umbel.users import same_user
 from umbel.values.address import Address
 from umbel.values.iolist import check_count, outbound_view
+from umbel.values.peer import PeerIdentity
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -259,8 +261,8 @@ def receive_handle(
     """Receive what the process at the other end sends by `send_handle`.
 
     Only receive from a process that you trust: what it sends names one of your
-    transports, and a path. A socket file is removed with the listener only if it is the
-    one that was sent.
+    transports, and a path. A socket file is removed with the listener only if a process
+    of our own user has sent it, and if it is still that file.
 
     Args:
         handle: a local stream.
@@ -301,7 +303,8 @@ def receive_handle(
                 raise _unexpected(f"{data!r} with a descriptor")
             header = _read_header(_fill_up(inbound, b"", size, deadline))
         # It has come as a whole: what is wrong with it is not the stream's fault.
-        return _adopt(header, descriptors)
+        peer = connection.query(PeerIdentity)
+        return _adopt(header, descriptors, peer is not None and same_user(peer))
     finally:
         for descriptor in descriptors:
             close_if_open(descriptor)
@@ -344,12 +347,15 @@ def _read_header(text: bytes) -> _Header:
         raise _unexpected(repr(error)) from error
 
 
-def _adopt(header: _Header, descriptors: list[int]) -> StreamHandle | ListenerHandle:
+def _adopt(
+    header: _Header, descriptors: list[int], is_trusted: bool
+) -> StreamHandle | ListenerHandle:
     load_requested()
     transport = find_transport(header.address.scheme)
-    endpoint = transport.adopt(
-        AdoptContext(header.address, descriptors[0], header.is_listener, header.state)
+    context = AdoptContext(
+        header.address, descriptors[0], header.is_listener, header.state, is_trusted
     )
+    endpoint = transport.adopt(context)
     descriptors.clear()  # it is the endpoint's now
     if header.is_listener:
         return open_listener(cast("Listener", endpoint), transport)

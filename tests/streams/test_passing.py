@@ -25,6 +25,7 @@ from tests.support import (
 )
 from umbel.handle import lookup
 from umbel.streams.listener import Listening
+from umbel.testing.conformance.looking import few_descriptors
 
 CHILD = """
 import os, sys
@@ -710,6 +711,29 @@ def test_what_an_adopted_socket_brings_besides_leaves_room_for_descriptors(
     os.close(write)
 
 
+def test_a_pidfd_for_which_there_is_no_room_takes_nothing_with_it() -> None:
+    a, b = socket.socketpair()
+    try:
+        b.setsockopt(socket.SOL_SOCKET, SO_PASSPIDFD, 1)
+    except OSError:
+        pytest.skip("this kernel has none")
+    left, right = umbel.ipc_fromfd(a.detach()), umbel.ipc_fromfd(b.detach())
+    before = open_descriptors()
+    for room in (1, 0):
+        umbel.send_with_fds(left, b"x", [left.fileno()])
+        with few_descriptors(room):
+            try:
+                _, found = umbel.receive_with_fds(right)
+            except OSError as error:
+                assert (error.errno, room) == (errno.EMFILE, 0)
+            else:
+                assert (len(found), room) == (1, 1)
+                os.close(found[0])
+    assert open_descriptors() == before
+    umbel.hclose(left)
+    umbel.hclose(right)
+
+
 def test_a_listener_with_a_stream_that_is_kept_cannot_be_moved(
     ends: Ends, tmp_path: Path
 ) -> None:
@@ -738,3 +762,15 @@ for handle in (left, right, peer):
     umbel.hclose(handle)
 """
     assert run_python(code) == "b'what follows'\n"
+
+
+def test_a_peer_of_another_user_cannot_have_a_socket_removed(
+    ends: Ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.sock"
+    umbel.send_handle(ends[0], umbel.ipc_listen(path))
+    monkeypatch.setattr("umbel.passing.same_user", lambda _: False)
+
+    umbel.hclose(umbel.receive_handle(ends[1], umbel.within(5)))
+
+    assert path.exists()

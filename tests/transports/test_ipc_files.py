@@ -306,3 +306,65 @@ def test_a_file_system_without_locks_is_good_enough(
         umbel.hclose(umbel.connect(listener.address))
 
     assert not list(tmp_path.iterdir())
+
+
+def test_a_fifo_in_place_of_a_folder_is_enotdir_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(NotADirectoryError):
+        umbel.listen(f"ipc:{tmp_path}/fifo/x.sock")
+
+    (tmp_path / "folder").mkdir()
+    listener = umbel.listen(f"ipc:{tmp_path}/folder/x.sock")
+    os.rename(tmp_path / "folder", tmp_path / "moved")
+    os.mkfifo(tmp_path / "folder")
+    umbel.close(listener)  # it would wait for the other end of the fifo
+
+
+@pytest.mark.parametrize("what", ["symlink", "hard link"])
+@pytest.mark.parametrize("option", ["mode", "group"])
+def test_mode_and_group_are_given_to_no_other_file(
+    option: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    secret.chmod(0o600)
+    honest = os.lstat
+
+    def look(name: bytes) -> os.stat_result:
+        monkeypatch.undo()
+        if what == "hard link":
+            swap(name, os.link)
+            return honest(name)
+        found = honest(name)
+        swap(name, os.symlink)
+        return found
+
+    def swap(name: bytes, link: Callable[[bytes, bytes], None]) -> None:
+        os.unlink(name)
+        link(os.fsencode(secret), name)
+
+    monkeypatch.setattr("umbel_transports._socket_file.os.lstat", look)
+
+    value = {"mode": 0o666, "group": os.getgid()}[option]
+    with pytest.raises(OSError, match="replaced the socket file") as caught:
+        umbel.listen(f"ipc:{tmp_path}/x.sock", **{option: value})
+
+    assert caught.value.errno == errno.EADDRINUSE
+    assert secret.stat().st_mode & 0o777 == 0o600
+
+
+def test_ctrl_c_right_after_a_takeover_is_told_and_leaves_no_dead_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = os.rename
+
+    def move(old: str, new: str) -> None:
+        honest(old, new)
+        raise KeyboardInterrupt
+
+    with umbel.listen(f"ipc:{tmp_path}/x.sock"):
+        monkeypatch.setattr("umbel_transports._socket_file.os.rename", move)
+        with pytest.raises(KeyboardInterrupt):
+            umbel.listen(f"ipc:{tmp_path}/x.sock", takeover=True)
+
+    assert os.listdir(tmp_path) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import select
@@ -14,7 +15,7 @@ import pytest
 
 import umbel
 from tests.support import open_descriptors, python
-from umbel import aio
+from umbel import aio, users
 from umbel.testing.conformance.looking import few_descriptors
 
 CLIENT = """
@@ -352,3 +353,21 @@ def test_it_keeps_no_task_waiting_either(backend: str, tmp_path: Path) -> None:
         umbel.msleep(0)  # nobody else is told
 
     anyio.run(main, backend=backend)
+
+
+@pytest.mark.parametrize(
+    ("uid_map", "is_allowed"),
+    [("0 0 4294967295", True), ("0 200000 1\n65534 265534 1", False)],
+)
+def test_whoever_has_no_number_here_is_not_our_own_user(
+    uid_map: str, is_allowed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {"/proc/self/uid_map": uid_map, "/proc/sys/kernel/overflowuid": "65534\n"}
+    monkeypatch.setattr(
+        users, "open", lambda name: io.StringIO(files[name]), raising=False
+    )
+    monkeypatch.setattr(os, "geteuid", lambda: 65534)
+
+    assert umbel.same_user(umbel.PeerIdentity(1, 65534, 65534)) == is_allowed
+    assert umbel.same_user(umbel.PeerIdentity(os.getpid(), 65534, 65534))
+    assert not umbel.same_user(umbel.PeerIdentity(1, 0, 0))

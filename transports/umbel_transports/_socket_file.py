@@ -71,23 +71,47 @@ def make_file(
         with _locked_folder(name):
             bind(sock, name, address)
             file = os.lstat(name)
-            if number is not None:
-                try:
-                    os.chown(name, -1, number)
-                except PermissionError:
-                    message = f"{address}: group={group!r}: you are not in that group"
-                    raise system_error(errno.EPERM, message) from None
             mode = options.get("mode")
-            if isinstance(mode, int):
-                os.chmod(name, mode)
+            if number is not None or isinstance(mode, int):
+                with _opened(name, file) as at:
+                    if number is not None:
+                        _give(at, number, address, group)
+                    if isinstance(mode, int):
+                        os.chmod(at, mode)
         sock.listen(backlog)
         return file
     except BaseException:  # also Ctrl-C, right after the bind
         if file is not None:
             remove_file(os.fsdecode(name), file)
         elif sock.getsockname():
-            os.unlink(name)
+            with suppress(FileNotFoundError):
+                os.unlink(name)
         raise
+
+
+@contextmanager
+def _opened(name: bytes, file: os.stat_result) -> Iterator[str]:
+    """Give a name for *file* that nobody can make another's, as they can its own."""
+    if not os.path.exists("/proc/self/fd"):
+        yield os.fsdecode(name)
+        return
+    descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW)
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISSOCK(found.st_mode) or not os.path.samestat(found, file):
+            message = "somebody has replaced the socket file while it was made"
+            raise system_error(errno.EADDRINUSE, message)
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
+
+
+def _give(name: str, group: int, address: Address, told: object) -> None:
+    try:
+        os.chown(name, -1, group)
+    except PermissionError:
+        message = f"{address}: group={told!r}: you are not in that group"
+        raise system_error(errno.EPERM, message) from None
 
 
 def replace_file(
@@ -107,8 +131,10 @@ def replace_file(
             with _locked_folder(os.fsencode(target)):
                 _require_replaceable(target, address)
                 os.rename(beside, target)
-        except BaseException as error:
-            os.unlink(name)
+        except BaseException as error:  # also Ctrl-C, right after the move
+            with suppress(FileNotFoundError):
+                os.unlink(name)
+            remove_file(target, file)
             if isinstance(error, PermissionError):
                 raise explain(error, address) from None
             raise
@@ -177,7 +203,8 @@ def _require_socket(found: os.stat_result, address: Address) -> None:
 def _locked_folder(name: bytes, patience: float = LOCK_PATIENCE) -> Iterator[None]:
     """Keep out others who are replacing or removing a file at the same moment."""
     try:
-        folder = os.open(os.path.dirname(name) or b".", os.O_RDONLY)
+        # Refused before it waits, as for the other end of a fifo.
+        folder = os.open(os.path.dirname(name) or b".", os.O_RDONLY | os.O_DIRECTORY)
     except OSError:
         folder = -1
     if folder < 0:
@@ -227,7 +254,8 @@ def _remove_stale(name: bytes, address: Address) -> None:
 
 def _remove_abandoned(folder: str) -> None:
     """Remove the files of takeovers that were killed before they moved them."""
-    with suppress(OSError), _locked_folder(os.fsencode(f"{folder}/")):
+    place = os.fsencode(f"{folder}/")
+    with suppress(OSError), _locked_folder(place, SHORT_PATIENCE):
         for found in filter(is_taker_name, os.listdir(os.fsencode(folder))):
             address = Address("ipc", f"{folder}/{os.fsdecode(found)}")
             with suppress(OSError), reachable(address) as name:

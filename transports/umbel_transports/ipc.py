@@ -148,7 +148,8 @@ class IpcTransport:
         address = context.address
         if not address.location:
             address = Address("ipc", location_of(sock.getsockname()))
-        return IpcListener(sock, address, {}, handed_on(address, context.state))
+        state = context.state if context.is_trusted else None
+        return IpcListener(sock, address, {}, handed_on(address, state))
 
     @hookimpl.traits
     def traits(self) -> Traits:

@@ -137,9 +137,7 @@ class Transport:
         def adopt(given: AdoptContext) -> Stream | Listener:
             copies.append(copy := os.dup(given.fd))
             try:
-                return call(
-                    AdoptContext(given.address, copy, given.is_listener, given.state)
-                )
+                return call(given.__replace__(fd=copy))
             except BaseException:
                 close_if_open(copies.pop())
                 raise

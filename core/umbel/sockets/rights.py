@@ -98,7 +98,7 @@ def _take_descriptors(
             found = array.array("i", content[: len(content) // INT_SIZE * INT_SIZE])
             if kind == socket.SCM_RIGHTS:
                 rights += found
-            else:
+            elif found and found[0] >= 0:  # negative: there was no descriptor left
                 os.close(found[0])  # nobody has asked for it
     if flags & TRUNCATED or len(rights) > limit:
         for descriptor in rights:

@@ -1,9 +1,8 @@
-"""Who is at the other end, and who may connect: answers for `allow=`.
+"""Who is at the other end.
 
 Annotations are not strings here: see `umbel.report`.
 """
 
-import os
 from collections.abc import Callable
 from typing import NamedTuple, final
 
@@ -59,18 +58,3 @@ class PeerIdentity(_Numbers):
     def __reduce__(self) -> tuple[object, ...]:
         # What opens it can't be copied, and means nothing elsewhere.
         return type(self), tuple(self)
-
-
-def same_user(peer: PeerIdentity) -> bool:
-    """Allow peers that have our own effective user: listen(..., allow=same_user).
-
-    Args:
-        peer: who connects, according to the kernel.
-
-    Returns:
-        whether it may.
-
-    Source:
-        unix(7), SO_PEERCRED.
-    """
-    return peer.uid == os.geteuid()
