@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 #: Seconds to wait after an accept that failed, as by EMFILE; doubled up to the last.
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 1.0
+#: Seconds between two warnings of them.
+QUIET: Final = 10.0
 
 _ASYNC_ADVICE: Final = "umbel.aio.serve takes such handlers, in asyncio and trio"
 
@@ -134,6 +136,7 @@ class _Server:
         check_seconds(grace, "grace")
         self._listening = require_listener(handle)
         self._address = str(self._listening.listener.address)
+        self._retries = Retries(self._address)
         self._handle = handle
         self._handler = handler
         self._room = room
@@ -163,14 +166,16 @@ class _Server:
                 raise DeadlineError  # accept itself looks only when nobody is there
 
     def _next(self, deadline: int) -> StreamHandle:
-        patience = Patience(self._address, deadline)
         while True:
             while self._room.is_full:
                 self._wait_for_end(deadline)
             try:
-                return accept(self._handle, deadline)
+                stream = accept(self._handle, deadline)
             except OSError as error:
-                until = patience.after(error)
+                until = self._retries.after(error, deadline)
+            else:
+                self._retries.note_success()
+                return stream
             try:
                 self._wait_for_end(until)
             except DeadlineError:
@@ -286,29 +291,39 @@ class Room:
             self.waiter = None
 
 
-class Patience:
-    """How long to wait after failed accepts: longer each time, and never busily."""
+class Retries:
+    """How long to wait after failed accepts: longer each time, and never busily.
 
-    def __init__(self, address: str, deadline: int) -> None:
+    Near the limit of descriptors accepts fail and go well by turns, as fast as peers
+    come: so what is logged is not each failure.
+    """
+
+    def __init__(self, address: str) -> None:
         self._address = address
-        self._deadline = deadline
+        self._pause = 0.0
+        #: Until then, in ms, nothing more is logged.
+        self._quiet_until = 0
+
+    def note_success(self) -> None:
+        """Let the next failure wait but shortly."""
         self._pause = 0.0
 
-    def after(self, error: OSError) -> int:
+    def after(self, error: OSError, deadline: int) -> int:
         """Give until when to wait; raise *error* if waiting is no use."""
-        if is_past(self._deadline):
+        if is_past(deadline):
             raise DeadlineError from error
         if error.errno in LASTING:
             try:
                 raise error
             finally:
                 del error  # or its traceback would refer to itself
-        if not self._pause:
+        if is_past(self._quiet_until):
+            self._quiet_until = within(QUIET)
             _log().warning(
                 "%s: accepting failed, and is tried again: %s", self._address, error
             )
         self._pause = min(max(FIRST_PAUSE, 2 * self._pause), LONGEST_PAUSE)
-        return soonest(within(self._pause), self._deadline)
+        return soonest(within(self._pause), deadline)
 
 
 def require_listener(handle: int) -> Listening:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import itertools
 import logging
 import math
 import os
@@ -16,18 +18,23 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import pytest
 
 import umbel
 from tests.mutants import opaque
 from tests.support import PATIENCE, is_blocked, python, run_python, soon, wait_until
-from umbel import serving as serving_module
+from umbel import aio, serving as serving_module
 from umbel._kernel.current import current_hub
+from umbel.aio.listener import accept as aio_accept
 from umbel.handle import open_handles
 from umbel.spi import CloseContext, CloseReport, ListenContext, Stream, hookimpl
 from umbel.testing.transports import transport_at_hand
 from umbel_transports.mem import MemTransport
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @pytest.fixture(params=["ipc", "mem", "opaque"])
@@ -623,6 +630,47 @@ def test_without_descriptors_it_backs_off_and_goes_on_when_there_are_some(
             umbel.close(client, soon())
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert caplog.text.count("accepting failed") == 1
+
+
+def failing_by_turns(accept: Callable[P, R]) -> Callable[P, R]:
+    """Let every other call find no descriptor left, as near the limit."""
+    turns = itertools.cycle([True, False])
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if next(turns):
+            raise OSError(errno.EMFILE, "no descriptor is left")
+        return accept(*args, **kwargs)
+
+    return call
+
+
+def test_failures_by_turns_fill_no_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("umbel.serving.accept", failing_by_turns(umbel.accept))
+    monkeypatch.setattr("umbel.aio.serving.accept", failing_by_turns(aio_accept))
+    listener = umbel.listen(f"ipc:{tmp_path}/x.sock")
+    with serving(listener, echo):
+        for _ in range(5):
+            umbel.close(connect(listener), soon())
+    assert caplog.text.count("accepting failed") == 1
+
+    caplog.clear()
+
+    async def main() -> None:
+        listener = aio.listen(f"ipc:{tmp_path}/x.sock")
+        task = asyncio.create_task(aio.serve(listener, chunks))
+        for _ in range(5):
+            await (await aio.connect(listener.address, soon())).close(soon())
+        listener.abort()
+        await task
+
+    async def chunks(stream: aio.AsyncStreamHandle) -> None:
+        async for chunk in stream:
+            await stream.send(chunk)
+
+    asyncio.run(main())
     assert caplog.text.count("accepting failed") == 1
 
 

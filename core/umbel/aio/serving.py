@@ -17,7 +17,7 @@ from umbel.deadline import FOREVER, check_seconds, soonest, within
 from umbel.errors import BadHandleError, DeadlineError
 from umbel.handle import CLOSE_GRACE, hclose_if_open, open_handles
 from umbel.serving import (
-    Patience,
+    Retries,
     Room,
     ends_program,
     is_past,
@@ -186,6 +186,7 @@ class _Server:
         self._host = enter()
         self._listening = require_listener(handle)
         self._address = str(self._listening.listener.address)
+        self._retries = Retries(self._address)
         self._handle = handle
         self._handler = handler
         self._crew = crew
@@ -212,15 +213,16 @@ class _Server:
                 raise DeadlineError  # as in `umbel.serve`
 
     async def _next(self, deadline: int) -> AsyncStreamHandle:
-        patience: Patience | None = None
         while True:
             while self._room.is_full:
                 await self._wait_for_end(deadline)
             try:
-                return await accept(self._handle, deadline)
+                stream = await accept(self._handle, deadline)
             except OSError as error:
-                patience = patience or Patience(self._address, deadline)
-                until = patience.after(error)
+                until = self._retries.after(error, deadline)
+            else:
+                self._retries.note_success()
+                return stream
             try:
                 await self._wait_for_end(until)
             except DeadlineError:
