@@ -10,7 +10,7 @@ import pytest
 
 import umbel
 from tests.support import PATIENCE, Ends, RunLoop, calls, run_python, wait_until_blocked
-from umbel import aio
+from umbel import aio, testing
 
 
 def waiting_calls(ends: Ends) -> tuple[Callable[[], object], ...]:
@@ -246,3 +246,12 @@ def test_deadlines_are_real_whatever_trios_clock_says(
 
     clock = testing.MockClock(rate, autojump_threshold=jumps_after)
     assert trio.run(main, clock=clock) < 1
+
+
+def test_the_clock_of_tests_does_not_drive_a_loop_and_says_so(run: RunLoop) -> None:
+    async def main() -> None:
+        await aio.msleep(umbel.within(0.01))
+
+    with pytest.raises(RuntimeError, match="can't drive a loop"):
+        testing.run(lambda: run(main))
+    run(main)

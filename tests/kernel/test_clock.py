@@ -171,3 +171,20 @@ def test_the_end_of_a_block_waits_for_the_peer_but_not_for_ever() -> None:
 
     assert testing.run(main) < 60_000
     umbel.hclose(right)
+
+
+def test_the_work_of_a_thread_comes_before_a_deadline_that_is_further_away() -> None:
+    def main() -> str:
+        found = ""
+        for _ in range(20):
+            found = umbel.to_thread(work, umbel.within(30))
+        ended = umbel.now()
+        umbel.msleep(umbel.within(HOUR))  # no longer does it wait
+        assert umbel.now() >= ended + HOUR * 1000
+        return found
+
+    def work() -> str:
+        time.sleep(0.005)
+        return "done"
+
+    assert testing.run(main) == "done"

@@ -90,6 +90,8 @@ class Hub:
         self.clock: Callable[[], int] = _read_clock
         #: For test clocks: told when all wait, and until when, instead of waiting.
         self.jump: Callable[[int], None] | None = None
+        #: Threads that work for coroutines of ours, over which nothing jumps.
+        self.working = 0
         self.polled_at = monotonic_ns()
         #: The last poll told of one descriptor at most.
         self.saw_one = True
@@ -365,7 +367,7 @@ class Hub:
         if until:
             self._is_asleep = True
             is_idle = not (inbox.calls or self.ready or self._undone)
-            if is_idle and (self.jump is None or until < 0):
+            if is_idle and (self.jump is None or until < 0 or self.working):
                 timeout = -1
                 if until > 0:
                     left = max(0, until - self.clock())

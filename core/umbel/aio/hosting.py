@@ -128,6 +128,12 @@ class Host:
     checks_each_call: bool = False
 
     def __init__(self, hub: Hub) -> None:
+        if hub.jump is not None:
+            message = (
+                "the clock of umbel.testing.run can't drive a loop, which has one of "
+                "its own: run the loop without it"
+            )
+            raise RuntimeError(message)
         self.hub = hub
         try:
             self.descriptor = hub.fileno()

@@ -9,7 +9,7 @@ from contextvars import Context, copy_context
 from types import CoroutineType
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from umbel._kernel.current import checkpoint
+from umbel._kernel.current import checkpoint, current_hub
 from umbel.coroutines.bundles import Bundle
 from umbel.coroutines.future import Future
 from umbel.coroutines.task import ASYNC_ADVICE, Task
@@ -111,7 +111,12 @@ def to_thread(function: Callable[[], R], deadline: int = FOREVER) -> R:
     except RuntimeError as error:  # which is what Python makes of EAGAIN
         message = f"{error}: raise ulimit -u, or the cgroup's pids.max"
         raise system_error(errno.EAGAIN, message) from None
-    future.wait(deadline)
+    hub = current_hub()
+    hub.working += 1
+    try:
+        future.wait(deadline)
+    finally:
+        hub.working -= 1
     return future.result()
 
 

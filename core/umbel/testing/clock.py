@@ -19,7 +19,8 @@ def run(main: Callable[[], T]) -> T:
     Time stands still while any coroutine of this thread can run, or data is there to be
     received. When all of them wait, it jumps to the earliest deadline; if none has one,
     it waits for real events. While there is a deadline to jump to, it does not wait for
-    other threads and processes: test those with real time.
+    other threads and processes: test those with real time. For `to_thread`, and the
+    look-up of a host's name, it waits as long as the deadline is away.
 
     Args:
         main: what to run, without arguments.
@@ -29,6 +30,7 @@ def run(main: Callable[[], T]) -> T:
 
     Raises:
         TypeError: *main* is an async function.
+        RuntimeError: a call of `umbel.aio`'s, in a loop that *main* runs.
 
     Source:
         own; trio's MockClock with autojump.
