@@ -9,6 +9,7 @@ from typing import Final
 from umbel._kernel.current import checkpoint
 from umbel.ipc import ipc_listener_fromfd
 from umbel.streams.listener import ListenerHandle
+from umbel.tcp import tcp_listener_fromfd
 
 #: The first descriptor that is passed (SD_LISTEN_FDS_START).
 FIRST: Final = 3
@@ -16,10 +17,11 @@ _VARIABLES: Final = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 
 
 def activated_listeners() -> list[tuple[str, ListenerHandle]]:
-    """Take over the local listeners that the service manager has passed to us.
+    """Take over the listeners that the service manager has passed to us.
 
     Call it once: it removes the variables that describe them, so that a child does not
-    take them for its own. Sockets of other kinds are left alone.
+    take them for its own. What is no listener of ipc or tcp is left alone, such as a
+    connection, or datagrams: if there may be some, read the variables before.
 
     Returns:
         the name (FileDescriptorName=) and the handle of each, in the order of the unit;
@@ -43,12 +45,18 @@ def activated_listeners() -> list[tuple[str, ListenerHandle]]:
         os.environ.pop(name, None)
     found = []
     for index, fd in enumerate(fds):
-        try:
-            listener = ipc_listener_fromfd(fd)
-        except OSError as error:
-            if error.errno == errno.EINVAL:
-                continue  # something else than a local listener
-            raise
-        name = shown[index] if index < len(shown) else "unknown"
-        found.append((name, listener))
+        listener = _adopt(fd)
+        if listener is not None:
+            name = shown[index] if index < len(shown) else "unknown"
+            found.append((name, listener))
     return found
+
+
+def _adopt(fd: int) -> ListenerHandle | None:
+    for adopt in (ipc_listener_fromfd, tcp_listener_fromfd):
+        try:
+            return adopt(fd)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+    return None

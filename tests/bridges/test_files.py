@@ -14,11 +14,12 @@ from typing import Literal
 import pytest
 
 import umbel
-from tests.support import Ends, calls, drain, pattern, soon
+from tests.support import PATIENCE, Ends, calls, drain, pattern, soon
 from umbel import aio
 from umbel.bridges import as_file
 from umbel.bridges.files import StreamFile
 from umbel.handle import open_handles
+from umbel.streams.connection import find_connection
 
 #: More than any buffer in between can hold.
 MUCH = pattern(6 << 20)
@@ -351,3 +352,33 @@ def test_a_file_that_was_detached_is_closed_as_python_has_it(
 
     umbel.hclose(right)
     raw.close()
+
+
+@pytest.mark.parametrize("mode", ["wb", "rwb"])
+@pytest.mark.parametrize("in_thread", [False, True])
+def test_a_second_writer_is_refused_and_tears_nothing(
+    mode: Literal["wb", "rwb"], in_thread: bool, ends: Ends
+) -> None:
+    left, right = ends
+    stream = find_connection(left)
+    file = as_file(left, mode, seconds=PATIENCE)
+
+    def write() -> None:
+        file.write(MUCH)
+        file.flush()
+
+    with umbel.bundle() as work:
+        if in_thread:
+            work.go(umbel.to_thread, write)
+        else:
+            work.go(write)
+        while stream.sender is None:
+            umbel.msleep(umbel.within(0.001))
+        for call in calls(lambda: file.write(b"x"), file.flush):
+            with pytest.raises(umbel.BusyError, match="let one write for all"):
+                call()
+        assert umbel.brecv(right, len(MUCH), soon()) == MUCH
+        work.wait(soon())
+    ending = umbel.go(umbel.close, right, soon())
+    file.close()
+    umbel.close(ending)

@@ -48,9 +48,10 @@ def start(kind: str, *listeners: socket.socket, names: str) -> subprocess.Popen[
     )
 
 
-def listening(path: Path) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX)
-    sock.bind(str(path))
+def listening(path: Path | None) -> socket.socket:
+    """Listen at a path; None: by TCP."""
+    sock = socket.socket(socket.AF_INET if path is None else socket.AF_UNIX)
+    sock.bind(("127.0.0.1", 0) if path is None else str(path))
     sock.listen()
     # Out of the way of the numbers that the service gets.
     high = socket.socket(
@@ -61,7 +62,6 @@ def listening(path: Path) -> socket.socket:
 
 
 def _high(sock: socket.socket) -> int:
-
     return fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD, 100)
 
 
@@ -78,6 +78,26 @@ def test_listeners_are_taken_over_by_name(tmp_path: Path) -> None:
 
     assert out == "['first', 'second'] False\n"
     assert (tmp_path / "one").exists()  # it is the manager's
+
+
+def test_so_are_listeners_of_tcp_and_what_is_none_is_left_alone(
+    tmp_path: Path,
+) -> None:
+    one, two = listening(tmp_path / "one"), listening(None)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as low:
+        other = socket.socket(fileno=_high(low))
+    sockets = one, other, two
+
+    with one, two, other, start("mine", *sockets, names="first:none:third") as service:
+        places = f"ipc:{tmp_path}/one", "tcp://{}:{}".format(*two.getsockname())
+        for place in places:
+            with umbel.connect(place) as client:
+                assert umbel.brecv(client, 9, umbel.within(20)) == b"activated"
+        assert service.stdout is not None
+        out = service.stdout.read()
+        assert service.wait(20) == 0
+
+    assert out == "['first', 'third'] False\n"
 
 
 def test_a_gap_among_the_descriptors_is_not_filled_by_our_own(tmp_path: Path) -> None:

@@ -73,7 +73,8 @@ def as_file(
         buffer_size: bytes that are held, in each direction.
 
     Returns:
-        the file. Its methods block the calling coroutine only.
+        the file. Its methods block the calling coroutine only. One coroutine may read
+        from it, and one write to it; for a second writer, write and flush are EBUSY.
 
     Raises:
         BadHandleError: EBADF, *handle* is not open.
@@ -241,6 +242,16 @@ class StreamFile(io.RawIOBase):
             raise self._untold
 
 
+def _require_nobody_sends(raw: StreamFile | None) -> None:
+    # Python's buffer has a lock, which would stop all coroutines of a second thread; in
+    # the same thread it would tear what the first one sends.
+    if raw is not None and raw.is_sending:
+        message = (
+            "another coroutine or thread writes to this file: let one write for all"
+        )
+        raise BusyError(message)
+
+
 @final
 class _Reader(io.BufferedReader):
     """A file to receive from."""
@@ -256,6 +267,16 @@ class _Reader(io.BufferedReader):
 @final
 class _Writer(io.BufferedWriter):
     """A file to send by."""
+
+    def write(self, data: Buffer, /) -> int:
+        """As `BufferedWriter.write`; EBUSY while another coroutine is in a call."""
+        _require_nobody_sends(cast("StreamFile | None", self.raw))
+        return super().write(data)
+
+    def flush(self) -> None:
+        """As `BufferedWriter.flush`; EBUSY while another coroutine is in a call."""
+        _require_nobody_sends(cast("StreamFile | None", self.raw))
+        super().flush()
 
     def close(self) -> None:
         """As `BufferedWriter.close`, also while another coroutine is in a call."""
@@ -281,6 +302,16 @@ class BufferedStreamFile(io.BufferedRWPair):
     def fileno(self) -> int:
         """As `StreamFile.fileno`."""
         return self._raw.fileno()
+
+    def write(self, data: Buffer, /) -> int:
+        """As `BufferedRWPair.write`; EBUSY while another coroutine is in a call."""
+        _require_nobody_sends(self._raw)
+        return super().write(data)
+
+    def flush(self) -> None:
+        """As `BufferedRWPair.flush`; EBUSY while another coroutine is in a call."""
+        _require_nobody_sends(self._raw)
+        super().flush()
 
     def close(self) -> None:
         """As `BufferedRWPair.close`, also while another coroutine is in a call."""
