@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import re
 import signal
@@ -714,3 +715,29 @@ def test_the_handle_of_a_method_is_told(ends: Ends) -> None:
 
         assert line.waits_on == f"receive({int(ends[0])})"
         umbel.hclose(waiting)
+
+
+def test_top_gives_a_terminal_nothing_to_obey(tmp_path: Path) -> None:
+    address = f"ipc:{tmp_path}/x.sock"
+
+    def serve(stream: umbel.StreamHandle) -> None:
+        assert umbel.receive(stream) == b""
+        umbel.bsend(stream, json.dumps(["\x1b]0;mine\x07\x9b1m\nx", [], []]).encode())
+
+    with umbel.listen(address) as listener, umbel.go(umbel.serve, listener, serve):
+        result = umbel.to_thread(lambda: top(address, "--once"))
+        umbel.hclose(listener)
+
+    assert result.returncode == 0
+    assert r"\x1b]0;mine\x07\x9b1m" in result.stdout
+    assert all(line.isprintable() for line in result.stdout.split("\n"))
+
+
+def test_top_believes_no_other_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    with umbel.listen("mem://other") as listener:
+        uid = os.geteuid()
+        monkeypatch.setattr("os.geteuid", lambda: uid + 1)
+        with pytest.raises(OSError, match="another user's") as caught:
+            fetch_census(str(listener.address))
+
+    assert caught.value.errno == errno.EPERM

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import sys
 import time
 
@@ -33,7 +34,8 @@ def show_census(address: str, interval: float, *, once: bool) -> int:
     while True:
         pid, census = fetch_census(address)
         start = CLEAR if sys.stdout.isatty() and not once else ""
-        print(f"{start}process {pid} at {time.strftime('%H:%M:%S')}: {census}")
+        told = f"process {pid} at {time.strftime('%H:%M:%S')}: {census}"
+        print(start + "\n".join(map(_printable, told.split("\n"))))
         sys.stdout.flush()
         if once:
             return 0
@@ -64,12 +66,26 @@ def _ask(address: str) -> bytes:
     deadline = umbel.within(PATIENCE)
     answer = bytearray()
     with umbel.connect(address, deadline) as stream:
+        _require_trust(address, stream)
         umbel.done(stream, deadline)
         while chunk := umbel.receive(stream, deadline=deadline):
             answer += chunk
             if len(answer) > MOST:
                 raise _no_census(address)
     return bytes(answer)
+
+
+def _require_trust(address: str, stream: umbel.StreamHandle) -> None:
+    # A census lets in its own user and root. Who answers another has taken its name.
+    if os.geteuid() == 0 or umbel.query(stream, umbel.PeerIdentity).uid == os.geteuid():
+        return
+    message = f"what answers at {address} is another user's: no census would"
+    raise system_error(errno.EPERM, message)
+
+
+def _printable(line: str) -> str:
+    # What another process says is not for our terminal to obey.
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
 def _no_census(address: str) -> OSError:
