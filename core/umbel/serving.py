@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import errno
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, final
 
 from umbel._kernel.coroutine import Coroutine
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
 #: Seconds to wait after an accept that failed, as by EMFILE; doubled up to the last.
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 1.0
+#: How many of the backlog a stop accepts still; listen(2) allows no more as a rule.
+MOST_QUEUED: Final = 4096
 #: Seconds between two warnings of them.
 QUIET: Final = 10.0
 
@@ -78,10 +81,11 @@ def serve(
     raises is closed hard; the error is logged, and the other handlers go on. If the
     process runs out of descriptors, accepting pauses until one is free.
 
-    To stop it, close the listener, from anywhere, or cancel the caller: it stops
-    listening, running handlers may go on for *grace* seconds, and any that remain are
-    canceled. A signal that raises in here, as with `exit_on_signal`, does the same; a
-    second one cuts the grace short.
+    To stop it, cancel the caller: it accepts those who have connected already, stops
+    listening, handlers may go on for *grace* seconds, and any that remain are canceled.
+    A signal that raises in here, as with `exit_on_signal`, does the same; a second one
+    cuts the grace short. If somebody else closes the listener, that is a stop, too; but
+    those in its backlog are lost.
 
     Args:
         handle: a listener. Owned by this call: closed when it returns or raises, except
@@ -156,14 +160,17 @@ class _Server:
                 if self._handle in open_handles:
                     raise  # of something else
                 return
-            self._room.count += 1
-            try:
-                self._handlers.go(self._attend, stream)
-            except BaseException:  # we were stopped in that moment
-                self._end(stream)
-                raise
+            self._start(stream)
             if is_past(deadline):
                 raise DeadlineError  # accept itself looks only when nobody is there
+
+    def _start(self, stream: StreamHandle) -> None:
+        self._room.count += 1
+        try:
+            self._handlers.go(self._attend, stream)
+        except BaseException:  # we were stopped in that moment
+            self._end(stream)
+            raise
 
     def _next(self, deadline: int) -> StreamHandle:
         while True:
@@ -214,18 +221,43 @@ class _Server:
     def stop(self, deadline: int) -> bool:
         """Stop listening, wait for the grace, cancel; tell whether any had to be."""
         until = soonest(within(self._grace), deadline)
+        queued: deque[StreamHandle] = deque()
         try:
             with _held_up():
-                self._stop_listening(until)
+                try:
+                    self._take_queue(queued, until)
+                finally:
+                    self._stop_listening(until)
+                while queued:
+                    self._wait_for_room(until)
+                    self._start(queued.popleft())
                 lookup(self._handlers, Bundle).wait(until)
         except DeadlineError:
-            report_cut(self._address, self._room.count)
+            report_cut(self._address, self._room.count + len(queued))
             return True
         finally:
+            while queued:
+                hclose_if_open(queued.popleft())
             # With what stopped it: the end of the program gives way to no failure.
             handlers = lookup(self._handlers, Bundle)
             handlers.leave(self._handlers, sys.exc_info()[1])
         return False
+
+    def _take_queue(self, queued: deque[StreamHandle], until: int) -> None:
+        """Accept those who have connected already: a close would reset them."""
+        if self._handle not in open_handles or is_past(until):
+            return
+        # Nobody is there any more; or no descriptor is left, or it fails again.
+        with suppress(Exception):
+            while len(queued) < MOST_QUEUED:
+                queued.append(accept(self._handle, 0))
+
+    def _wait_for_room(self, until: int) -> None:
+        while self._room.is_full:
+            me = checkpoint()
+            with self._room.waiting(me):
+                if self._room.is_full:  # still, though we may have let others run
+                    me.hub.park(until)
 
     def _stop_listening(self, until: int) -> None:
         if self._handle in open_handles:

@@ -857,3 +857,47 @@ def test_a_crew_of_trio_forgets_the_scopes_of_those_that_have_ended() -> None:
             return len(crew._scopes)
 
     assert trio.run(main) == 0
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+def test_a_stop_serves_those_who_have_connected_already(
+    loop: Loop, limit: int | None, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        listener = aio.listen(f"ipc:{tmp_path}/x.sock")
+
+        async def talk(server: Stop) -> None:
+            clients = [await aio.connect(listener.address, soon()) for _ in range(4)]
+            await clients[0].send(b"x")
+            assert await clients[0].receive_exactly(1, soon()) == b"x"
+            server.cancel()
+            while listener in open_handles:
+                await loop.sleep(0.01)
+            for client in clients:
+                await client.send(b"abc")
+                assert await client.receive_exactly(3, soon()) == b"abc"
+                await client.close(soon())
+
+        await loop.beside(lambda: aio.serve(listener, echo, limit=limit), talk)
+
+    loop.run(main)
+
+
+def test_those_whom_the_grace_leaves_no_time_are_closed(
+    loop: Loop, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        listener = aio.listen(f"ipc:{tmp_path}/x.sock")
+        clients = [await aio.connect(listener.address, soon()) for _ in range(2)]
+
+        async def talk(server: Stop) -> None:
+            await clients[0].send(b"x")
+            assert await clients[0].receive_exactly(1, soon()) == b"x"
+            server.cancel()
+            for client in clients:
+                assert await client.receive(1, soon()) == b""
+                client.abort()
+
+        await loop.beside(lambda: aio.serve(listener, echo, limit=1, grace=0.05), talk)
+
+    loop.run(main)

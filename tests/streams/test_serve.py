@@ -797,3 +797,71 @@ def test_a_handler_with_a_yield_is_told_in_the_log(
         umbel.hclose(listener)
 
     assert "handle is a generator function" in caplog.text
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+def test_a_stop_serves_those_who_have_connected_already(
+    listener: umbel.ListenerHandle, limit: int | None
+) -> None:
+    busy = connect(listener)
+    server = umbel.go(partial(umbel.serve, limit=limit), listener, echo)
+    umbel.bsend(busy, b"x")
+    assert umbel.brecv(busy, 1, soon()) == b"x"
+    queued = [connect(listener) for _ in range(3)]
+
+    stopping = umbel.go(umbel.hclose, server)
+    while listener in open_handles:
+        umbel.msleep(umbel.within(0.001))
+    for client in (busy, *queued):
+        umbel.bsend(client, b"abc")
+        assert umbel.brecv(client, 3, soon()) == b"abc"
+        umbel.close(client, soon())
+    umbel.bundle_wait(stopping, soon())
+    umbel.hclose(stopping)
+
+
+def test_those_whom_the_grace_leaves_no_time_are_closed(tmp_path: Path) -> None:
+    listener = umbel.listen(f"ipc:{tmp_path}/x.sock")
+    busy, queued = connect(listener), connect(listener)
+    with serving(listener, echo, limit=1, grace=0.05):
+        umbel.bsend(busy, b"x")
+        assert umbel.brecv(busy, 1, soon()) == b"x"
+
+    for client in (busy, queued):
+        assert umbel.receive(client, 1, soon()) == b""
+        umbel.hclose(client)
+    assert not set(open_handles) & {int(listener)}
+
+
+@pytest.mark.parametrize("limit", [None, 2])
+def test_a_server_is_replaced_under_load_and_nobody_is_cut_off(
+    limit: int | None, tmp_path: Path
+) -> None:
+    address = f"ipc:{tmp_path}/x.sock"
+    is_over = False
+    answered = 0
+
+    def talk() -> None:
+        nonlocal answered
+        while not is_over:
+            with umbel.connect(address, soon()) as stream:
+                umbel.bsend(stream, b"x", soon())
+                assert umbel.brecv(stream, 1, soon()) == b"x"
+                answered += 1
+
+    def serve(listener: umbel.ListenerHandle) -> umbel.BundleHandle:
+        return umbel.go(partial(umbel.serve, limit=limit), listener, echo)
+
+    with umbel.bundle() as clients:
+        server = serve(umbel.listen(address))
+        for _ in range(10):
+            clients.go(talk)
+        for _ in range(10):
+            umbel.msleep(umbel.within(0.01))
+            after = serve(umbel.listen(address, takeover=True))
+            umbel.hclose(server)
+            server = after
+        is_over = True
+        clients.wait(soon())
+    umbel.hclose(server)
+    assert answered > 50

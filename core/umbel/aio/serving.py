@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from types import CoroutineType, TracebackType
 from typing import Final, Protocol, final
@@ -17,6 +18,7 @@ from umbel.deadline import FOREVER, check_seconds, soonest, within
 from umbel.errors import BadHandleError, DeadlineError
 from umbel.handle import CLOSE_GRACE, hclose_if_open, open_handles
 from umbel.serving import (
+    MOST_QUEUED,
     Retries,
     Room,
     ends_program,
@@ -203,14 +205,17 @@ class _Server:
                 if self._handle in open_handles:
                     raise  # of something else
                 return
-            self._room.count += 1
-            try:
-                self._crew.start(self._attend(stream), partial(self._end, stream))
-            except BaseException:  # an eager task that has ended the program
-                self._end(stream)
-                raise
+            self._start(stream)
             if is_past(deadline):
                 raise DeadlineError  # as in `umbel.serve`
+
+    def _start(self, stream: AsyncStreamHandle) -> None:
+        self._room.count += 1
+        try:
+            self._crew.start(self._attend(stream), partial(self._end, stream))
+        except BaseException:  # an eager task that has ended the program
+            self._end(stream)
+            raise
 
     async def _next(self, deadline: int) -> AsyncStreamHandle:
         while True:
@@ -277,16 +282,31 @@ class _Server:
     async def stop(self, deadline: int) -> bool:
         """Stop listening, wait for the grace; tell whether some must be canceled."""
         until = soonest(within(self._grace), deadline)
+        queued: deque[AsyncStreamHandle] = deque()
         with self._crew.held_up():
             try:
+                await self._take_queue(queued, until)
                 await self._stop_listening(until)
-                await self._wait_for_all(until)
+                while queued:
+                    await self._wait_while(lambda: self._room.is_full, until)
+                    self._start(queued.popleft())
+                await self._wait_while(lambda: self._room.count > 0, until)
             except DeadlineError:
-                report_cut(self._address, self._room.count)
+                report_cut(self._address, self._room.count + len(queued))
                 return True
             finally:
                 hclose_if_open(self._handle)  # canceled again before it could be closed
+                while queued:
+                    hclose_if_open(queued.popleft())
         return False
+
+    async def _take_queue(self, queued: deque[AsyncStreamHandle], until: int) -> None:
+        """As that of `umbel.serve`."""
+        if self._handle not in open_handles or is_past(until):
+            return
+        with suppress(Exception):
+            while len(queued) < MOST_QUEUED:
+                queued.append(await accept(self._handle, 0))
 
     async def _stop_listening(self, until: int) -> None:
         if self._handle in open_handles:
@@ -295,8 +315,8 @@ class _Server:
             except OSError as error:
                 report_parting(self._address, error)
 
-    async def _wait_for_all(self, until: int) -> None:
-        while self._room.count:
+    async def _wait_while(self, is_so: Callable[[], bool], until: int) -> None:
+        while is_so():
             me = self._host.new_guest()
             with self._room.waiting(me):
                 await self._host.park(me, until)
