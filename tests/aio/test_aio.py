@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import ExitStack
 
 import anyio
@@ -510,3 +510,25 @@ def test_the_end_of_a_block_waits_for_the_peer_but_not_for_ever(
 
     run(main)
     right.abort()
+
+
+@pytest.mark.parametrize("receive", [aio.receive, aio.brecv], ids=["receive", "brecv"])
+def test_the_deadline_of_a_call_that_is_over_ends_no_later_one(
+    ends: Ends,
+    receive: Callable[[umbel.StreamHandle, int, int], Coroutine[None, None, bytes]],
+) -> None:
+    left, right = ends
+
+    async def main() -> None:
+        deadline = umbel.within(0.05)
+        first = asyncio.create_task(receive(left, 1, deadline))
+        await asyncio.sleep(0)  # it waits
+        umbel.bsend(right, b"1")
+        assert await first == b"1"
+
+        second = asyncio.create_task(receive(left, 1, umbel.FOREVER))
+        await aio.msleep(deadline + 10)
+        umbel.bsend(right, b"2")
+        assert await asyncio.wait_for(second, PATIENCE) == b"2"
+
+    asyncio.run(main())

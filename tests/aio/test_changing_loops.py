@@ -794,3 +794,23 @@ def test_between_two_runs_of_a_loop_calls_that_never_wait_are_fair(ends: Ends) -
                 umbel.bsend(left, b"x")
                 umbel.brecv(right, 1)
             assert came == ["the timer"]
+
+
+def test_what_began_between_two_loops_goes_on_once_a_task_sends(ends: Ends) -> None:
+    went_on: list[bool] = []
+
+    def rest() -> None:
+        umbel.msleep(umbel.within(0.001))
+        went_on.append(True)
+
+    asyncio.run(aio.msleep(0))
+    resting = umbel.go(rest)
+
+    async def main() -> None:
+        await aio.bsend(ends[0], b"x")  # the first call here, which needn't wait
+        async with asyncio.timeout(PATIENCE):
+            while not went_on:
+                await asyncio.sleep(0.001)
+
+    asyncio.run(main())
+    umbel.hclose(resting)

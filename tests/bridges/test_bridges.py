@@ -1577,3 +1577,124 @@ def test_a_transport_that_comes_after_the_loop_has_shut_down_can_be_ended(
 
     assert kept[0].is_closing()
     assert umbel.receive(right, 1, soon()) == b""
+
+
+def test_a_socket_blocks_whatever_the_mode_of_its_stream(
+    listener: umbel.ListenerHandle, threads: ThreadPoolExecutor
+) -> None:
+    left = umbel.connect(listener.address)  # whose descriptor does not block
+    right = umbel.accept(listener)
+
+    with as_socket(left) as sock:
+        receiving = threads.submit(sock.recv, 1)
+        time.sleep(0.01)
+        umbel.bsend(right, b"x")
+        assert receiving.result(PATIENCE) == b"x"
+    umbel.hclose(right)
+
+
+def test_of_the_two_limits_of_a_writer_the_other_follows(ends: Ends) -> None:
+    async def main() -> None:
+        transport = as_asyncio_transport(ends[0], Recorder())
+        transport.set_write_buffer_limits(low=1000)
+        assert transport.get_write_buffer_limits() == (1000, 4000)
+        transport.set_write_buffer_limits()
+        assert transport.get_write_buffer_limits() == (1 << 14, 1 << 16)
+        transport.abort()
+
+    asyncio.run(main())
+
+
+def test_who_wants_nothing_buffered_goes_on_once_all_is_sent(
+    any_ends: Ends, run: Run
+) -> None:
+    left, right = any_ends
+
+    async def main() -> None:
+        protocol = Recorder()
+        transport = as_asyncio_transport(left, protocol)
+        transport.set_write_buffer_limits(0)
+        transport.write(MUCH)
+        await aio.brecv(right, len(MUCH), soon())
+        await protocol.wait()
+        assert protocol.events == ["made", "pause", "resume"]
+        transport.abort()
+
+    run(main)
+
+
+def test_a_transport_can_be_aborted_when_its_loop_was_closed(ends: Ends) -> None:
+    async def main() -> StreamTransport:
+        return as_asyncio_transport(ends[0], asyncio.Protocol())
+
+    loop = asyncio.new_event_loop()
+    transport = loop.run_until_complete(main())
+    loop.close()
+
+    transport.abort()
+
+    assert transport.handle not in open_handles
+    assert umbel.receive(ends[1], 1, soon()) == b""
+
+
+def test_a_protocol_that_fails_at_its_end_keeps_no_place_in_a_server(run: Run) -> None:
+    class Failing(Recorder):
+        def connection_lost(self, error: Exception | None) -> None:
+            raise ValueError
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        listener = aio.listen("mem://failing")
+        server = await create_server(listener, Failing, limit=1)
+        for _ in range(2):
+            async with await aio.connect("mem://failing", soon()) as stream:
+                await stream.done()
+                assert await stream.receive(1, soon()) == b""
+        server.close()
+        await asyncio.wait_for(server.wait_closed(), PATIENCE)
+
+    run(main)
+
+
+def test_of_two_who_wait_for_the_end_one_is_canceled_alone(
+    ends: Ends, run: Run
+) -> None:
+    async def main() -> None:
+        transport = as_asyncio_transport(ends[0], Recorder())
+        first, second = (asyncio.create_task(transport.wait_lost()) for _ in range(2))
+        await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.wait([first])
+        transport.abort()
+        await asyncio.wait_for(second, PATIENCE)
+
+    run(main)
+
+
+def test_a_server_that_is_canceled_as_it_begins_listens_no_more(run: Run) -> None:
+    async def main() -> None:
+        listener = aio.listen("mem://never")
+        beginning = asyncio.create_task(create_server(listener, Recorder))
+        await asyncio.sleep(0)
+        beginning.cancel()
+        await asyncio.wait([beginning])
+        assert beginning.cancelled()
+        assert listener not in open_handles
+
+    run(main)
+
+
+def test_a_direction_that_had_ended_before_keeps_no_close_from_good_order(
+    any_ends: Ends, run: Run
+) -> None:
+    left, right = any_ends
+
+    async def main() -> None:
+        umbel.done(left)
+        protocol = Recorder()
+        transport = as_asyncio_transport(left, protocol)
+        transport.close()
+        await aio.close(right, soon())
+        assert await protocol.wait_lost() is None
+
+    run(main)

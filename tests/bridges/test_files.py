@@ -16,7 +16,7 @@ import pytest
 import umbel
 from tests.support import PATIENCE, Ends, calls, drain, pattern, soon
 from umbel import aio
-from umbel.bridges import as_file
+from umbel.bridges import as_file, files
 from umbel.bridges.files import StreamFile
 from umbel.handle import open_handles
 from umbel.streams.connection import find_connection
@@ -382,3 +382,15 @@ def test_a_second_writer_is_refused_and_tears_nothing(
     ending = umbel.go(umbel.close, right, soon())
     file.close()
     umbel.close(ending)
+
+
+def test_a_file_that_may_take_for_ever_closes_within_the_grace_all_the_same(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "CLOSE_GRACE", 0.01)
+    file = as_file(ends[0])
+
+    with umbel.go(file.close) as closing, pytest.raises(ExceptionGroup) as failed:
+        closing.wait(soon())
+
+    assert isinstance(failed.value.exceptions[0], umbel.DeadlineError)

@@ -15,9 +15,18 @@ from dataclasses import dataclass
 import pytest
 
 import umbel
-from tests.support import Ends, calls, lateness, python, run_python, soon, wait_until
+from tests.support import (
+    Ends,
+    calls,
+    lateness,
+    python,
+    run_python,
+    soon,
+    wait_until,
+    wait_until_blocked,
+)
 from umbel._kernel.current import current_hub
-from umbel._kernel.hub import Hub
+from umbel._kernel.hub import BUDGET, Hub
 from umbel.coroutines.bundles import Bundle
 from umbel.coroutines.task import Task
 from umbel.handle import lookup
@@ -1108,3 +1117,36 @@ def test_a_generator_function_that_would_never_run_is_told() -> None:
     (error,) = caught.value.exceptions
     assert isinstance(error, TypeError)
     assert "generate is a generator function" in str(error)
+
+
+def test_who_never_blocks_lets_the_one_who_waits_for_a_descriptor_go_on() -> None:
+    left, right = umbel.pair()
+    busy = umbel.pair()  # which is never waited for
+    came: list[bytes] = []
+
+    def wait() -> None:
+        came.append(umbel.receive(left))
+
+    with umbel.go(wait):
+        umbel.bsend(right, b"x")
+        for _ in range(4 * BUDGET):
+            umbel.bsend(busy[0], b"-")
+            umbel.brecv(busy[1], 1)
+        assert came == [b"x"]
+    for stream in (left, right, *busy):
+        umbel.hclose(stream)
+
+
+def test_a_deadline_that_no_poller_takes_is_waited_for(
+    ends: Ends, threads: ThreadPoolExecutor
+) -> None:
+    left, right = ends
+
+    def send() -> None:
+        wait_until_blocked(left)
+        umbel.bsend(right, b"x")
+
+    sending = threads.submit(send)
+
+    assert umbel.receive(left, 1, umbel.within(60 * 86400)) == b"x"  # two months
+    sending.result()

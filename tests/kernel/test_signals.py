@@ -901,3 +901,22 @@ finally:
         out, err = process.communicate(timeout=40)
 
     assert (process.returncode, out, err) == (128 + signal.SIGTERM, "True\n", "")
+
+
+def test_the_deadline_of_a_call_that_ctrl_c_has_ended_ends_no_later_one(
+    ends: Ends,
+) -> None:
+    left, right = ends
+    deadline = umbel.within(0.1)
+
+    def send_afterwards() -> None:
+        umbel.msleep(deadline + 10)
+        umbel.bsend(right, b"x")
+
+    interrupt = signal.pthread_kill, (threading.get_ident(), signal.SIGINT)
+    threading.Timer(0.02, *interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        umbel.receive(left, 1, deadline)
+
+    with umbel.go(send_afterwards):
+        assert umbel.receive(left, 1) == b"x"

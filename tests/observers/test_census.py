@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import fcntl
 import json
@@ -14,6 +15,8 @@ import sys
 import termios
 import threading
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -21,11 +24,14 @@ import pytest
 
 import umbel
 from tests.support import Ends, python, run_python, wait_until
+from umbel import aio
+from umbel.bridges import as_asyncio_transport
 from umbel.cli.top import fetch_census
 from umbel.coroutines import whereabouts
 from umbel.coroutines.task import Task
 from umbel.plugins import remove_plugin
 from umbel.spi import WaitQueue
+from umbel_plugins import faults
 from umbel_plugins.census import PATIENCE
 
 HERE = re.escape(__file__)
@@ -741,3 +747,97 @@ def test_top_believes_no_other_user(monkeypatch: pytest.MonkeyPatch) -> None:
             fetch_census(str(listener.address))
 
     assert caught.value.errno == errno.EPERM
+
+
+#: More than is joined, or copied, of a list.
+MUCH = bytes(20_000)
+
+
+@pytest.mark.parametrize(
+    "send",
+    [
+        lambda s: umbel.bsend(s, MUCH),
+        lambda s: umbel.bsendl(s, [MUCH[:1], MUCH[1:]]),
+        lambda s: asyncio.run(aio.bsend(s, MUCH)),
+        lambda s: asyncio.run(aio.bsendl(s, [MUCH[:1], MUCH[1:]])),
+        lambda s: umbel.send_with_fds(s, MUCH, [0]),
+    ],
+    ids=["bsend", "bsendl", "aio.bsend", "aio.bsendl", "send_with_fds"],
+)
+@pytest.mark.parametrize("is_plain", [True, False])
+def test_whatever_sends_is_counted(
+    scheme: str, is_plain: bool, send: Callable[[umbel.StreamHandle], None]
+) -> None:
+    # The second has no attempts.
+    with nullcontext() if is_plain else faults.plan():
+        left, right = umbel.pair(scheme)
+
+    send(left)
+
+    (line,) = (found for found in umbel.census().handles if found.number == left)
+    assert line.bytes_out == len(MUCH)
+    umbel.hclose(left)
+    umbel.hclose(right)
+    if not is_plain:
+        remove_plugin(faults.NAME)
+
+
+@pytest.mark.parametrize(
+    "receive",
+    [
+        lambda s: umbel.brecv(s, len(MUCH)),
+        lambda s: umbel.brecv(s, bytearray(len(MUCH))),
+        lambda s: umbel.brecv(s, umbel.Skip(len(MUCH))),
+        lambda s: asyncio.run(aio.brecv(s, len(MUCH))),
+        lambda s: asyncio.run(aio.brecv(s, bytearray(len(MUCH)))),
+        umbel.receive_with_fds,
+    ],
+    ids=["brecv", "fill", "skip", "aio.brecv", "aio.fill", "receive_with_fds"],
+)
+@pytest.mark.parametrize("is_plain", [True, False])
+def test_whatever_is_received_is_counted(
+    scheme: str, is_plain: bool, receive: Callable[[umbel.StreamHandle], object]
+) -> None:
+    with nullcontext() if is_plain else faults.plan():
+        left, right = umbel.pair(scheme)
+    umbel.bsend(left, MUCH)
+
+    receive(right)
+
+    (line,) = (found for found in umbel.census().handles if found.number == right)
+    assert line.bytes_in == len(MUCH)
+    umbel.hclose(left)
+    umbel.hclose(right)
+    if not is_plain:
+        remove_plugin(faults.NAME)
+
+
+@pytest.mark.parametrize(
+    "receive",
+    [umbel.brecv, lambda *args: asyncio.run(aio.brecv(*args))],
+    ids=["blocking", "awaited"],
+)
+def test_what_a_brecv_has_lost_is_counted(
+    ends: Ends, receive: Callable[[umbel.StreamHandle, int, int], object]
+) -> None:
+    left, right = ends
+    umbel.bsend(left, b"12")
+
+    with pytest.raises(umbel.DeadlineError):
+        receive(right, 3, umbel.within(0.01))
+
+    (line,) = (found for found in umbel.census().handles if found.number == right)
+    assert (line.state, line.bytes_in) == ("in broken", 2)
+
+
+def test_what_a_protocol_writes_is_counted(ends: Ends) -> None:
+    left, _ = ends
+
+    async def main() -> None:
+        transport = as_asyncio_transport(left, asyncio.Protocol())
+        transport.write(b"12345")
+        (line,) = (h for h in umbel.census().handles if h.number == transport.handle)
+        assert line.bytes_out == 5
+        transport.abort()
+
+    asyncio.run(main())

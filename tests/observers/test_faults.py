@@ -538,3 +538,27 @@ def test_a_plan_that_is_entered_again_makes_no_false_end() -> None:
             umbel.receive(left)
     umbel.hclose(left)
     umbel.hclose(right)
+
+
+def test_a_flush_amid_faults_ends_at_its_deadline() -> None:
+    with faults.plan():
+        left, right = umbel.pair("ipc")
+        umbel.bsend(left, b"unread")
+
+        for deadline in (0, umbel.within(0.01)):
+            with pytest.raises(umbel.DeadlineError):
+                umbel.flush(left, deadline)
+
+        abort(left, right)
+
+
+def test_bytes_that_travel_with_descriptors_bring_the_reset_nearer() -> None:
+    with faults.plan(reset_after=3):
+        left, right = umbel.pair("ipc")
+        umbel.send_with_fds(left, b"12", [0])
+
+        with pytest.raises(umbel.BrokenStreamError) as caught:
+            umbel.bsend(left, b"34")
+
+        assert caught.value.bytes_done == 1
+        abort(left, right)

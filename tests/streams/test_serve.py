@@ -865,3 +865,14 @@ def test_a_server_is_replaced_under_load_and_nobody_is_cut_off(
         clients.wait(soon())
     umbel.hclose(server)
     assert answered > 50
+
+
+def test_pauses_after_failed_accepts_grow_up_to_a_limit() -> None:
+    retries = serving_module.Retries("ipc:x")
+    full = OSError(errno.EMFILE, "no descriptor")
+
+    pauses = [retries.after(full, umbel.FOREVER) - umbel.now() for _ in range(20)]
+
+    longest = 1000 * serving_module.LONGEST_PAUSE
+    assert pauses == sorted(pauses)
+    assert longest <= pauses[-1] <= longest + 1

@@ -1217,3 +1217,20 @@ def test_what_is_no_ipc_listener_is_not_asked_to_be_a_stream() -> None:
     match = "no IPC socket: it is for"
     with umbel.bundle() as it, pytest.raises(umbel.NotSupportedError, match=match):
         umbel.ipc_accept(it, 0)  # type: ignore[arg-type]
+
+
+def test_a_live_socket_of_another_kind_whose_queue_is_full_is_not_taken_over(
+    tmp_path: Path,
+) -> None:
+    path = str(tmp_path / "x.sock")
+    kind = socket.SOCK_SEQPACKET
+    with (
+        socket.socket(socket.AF_UNIX, kind) as other,
+        socket.socket(socket.AF_UNIX, kind) as waiting,
+    ):
+        other.bind(path)
+        other.listen(0)
+        waiting.connect(path)  # nobody accepts it: there is no room for a second
+
+        with pytest.raises(OSError, match="another kind"):
+            umbel.listen(f"ipc:{path}", takeover=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import pickle
 import select
 import signal
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio
@@ -371,3 +373,27 @@ def test_whoever_has_no_number_here_is_not_our_own_user(
     assert umbel.same_user(umbel.PeerIdentity(1, 65534, 65534)) == is_allowed
     assert umbel.same_user(umbel.PeerIdentity(os.getpid(), 65534, 65534))
     assert not umbel.same_user(umbel.PeerIdentity(1, 0, 0))
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [umbel.accept, lambda *args: asyncio.run(aio.accept(*args))],
+    ids=["blocking", "awaited"],
+)
+def test_peers_that_are_sent_away_without_end_keep_no_accept_from_its_deadline(
+    tmp_path: Path, accept: Callable[[umbel.ListenerHandle, int], object]
+) -> None:
+    path = tmp_path / "x.sock"
+    far_off = umbel.within(1)
+
+    def refuse(_: umbel.PeerIdentity) -> bool:
+        if umbel.now() < far_off:  # another one comes: there is always somebody
+            umbel.hclose(umbel.ipc_connect(path))
+        return False
+
+    with umbel.listen(f"ipc:{path}", allow=refuse) as listener:
+        umbel.hclose(umbel.ipc_connect(path))
+
+        with pytest.raises(umbel.DeadlineError):
+            accept(listener, umbel.within(0.01))
+        assert umbel.now() < far_off

@@ -503,3 +503,15 @@ def test_a_plain_close_loses_most_of_it(host: str) -> None:
 def read_all(sock: socket.socket, received: list[bytes]) -> None:
     while data := sock.recv(65536):
         received.append(data)
+
+
+def test_who_wants_a_close_to_reset_the_connection_gets_that() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        theirs = socket.create_connection(listening.getsockname())
+        ours, _ = listening.accept()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    umbel.hclose(umbel.tcp_fromfd(ours.detach()))
+
+    with theirs, pytest.raises(ConnectionResetError):
+        theirs.recv(1)
