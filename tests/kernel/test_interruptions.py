@@ -23,6 +23,7 @@ from collections.abc import (
 )
 from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import Final, TypeAlias, TypeVar
 
@@ -52,6 +53,9 @@ POINTS: Final = frozenset(
 )
 #: Seconds after which a call waits; if the machine is busy, fewer points are tried.
 SETTLED: Final = 0.03
+
+#: Looks in a row that find a thread asleep: it waits, and for nothing short.
+SLEEPING_LOOKS: Final = 6
 
 T = TypeVar("T")
 
@@ -242,7 +246,10 @@ VERBS: Final[dict[str, Verb]] = {
 verbs = pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
 
 
-async def call(verb: Verb, interruption: Interruption, ends: Ends) -> object:
+async def call(
+    verb: Verb, interruption: Interruption, ends: Ends, begin: Callable[[], object]
+) -> object:
+    """Let *verb* be interrupted; have *begin* called as it begins."""
     ours = aio.as_async(ends[0])
     umbel.bsend(ends[1], b"first")
     assert await aio.receive(ours) == b"first"
@@ -250,6 +257,7 @@ async def call(verb: Verb, interruption: Interruption, ends: Ends) -> object:
         await aio.receive(
             ours, 9, umbel.within(0.001)
         )  # now it knows that it must wait
+    begin()
     try:
         return await Steps(interruption.steps_of(verb(ours)))
     except umbel.BadHandleError as error:
@@ -264,8 +272,9 @@ def test_a_call_of_an_asyncio_task_misses_nothing(
     scheme: str, verb: Verb, act: Callable[[Ends], object], expected: object
 ) -> None:
     async def main(interruption: Interruption, ends: Ends) -> object:
-        asyncio.get_running_loop().call_later(SETTLED, interruption.come_late)
-        return await asyncio.wait_for(call(verb, interruption, ends), PATIENCE)
+        loop = asyncio.get_running_loop()
+        begin = partial(loop.call_later, SETTLED, interruption.come_late)
+        return await asyncio.wait_for(call(verb, interruption, ends, begin), PATIENCE)
 
     at_each_point(lambda i, ends: asyncio.run(main(i, ends)), scheme, act, expected)
 
@@ -284,8 +293,8 @@ def test_a_call_of_a_trio_task_misses_nothing(
     async def main(interruption: Interruption, ends: Ends) -> object:
         with trio.fail_after(PATIENCE):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(come_late, interruption)
-                found = await call(verb, interruption, ends)
+                begin = partial(nursery.start_soon, come_late, interruption)
+                found = await call(verb, interruption, ends, begin)
                 nursery.cancel_scope.cancel()
         return found
 
@@ -417,6 +426,15 @@ def test_a_coroutine_that_is_woken_as_a_loop_takes_over_goes_on() -> None:
 # In a loop that sleeps.
 
 
+def is_asleep(thread: int) -> bool:
+    """Tell whether a thread of ours sleeps; True where nobody can tell."""
+    try:
+        status = Path(f"/proc/self/task/{thread}/stat").read_text()
+    except OSError:
+        return True
+    return status.rpartition(")")[2].split()[0] == "S"
+
+
 async def wait_for_receive(act: list[Callable[[], object]]) -> None:
     near, far = umbel.pair()
     ours = aio.as_async(near)
@@ -446,13 +464,19 @@ def test_a_handler_wakes_a_loop_that_sleeps(
 ) -> None:
     act: list[Callable[[], object]] = []
     took: list[float] = []
-    main_thread = threading.get_ident()
+    main_thread, number = threading.get_ident(), threading.get_native_id()
+
+    def interrupt() -> None:
+        """Send the signal once the loop sleeps, as long as that may take."""
+        looks = 0
+        while looks < SLEEPING_LOOKS:
+            time.sleep(SETTLED / SLEEPING_LOOKS)
+            looks = looks + 1 if act and is_asleep(number) else 0
+        signal.pthread_kill(main_thread, signal.SIGUSR1)
 
     async def main() -> None:
         began = time.monotonic()
-        later = threading.Timer(
-            SETTLED, signal.pthread_kill, (main_thread, signal.SIGUSR1)
-        )
+        later = threading.Thread(target=interrupt)
         later.start()
         await wait(act)
         later.join()
