@@ -25,7 +25,7 @@ import pytest
 import umbel
 from tests.mutants import opaque
 from tests.support import PATIENCE, is_blocked, python, run_python, soon, wait_until
-from umbel import aio, serving as serving_module
+from umbel import aio, server_rules
 from umbel._kernel.current import current_hub
 from umbel.aio.listener import accept as aio_accept
 from umbel.handle import open_handles
@@ -596,7 +596,7 @@ def test_what_another_thread_closes_in_that_moment_has_parted_well(
         umbel.hclose(handle)  # as a thread would that is a moment faster
         umbel.close(handle, deadline)
 
-    monkeypatch.setattr(serving_module, "close", close_second)
+    monkeypatch.setattr(server_rules, "close", close_second)
     with umbel.go(umbel.serve, listener, lambda _: None) as server:
         client = connect(listener)
         assert umbel.receive(client, 1, soon()) == b""
@@ -868,11 +868,11 @@ def test_a_server_is_replaced_under_load_and_nobody_is_cut_off(
 
 
 def test_pauses_after_failed_accepts_grow_up_to_a_limit() -> None:
-    retries = serving_module.Retries("ipc:x")
+    retries = server_rules.Retries("ipc:x")
     full = OSError(errno.EMFILE, "no descriptor")
 
     pauses = [retries.after(full, umbel.FOREVER) - umbel.now() for _ in range(20)]
 
-    longest = 1000 * serving_module.LONGEST_PAUSE
+    longest = 1000 * server_rules.LONGEST_PAUSE
     assert pauses == sorted(pauses)
     assert longest <= pauses[-1] <= longest + 1

@@ -17,7 +17,7 @@ from umbel.aio.stream import AsyncStreamHandle
 from umbel.deadline import FOREVER, check_seconds, soonest, within
 from umbel.errors import BadHandleError, DeadlineError
 from umbel.handle import CLOSE_GRACE, hclose_if_open, open_handles
-from umbel.serving import (
+from umbel.server_rules import (
     MOST_QUEUED,
     Retries,
     Room,

@@ -8,7 +8,7 @@ from types import TracebackType
 
 import trio
 
-from umbel.serving import ends_program
+from umbel.server_rules import ends_program
 
 
 class TrioCrew:

@@ -16,7 +16,7 @@ from umbel.bridges.asyncio_transport import StreamTransport, as_asyncio_transpor
 from umbel.deadline import FOREVER, check_seconds
 from umbel.errors import BadHandleError
 from umbel.handle import CLOSE_GRACE, hclose_if_open, open_handles
-from umbel.serving import Room, require_listener
+from umbel.server_rules import Room, require_listener
 
 if TYPE_CHECKING:
     from umbel.aio.asyncio_host import AsyncioHost
