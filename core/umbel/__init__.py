@@ -42,8 +42,8 @@ from umbel.ipc import (
     ipc_recvfd,
     ipc_sendfd,
 )
-from umbel.plugins.discovery import allow_only, block, prefer
 from umbel.plugins.observers import load_plugins
+from umbel.plugins.policy import allow_only, block, prefer
 from umbel.report import CloseReport
 from umbel.streams.listener import ListenerHandle, accept
 from umbel.streams.receiving import brecv, brecvl, receive

@@ -1,4 +1,4 @@
-"""Which distributions bring which transport, and which of them may be used.
+"""Which distributions bring which transport.
 
 A transport is found by entry point; the entry's name is the scheme. Nothing of a
 distribution is imported to find it.
@@ -7,7 +7,6 @@ distribution is imported to find it.
 from __future__ import annotations
 
 import errno
-import os
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, cast
@@ -18,6 +17,7 @@ from umbel.errors import (
     UnknownTransportError,
     system_error,
 )
+from umbel.plugins.policy import preferred
 from umbel.values.address import NO_SCHEME, is_scheme
 
 if TYPE_CHECKING:
@@ -36,117 +36,7 @@ UNKNOWN: Final = "unknown"
 NEAREST: Final = 5
 
 
-def listed_in(variable: str) -> list[str]:
-    """Read a list, of schemes or plugins, from the environment, in its order."""
-    names = (name.strip() for name in os.environ.get(variable, "").split(","))
-    return [name for name in dict.fromkeys(names) if name]
-
-
-def names_in(variable: str) -> set[str]:
-    """Read such a list where its order means nothing."""
-    return set(listed_in(variable))
-
-
-def _require_name(name: str, source: str = "") -> None:
-    """EINVAL if no transport can have that name, so that to forbid it forbids none."""
-    if not is_scheme(name):
-        message = f"{source}{name!r} {NO_SCHEME}"
-        raise system_error(errno.EINVAL, message)
-
-
-def _schemes_in(variable: str) -> set[str]:
-    names = names_in(variable)
-    for name in names - {"*"}:
-        _require_name(name, f"{variable}: ")
-    return names
-
-
-def _preference(text: str) -> tuple[str, str]:
-    scheme, _, distribution = text.partition("=")
-    if not distribution:
-        message = f"UMBEL_PREFER: {text!r} names no distribution: write mem=own-mem"
-        raise system_error(errno.EINVAL, message)
-    _require_name(scheme, "UMBEL_PREFER: ")
-    return scheme, distribution
-
-
-_blocked: Final = _schemes_in("UMBEL_DISABLE")
-#: None: all. A variable without a name in it, such as ",", allows none.
-_allowed = _schemes_in("UMBEL_ALLOW") if os.environ.get("UMBEL_ALLOW") else None
-#: Of several for one scheme the last counts, as of several calls of `prefer`.
-_preferred: Final = dict(map(_preference, listed_in("UMBEL_PREFER")))
 _found: dict[str, list[EntryPoint]] | None = None
-
-
-def is_blocked(scheme: str) -> bool:
-    """Tell whether new use of *scheme* is forbidden."""
-    if scheme in _blocked or "*" in _blocked:
-        return True
-    return _allowed is not None and scheme not in _allowed
-
-
-def block(scheme: str) -> None:
-    """Forbid new use of a scheme; open handles keep working.
-
-    New use raises NotSupportedError (ENOTSUP); its plugin is never imported. The
-    environment variable UMBEL_DISABLE=scheme,scheme does the same.
-
-    Args:
-        scheme: of the transport; "*": all of them.
-
-    Raises:
-        OSError: EINVAL, that can't be a scheme. What is wrong in the variable, or in
-            UMBEL_ALLOW, is raised where umbel is imported.
-
-    Source:
-        libdill's configure option --disable-sockets.
-    """
-    if scheme != "*":
-        _require_name(scheme)
-    _blocked.add(scheme)
-
-
-def allow_only(*schemes: str) -> None:
-    """Forbid new use of all schemes but these, as `block` does.
-
-    The environment variable UMBEL_ALLOW=scheme,scheme does the same.
-
-    Args:
-        *schemes: those that stay allowed, unless they are blocked. They replace the
-            list of an earlier call, or of the variable.
-
-    Raises:
-        OSError: EINVAL, one can't be a scheme.
-
-    Source:
-        own.
-    """
-    for scheme in schemes:
-        _require_name(scheme)
-    global _allowed  # noqa: PLW0603 - process-wide by its nature
-    _allowed = set(schemes)
-
-
-def prefer(scheme: str, distribution: str) -> None:
-    """Choose between distributions that bring the same scheme, before its first use.
-
-    So a built-in transport can be replaced, too. The environment variable
-    UMBEL_PREFER=scheme=distribution,scheme=distribution does the same.
-
-    Args:
-        scheme: of the transport.
-        distribution: its name, as pip lists it. If it does not bring the scheme, that
-            is an error (EPROTONOSUPPORT) when the scheme is first used.
-
-    Raises:
-        OSError: EINVAL, that can't be a scheme. What is wrong in the variable is raised
-            where umbel is imported.
-
-    Source:
-        own.
-    """
-    _require_name(scheme)
-    _preferred[scheme] = distribution
 
 
 def installed_entries(again: bool = False) -> dict[str, list[EntryPoint]]:
@@ -202,7 +92,7 @@ def find_entry(scheme: str) -> EntryPoint:
     chosen = choose_entry(scheme, entries)
     if chosen is None:
         raise _undecided(scheme, entries)
-    if len(entries) > 1 and scheme not in _preferred:
+    if len(entries) > 1 and scheme not in preferred:
         others = [source_of(entry) for entry in entries if entry is not chosen]
         warnings.warn(
             f"the built-in transport {scheme!r} is used, not that of "
@@ -229,8 +119,8 @@ def choose_entry(scheme: str, entries: Sequence[EntryPoint]) -> EntryPoint | Non
 
     It is the preferred one, the only one, or the built-in one.
     """
-    if scheme in _preferred:
-        wanted = _canonical(_preferred[scheme])
+    if scheme in preferred:
+        wanted = _canonical(preferred[scheme])
         chosen = [
             entry for entry in entries if _canonical(_name_of(entry.dist)) == wanted
         ]
@@ -243,9 +133,9 @@ def choose_entry(scheme: str, entries: Sequence[EntryPoint]) -> EntryPoint | Non
 
 def _undecided(scheme: str, entries: Sequence[EntryPoint]) -> OSError:
     names = sorted(source_of(entry) for entry in entries)
-    if scheme in _preferred:
+    if scheme in preferred:
         message = (
-            f"for {scheme!r} the distribution {_preferred[scheme]!r} is preferred, "
+            f"for {scheme!r} the distribution {preferred[scheme]!r} is preferred, "
             f"which does not bring it: {', '.join(names)} would"
         )
         return UnknownTransportError(message)

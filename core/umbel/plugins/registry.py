@@ -18,12 +18,12 @@ from umbel.plugins.discovery import (
     find_entry,
     import_entry,
     installed_entries,
-    is_blocked,
     require_scheme,
     source_of,
 )
 from umbel.plugins.loaded import Transport
-from umbel.plugins.observers import functions_of, lock, plugin_manager, register
+from umbel.plugins.policy import is_blocked
+from umbel.plugins.validation import functions_of, lock, plugin_manager, register
 from umbel.values.record import Record
 
 if TYPE_CHECKING:
