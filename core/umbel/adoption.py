@@ -37,7 +37,7 @@ def adopt_listener(fd: int, scheme: str) -> ListenerHandle:
     return open_listener(listener, transport)
 
 
-def require_scheme(handle: int, schemes: Sequence[str], what: str) -> None:
+def require_handle_of(handle: int, schemes: Sequence[str], what: str) -> None:
     """Make sure that *handle* is a stream or listener of one of *schemes*.
 
     Raises:

@@ -39,7 +39,7 @@ class Readiness:
     before you close it.
     """
 
-    __slots__ = ("_elsewhere", "fd", "home", "is_drained", "must_look")
+    __slots__ = ("_elsewhere", "fd", "home", "is_drained", "must_yield")
 
     def __init__(self, fd: int) -> None:
         self.fd: int = fd
@@ -48,7 +48,7 @@ class Readiness:
         self.is_drained: bool = False
         #: Something may be there still: the next `wait_in` only lets others run. The
         #: user's, for who must not go on trying for ever.
-        self.must_look: bool = False
+        self.must_yield: bool = False
         self.home: Watch | None = None
         #: Hubs of further threads that have used it; None as long as there are none.
         self._elsewhere: list[Watch] | None = None
@@ -63,8 +63,8 @@ class Readiness:
         watch = self.home
         if watch is None or watch.hub is not hub:
             watch = self.watch_in(hub)
-        if self.must_look:
-            self.must_look = False
+        if self.must_yield:
+            self.must_yield = False
             hub.yield_now()
             if 0 <= deadline <= hub.clock():
                 raise DeadlineError

@@ -11,7 +11,7 @@ from types import NoneType
 from typing import Final, TypeAlias
 
 from umbel._kernel.current import checkpoint
-from umbel.adoption import adopt_listener, adopt_stream, require_scheme
+from umbel.adoption import adopt_listener, adopt_stream, require_handle_of
 from umbel.deadline import FOREVER
 from umbel.errors import system_error
 from umbel.handle import close
@@ -218,7 +218,7 @@ def ipc_close(
 
 
 def _require_local(handle: int) -> None:
-    require_scheme(handle, LOCAL, "IPC socket")
+    require_handle_of(handle, LOCAL, "IPC socket")
 
 
 def ipc_sendfd(handle: StreamHandle, fd: int, deadline: int = FOREVER) -> None:

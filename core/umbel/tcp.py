@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from umbel.adoption import adopt_listener, adopt_stream, require_scheme
+from umbel.adoption import adopt_listener, adopt_stream, require_handle_of
 from umbel.deadline import FOREVER
 from umbel.errors import BrokenStreamError
 from umbel.handle import close, hquery, open_handles
@@ -209,7 +209,7 @@ def tcp_close(
 
 
 def _require_tcp(handle: int) -> None:
-    require_scheme(handle, (SCHEME,), "TCP socket")
+    require_handle_of(handle, (SCHEME,), "TCP socket")
 
 
 def _read(address: Address) -> IpAddress:

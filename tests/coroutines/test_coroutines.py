@@ -28,7 +28,7 @@ from tests.support import (
 from umbel._kernel.current import current_hub
 from umbel._kernel.hub import BUDGET, Hub
 from umbel.coroutines.bundles import Bundle
-from umbel.coroutines.task import Task
+from umbel.coroutines.member import Member
 from umbel.handle import lookup
 
 
@@ -368,7 +368,7 @@ def test_so_are_those_of_what_another_thread_started_just_as_it_was_closed(
         sys, "unraisablehook", lambda told: reported.append(told.exc_value)
     )
     b = umbel.bundle()
-    late = Task(lookup(b, Bundle), fail, (), {}, None)
+    late = Member(lookup(b, Bundle), fail, (), {}, None)
     umbel.hclose(b)
 
     current_hub().start(late)  # which that thread had made before
@@ -418,7 +418,7 @@ def test_what_starts_as_its_bundle_closes_is_canceled(
     found = lookup(b, Bundle)
     umbel.hclose(b)
     # As in another thread, which had found it just before.
-    current_hub().start(Task(found, run, (), {}, None))
+    current_hub().start(Member(found, run, (), {}, None))
     umbel.yield_()
 
     assert seen == ["canceled"]
@@ -1092,7 +1092,7 @@ def test_blocks_within_blocks_are_looked_through_without_comparing_each_to_each(
 ) -> None:
     compared = 0
 
-    def compare(task: Task, other: object) -> bool:
+    def compare(task: Member, other: object) -> bool:
         nonlocal compared
         compared += 1
         return task is other
@@ -1101,7 +1101,7 @@ def test_blocks_within_blocks_are_looked_through_without_comparing_each_to_each(
         with umbel.bundle() as b:
             b.go(nest, depth - 1) if depth else b.go(umbel.msleep, umbel.within(0.01))
 
-    monkeypatch.setattr(Task, "__eq__", compare)
+    monkeypatch.setattr(Member, "__eq__", compare)
     nest(100)
 
     assert compared <= 100

@@ -28,7 +28,7 @@ from umbel import aio
 from umbel.bridges import as_asyncio_transport
 from umbel.cli.top import fetch_census
 from umbel.coroutines import whereabouts
-from umbel.coroutines.task import Task
+from umbel.coroutines.member import Member
 from umbel.plugins import remove_plugin
 from umbel.spi import WaitQueue
 from umbel_plugins import faults
@@ -177,13 +177,13 @@ def test_all_coroutines_are_looked_through_once_however_many_threads_there_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     looks: list[int] = []
-    list_all = whereabouts._all_tasks
+    list_all = whereabouts._all_members
 
-    def count() -> list[Task]:
+    def count() -> list[Member]:
         looks.append(threading.get_ident())
         return list_all()
 
-    monkeypatch.setattr(whereabouts, "_all_tasks", count)
+    monkeypatch.setattr(whereabouts, "_all_members", count)
     queue = WaitQueue()
     ticket = queue.ticket()
     threads = [

@@ -170,8 +170,8 @@ class AioHost(Host):
                 another thread has closed the handle meanwhile.
         """
         watch = readiness.watch_in(self.hub)
-        if readiness.must_look:
-            readiness.must_look = False
+        if readiness.must_yield:
+            readiness.must_yield = False
             guest = Guest(self.hub)
             claim(guest)
             self.hub.budget = BUDGET

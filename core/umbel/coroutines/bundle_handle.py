@@ -9,7 +9,7 @@ from typing import ParamSpec, Self, final
 
 from umbel._kernel.current import current_hub
 from umbel.coroutines.bundles import Bundle, together
-from umbel.coroutines.task import Task
+from umbel.coroutines.member import Member
 from umbel.coroutines.with_block import WithBlock, lenient_checkpoint
 from umbel.deadline import FOREVER
 from umbel.errors import Canceled
@@ -35,7 +35,7 @@ class BundleHandle(Handle):
             raise refusal(self, Bundle)
         frame = sys._getframe(1)
         place = (frame.f_code, frame.f_lasti)
-        hub.start(Task(found, function, args, kwargs, place))
+        hub.start(Member(found, function, args, kwargs, place))
 
     def wait(self, deadline: int = FOREVER) -> None:
         """Wait until nothing runs in it, as `bundle_wait`."""

@@ -16,7 +16,7 @@ from umbel._kernel.coroutine import Coroutine
 from umbel._kernel.current import current_hub
 from umbel._kernel.hub import Hub
 from umbel.coroutines.deadlocks import require_outside
-from umbel.coroutines.task import Task
+from umbel.coroutines.member import Member
 from umbel.coroutines.with_block import WithBlock
 from umbel.deadline import FOREVER
 from umbel.errors import BadHandleError, Canceled, system_error
@@ -62,7 +62,7 @@ class Bundle(Resource):
         self.hub = hub
         #: Of `Hub.ended`: nobody in `running` is lost who was there then.
         self.seen_ended = Hub.ended
-        self.running: dict[Task, None] = {}
+        self.running: dict[Member, None] = {}
         self.failures: list[BaseException] = []
         self.is_closed = False
         #: What starts from now on is canceled as it starts.
@@ -78,7 +78,7 @@ class Bundle(Resource):
         self.is_shared = False
         self.waiting: list[Coroutine] = []
 
-    def fail(self, coroutine: Task, error: BaseException) -> None:
+    def fail(self, coroutine: Member, error: BaseException) -> None:
         """Keep what escaped from *coroutine* for whoever asks."""
         if coroutine.hub.is_abandoned:
             end_child(error)  # nobody is left to be told
@@ -194,7 +194,7 @@ class Bundle(Resource):
                     self._lose(coroutine)
         return bool(self.running)
 
-    def admit(self, coroutine: Task) -> None:
+    def admit(self, coroutine: Member) -> None:
         """Let one begin that is of another thread, or comes late."""
         if coroutine.hub is not self.hub and not self.is_shared:
             self.is_shared = True
@@ -203,7 +203,7 @@ class Bundle(Resource):
         if self.is_stopping and self.stops_still():
             coroutine.pending = Canceled()
 
-    def _lose(self, coroutine: Task) -> None:
+    def _lose(self, coroutine: Member) -> None:
         if not (self.is_stopping and self.stops_still()):
             message = f"coroutine {coroutine.name} never goes on: its thread has ended"
             self.failures.append(system_error(errno.ESRCH, message))

@@ -6,7 +6,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from umbel._kernel.coroutine import Coroutine
-from umbel.coroutines.task import Task
+from umbel.coroutines.member import Member
 from umbel.errors import system_error
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def require_outside(bundle: Bundle, me: Coroutine) -> None:
     for one in held_up:  # which grows
         if one in bundle.running:
             break
-        if isinstance(one, Task):
+        if isinstance(one, Member):
             found = [other for other in one.bundle.bound() if other not in seen]
             held_up += found
             seen.update(found)

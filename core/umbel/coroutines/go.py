@@ -9,7 +9,7 @@ from typing import ParamSpec
 from umbel._kernel.current import checkpoint, current_hub, local
 from umbel.coroutines.bundle_handle import BundleHandle
 from umbel.coroutines.bundles import Bundle
-from umbel.coroutines.task import Task
+from umbel.coroutines.member import Member
 from umbel.coroutines.with_block import lenient_checkpoint
 from umbel.deadline import FOREVER
 from umbel.errors import DeadlineError, no_deadline
@@ -63,7 +63,7 @@ def go(
     handle = register(found, BundleHandle)
     frame = sys._getframe(1)
     place = (frame.f_code, frame.f_lasti)
-    hub.start(Task(found, function, args, kwargs, place))
+    hub.start(Member(found, function, args, kwargs, place))
     return handle
 
 
@@ -96,7 +96,7 @@ def bundle_go(
         raise refusal(handle, Bundle)
     frame = sys._getframe(1)
     place = (frame.f_code, frame.f_lasti)
-    hub.start(Task(found, function, args, kwargs, place))
+    hub.start(Member(found, function, args, kwargs, place))
 
 
 def bundle_wait(handle: BundleHandle, deadline: int = FOREVER) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from umbel._kernel.current import checkpoint, current_hub
 from umbel.coroutines.bundles import Bundle
 from umbel.coroutines.future import Future
-from umbel.coroutines.task import ASYNC_ADVICE, Task
+from umbel.coroutines.member import ASYNC_ADVICE, Member
 from umbel.deadline import FOREVER
 from umbel.errors import no_deadline, system_error, unawaited
 from umbel.handle import lookup, open_handles
@@ -62,11 +62,11 @@ def bundle_go_threadsafe(
         # By its present number: hown may have given it a new one.
         is_open = open_handles.get(bundle.number) is bundle
         if is_open and not hub.is_abandoned:
-            task = Task(bundle, function, args, kwargs, None)
+            member = Member(bundle, function, args, kwargs, None)
             # Complete, before another thread can find it in the bundle.
-            hub.prepare(task, context)
-            bundle.running[task] = None
-            hub.ready.append(task)
+            hub.prepare(member, context)
+            bundle.running[member] = None
+            hub.ready.append(member)
 
     hub.post(start)
 

@@ -19,7 +19,7 @@ from umbel._kernel.current import all_hubs
 from umbel._kernel.hub import Hub
 from umbel._kernel.switch import frame_of
 from umbel.coroutines.bundles import UNLISTED, Bundle
-from umbel.coroutines.task import Task
+from umbel.coroutines.member import Member
 from umbel.handle import open_handles, place_of
 from umbel.values.frames import first_of_others, is_ours
 
@@ -121,8 +121,8 @@ class _View:
         self.coroutines: dict[Hub, list[Coroutine]] = {
             hub: [hub.main] for hub in all_hubs()
         }
-        for task in _all_tasks():
-            self.coroutines.setdefault(task.hub, []).append(task)
+        for member in _all_members():
+            self.coroutines.setdefault(member.hub, []).append(member)
 
     def look_at(self, hub: Hub) -> list[LiveCoroutine]:
         """Look at what runs in *hub*, whose thread calls."""
@@ -154,15 +154,15 @@ class _View:
         return self._names.get(hub.thread, "?")
 
 
-def _all_tasks() -> list[Task]:
+def _all_members() -> list[Member]:
     listed = [b for b in list(open_handles.values()) if isinstance(b, Bundle)]
     bundles = {*listed, *UNLISTED}
-    return [task for bundle in bundles for task in list(bundle.running)]
+    return [member for bundle in bundles for member in list(bundle.running)]
 
 
 def _has_ended(coroutine: Coroutine) -> bool:
     """Tell whether it has ended meanwhile, so that its carrier is another one's."""
-    return isinstance(coroutine, Task) and coroutine not in coroutine.bundle.running
+    return isinstance(coroutine, Member) and coroutine not in coroutine.bundle.running
 
 
 def _describe(
@@ -174,19 +174,19 @@ def _describe(
 ) -> LiveCoroutine:
     is_waiting = coroutine.is_parked
     state = "waiting" if is_waiting else "ready" if coroutine in ready else "running"
-    task = coroutine if isinstance(coroutine, Task) else None
+    member = coroutine if isinstance(coroutine, Member) else None
     now = monotonic_ns()
     # There is none yet if it is on its way into its first wait.
     begun = getattr(coroutine, "parked_at", now)
     return LiveCoroutine(
         thread,
         coroutine.name,
-        0 if task is None else task.bundle.number,
+        0 if member is None else member.bundle.number,
         state,
         call if is_waiting else "",
         place,
         (now - begun) // 1_000_000 if is_waiting else 0,
-        "" if task is None else place_of(task.started),
+        "" if member is None else place_of(member.started),
     )
 
 
@@ -197,7 +197,7 @@ def _find_call(frame: FrameType | None) -> tuple[str, str]:
     us in turn.
     """
     call = found = place = ""
-    while frame is not None and frame.f_code is not Task.run.__code__:
+    while frame is not None and frame.f_code is not Member.run.__code__:
         if is_ours(frame):
             handle = frame.f_locals.get("handle", frame.f_locals.get("self"))
             shown = str(int(handle)) if isinstance(handle, int) else ""

@@ -109,7 +109,7 @@ class SocketListener:
                 raise
             if stream is not None:
                 return stream
-        self._readiness.must_look = True
+        self._readiness.must_yield = True
         return None
 
     def _is_emptied(self) -> bool:

@@ -7,7 +7,7 @@ from types import CoroutineType
 from typing import TypeVar
 
 from umbel._kernel.current import current_hub
-from umbel.coroutines.task import ASYNC_ADVICE
+from umbel.coroutines.member import ASYNC_ADVICE
 from umbel.errors import unawaited
 
 T = TypeVar("T")

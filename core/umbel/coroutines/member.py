@@ -17,7 +17,7 @@ ASYNC_ADVICE: Final = "use a plain one, or have asyncio or trio run it (umbel.ai
 
 
 @final
-class Task(Coroutine):
+class Member(Coroutine):
     """A coroutine in a bundle: a function and its arguments."""
 
     __slots__ = ("args", "bundle", "function", "kwargs", "started")
