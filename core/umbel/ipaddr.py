@@ -16,6 +16,7 @@ from typing import Final, NamedTuple, final
 
 from umbel.deadline import FOREVER
 from umbel.errors import system_error
+from umbel.sockets.hosts import numeric_host
 
 #: Modes: which kind of address is wanted. 0 prefers IPv4, as libdill does today.
 IPADDR_IPV4: Final = 1
@@ -228,7 +229,7 @@ def _look_up(name: str, deadline: int) -> list[str]:
 
     def resolve() -> list[str]:
         found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-        hosts = [_host_of(where) for _, _, _, _, where in found]
+        hosts = [numeric_host(where) for _, _, _, _, where in found]
         return list(dict.fromkeys(hosts))  # a file of hosts may name one twice
 
     try:
@@ -240,18 +241,6 @@ def _look_up(name: str, deadline: int) -> list[str]:
             return []
         message = f"looking up {name!r} failed: {error.strerror}"
         raise system_error(errno.EADDRNOTAVAIL, message) from None
-
-
-def _host_of(where: tuple[object, ...]) -> str:
-    host, _, *rest = where
-    index = rest[1] if len(rest) == 2 else 0
-    if not isinstance(index, int) or not index:
-        return str(host)
-    # A link's own address means something only with the link's name (RFC 4007).
-    try:
-        return f"{host}%{socket.if_indextoname(index)}"
-    except OSError:
-        return f"{host}%{index}"  # it is gone
 
 
 def ipaddr_str(address: IpAddress) -> str:

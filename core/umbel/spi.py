@@ -62,6 +62,7 @@ from umbel.proxy import StreamProxy
 from umbel.report import CloseReport
 from umbel.shutdown import shut_down
 from umbel.sockets.adoption import adopt_socket
+from umbel.sockets.hosts import numeric_host
 from umbel.sockets.listener import SocketListener
 from umbel.sockets.stream import LOCAL_CAPABILITIES, SEND_BUFFER, SocketStream
 from umbel.telling import say
@@ -86,7 +87,7 @@ from umbel.transport import (
     UnreadBytes,
     is_stream,
 )
-from umbel.values.address import Address
+from umbel.values.address import Address, split_host
 from umbel.values.memory import SHARED_MEMORY, Memory
 from umbel.values.peer import PeerIdentity
 
@@ -139,10 +140,12 @@ __all__ = [
     "hookimpl",
     "is_stream",
     "now",
+    "numeric_host",
     "require_plain",
     "require_run",
     "say",
     "shut_down",
+    "split_host",
     "system_error",
     "take_options",
 ]

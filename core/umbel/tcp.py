@@ -14,7 +14,7 @@ from umbel.streams.listener import ListenerHandle, Listening, accept
 from umbel.streams.sending import done
 from umbel.streams.stream import StreamHandle
 from umbel.transport import Names
-from umbel.values.address import Address
+from umbel.values.address import Address, split_host
 from umbel.verbs import BACKLOG, connect, listen
 
 SCHEME: Final = "tcp"
@@ -213,5 +213,6 @@ def _require_tcp(handle: int) -> None:
 
 
 def _read(address: Address) -> IpAddress:
-    host, _, port = address.location.rpartition(":")
-    return IpAddress(host.strip("[]"), int(port))
+    found = split_host(address.location)
+    assert found is not None  # the transport has made it
+    return IpAddress(found[0], int(found[1]))

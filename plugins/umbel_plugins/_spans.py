@@ -17,7 +17,7 @@ from opentelemetry.trace import (
     get_tracer,
 )
 
-from umbel.spi import Address
+from umbel.spi import Address, split_host
 from umbel_plugins._events import Event
 from umbel_plugins._outcomes import is_stop
 
@@ -59,10 +59,10 @@ class Spans:
 def _set_server(span: Span, address: Address) -> None:
     if not address.location:
         return  # a pair, or an adopted socket of unknown origin
-    host, colon, port = address.location.rpartition(":")
-    if address.scheme == "tcp" and colon and port.isdecimal():
-        span.set_attribute("server.address", host.strip("[]"))
-        span.set_attribute("server.port", int(port))
+    found = split_host(address.location) if address.scheme == "tcp" else None
+    if found is not None:
+        span.set_attribute("server.address", found[0])
+        span.set_attribute("server.port", int(found[1]))
     else:
         # Bytes that are no text can't travel in a span.
         text = address.location.encode(errors="replace").decode()

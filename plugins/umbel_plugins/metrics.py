@@ -32,6 +32,7 @@ from umbel.spi import (
     hookimpl,
     is_stream,
     say,
+    split_host,
     system_error,
 )
 from umbel_plugins._outcomes import is_stop, outcome_name
@@ -194,12 +195,11 @@ class MetricsPlugin:
 
 
 def _parse_place(place: str) -> tuple[str, int]:
-    host, _, port = place.rpartition(":")
-    is_number = port.isdecimal() and len(port) <= len(str(MOST_PORT))
-    if not host or not is_number or int(port) > MOST_PORT:
+    host, port = split_host(place) or ("", "")
+    if not host or len(port) > len(str(MOST_PORT)) or int(port) > MOST_PORT:
         message = f"UMBEL_METRICS={place!r}: write host:port, such as 127.0.0.1:9464"
         raise system_error(errno.EINVAL, message)
-    return host.strip("[]"), int(port)
+    return host, int(port)
 
 
 plugin = MetricsPlugin()

@@ -52,7 +52,9 @@ from umbel.spi import (
     adopt_socket,
     hookimpl,
     now,
+    numeric_host,
     shut_down,
+    split_host,
     system_error,
     take_options,
 )
@@ -170,17 +172,11 @@ def _make_stream(sock: socket.SocketType, options: Options) -> TcpStream:
 
 
 def _split(address: Address) -> tuple[str, int]:
-    host, colon, port = address.location.rpartition(":")
-    is_bracketed = host.startswith("[") and host.endswith("]")
-    if is_bracketed:
-        host = host[1:-1]
-    if is_bracketed != (":" in host):
-        colon = ""  # brackets are for IPv6: without them, which part is the port?
-    if "\0" in host:
-        colon = ""  # Python would look up what stands before it
-    if not colon or not (port.isascii() and port.isdigit()):
+    found = split_host(address.location)
+    if found is None:
         message = f"{address}: write tcp://host:port, or tcp://[::1]:port for IPv6"
         raise system_error(errno.EINVAL, message)
+    host, port = found
     if len(port) > 5 or int(port) > 65535:
         message = f"{address}: a port is 0 to 65535"
         raise system_error(errno.EINVAL, message)
@@ -189,20 +185,9 @@ def _split(address: Address) -> tuple[str, int]:
 
 def _address_of(name: tuple[object, ...]) -> Address:
     """Make the address of what getsockname or getpeername gave."""
-    host, port, *rest = name
-    shown = f"[{host}{_zone(rest)}]" if ":" in str(host) else host
-    return Address("tcp", f"{shown}:{port}")
-
-
-def _zone(rest: Sequence[object]) -> str:
-    # A link's own address means something only with the link's name (RFC 4007).
-    index = rest[1] if len(rest) == 2 else 0
-    if not isinstance(index, int) or not index:
-        return ""
-    try:
-        return f"%{socket.if_indextoname(index)}"
-    except OSError:
-        return f"%{index}"  # it is gone
+    host = numeric_host(name)
+    shown = f"[{host}]" if ":" in host else host
+    return Address("tcp", f"{shown}:{name[1]}")
 
 
 def _numeric(host: str, port: int) -> Target | None:

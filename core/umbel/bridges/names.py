@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from umbel.streams.connection import Connection
 from umbel.transport import Names
-from umbel.values.address import Address
+from umbel.values.address import Address, split_host
 
 SocketName: TypeAlias = str | tuple[str, int]
 
@@ -21,7 +21,5 @@ def names_of(connection: Connection) -> tuple[SocketName, SocketName]:
 
 
 def _name(address: Address) -> SocketName:
-    host, _, port = address.location.rpartition(":")
-    if host and port.isascii() and port.isdigit():
-        return host.removeprefix("[").removesuffix("]"), int(port)
-    return address.location
+    found = split_host(address.location)
+    return (found[0], int(found[1])) if found and found[0] else address.location

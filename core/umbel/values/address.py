@@ -124,3 +124,27 @@ def _decode(text: str, whole: str) -> str:
 def path_address(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> Address:
     """Make the ipc address of a path: a file, or an abstract name after "@"."""
     return Address("ipc", os.fsdecode(path))
+
+
+def split_host(location: str) -> tuple[str, str] | None:
+    """Take "host:port", or "[host]:port" for IPv6, apart.
+
+    Args:
+        location: of an address, or from a setting.
+
+    Returns:
+        the host, perhaps empty, without brackets, and the port, which is digits of
+        ASCII; None: it is something else.
+
+    Source:
+        RFC 3986, section 3.2.2.
+    """
+    host, colon, port = location.rpartition(":")
+    is_bracketed = host.startswith("[") and host.endswith("]")
+    if is_bracketed:
+        host = host[1:-1]
+    # Brackets are for IPv6: without them, which part is the port?
+    is_host = is_bracketed == (":" in host) and "\0" not in host
+    if not colon or not is_host or not (port.isascii() and port.isdigit()):
+        return None
+    return host, port
