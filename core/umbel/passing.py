@@ -14,7 +14,6 @@ from umbel._kernel.current import checkpoint, current_hub
 from umbel.deadline import FOREVER
 from umbel.errors import (
     BadHandleError,
-    BrokenStreamError,
     BusyError,
     EndOfStreamError,
     NotSupportedError,
@@ -243,9 +242,7 @@ def _header_of(resource: Connection | Listening) -> dict[str, object]:
         if resource.kept:
             raise BusyError  # accepted for a task that was canceled just then
         return {"address": str(resource.listener.address), "is_listener": True}
-    if BrokenStreamError in (resource.outbound_error, resource.inbound_error):
-        message = "a send or receive on that stream failed before: close it"
-        raise BrokenStreamError(message)
+    resource.require_whole()
     return {
         "address": str(resource.address),
         "is_listener": False,

@@ -111,12 +111,11 @@ class Watch:
         except BaseException:
             # Interrupted, or late, just as the edge came: the next one needs it.
             self.readable |= self.reader is not me
+            raise
+        finally:
+            # Woken for another reason: the next edge is not for who waits elsewhere.
             if self.reader is me:
                 self.reader = None
-            raise
-        # Woken for another reason: the next edge is not for who waits elsewhere then.
-        if self.reader is me:
-            self.reader = None
 
     def wait_out(self, deadline: int) -> None:
         """Return once there may be room to send. Own thread only."""
@@ -132,8 +131,7 @@ class Watch:
             if not self.writable:  # as in wait_in
                 hub.park(deadline)
         except BaseException:
-            # Interrupted, or late, just as the edge came: the next one needs it.
-            self.writable |= self.writer is not me
+            self.writable |= self.writer is not me  # as in wait_in
             raise
         finally:
             if self.writer is me:

@@ -7,7 +7,7 @@ import socket
 import stat
 from typing import TYPE_CHECKING
 
-from umbel.errors import BrokenStreamError, BusyError, NotSupportedError
+from umbel.errors import BusyError, NotSupportedError
 from umbel.handle import claim
 from umbel.streams.connection import Connection, find_connection
 from umbel.transport import Fileno
@@ -68,7 +68,5 @@ def _no_socket(connection: Connection) -> NotSupportedError:
 def _require_idle(connection: Connection) -> None:
     if connection.sender is not None or connection.receiver is not None:
         raise BusyError
-    if BrokenStreamError in (connection.outbound_error, connection.inbound_error):
-        message = "a send or receive on that stream failed before: close it"
-        raise BrokenStreamError(message)
+    connection.require_whole()
     connection.require_nothing_kept()

@@ -135,6 +135,12 @@ class Directions(Resource):
             return b""
         raise self.inbound_error or BrokenStreamError
 
+    def require_whole(self) -> None:
+        """ECONNRESET if a direction has lost its place in the stream."""
+        if BrokenStreamError in (self.outbound_error, self.inbound_error):
+            message = "a send or receive on that stream failed before: close it"
+            raise BrokenStreamError(message)
+
     # The end.
 
     def _evict_users(self) -> None:
