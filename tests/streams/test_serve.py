@@ -596,7 +596,7 @@ def test_what_another_thread_closes_in_that_moment_has_parted_well(
         umbel.hclose(handle)  # as a thread would that is a moment faster
         umbel.close(handle, deadline)
 
-    monkeypatch.setattr(server_rules, "close", close_second)
+    monkeypatch.setattr("umbel.serving.close", close_second)
     with umbel.go(umbel.serve, listener, lambda _: None) as server:
         client = connect(listener)
         assert umbel.receive(client, 1, soon()) == b""
