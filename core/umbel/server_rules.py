@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 #: Seconds to wait after an accept that failed, as by EMFILE; doubled up to the last.
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 1.0
-#: How many of the backlog a stop accepts still; listen(2) allows no more as a rule.
-MOST_QUEUED: Final = 4096
 #: Seconds between two warnings of them.
 QUIET: Final = 10.0
 #: What comes again at the next accept, since the listener or the call is no good.

@@ -1,9 +1,9 @@
 """Servers: a coroutine for each connection, a limit on them, and an end in good order.
 
 A server stops when its listener is closed, when `serve` is canceled or interrupted, or
-at its deadline. However it stops, it first stops listening; then running handlers may
-finish, within the grace; then any that remain are canceled; and `serve` returns, or
-raises, when no handler runs any more.
+at its deadline. However it stops, it first stops listening (before that, it drains the
+backlog, if asked to); then running handlers may finish, within the grace; then any that
+remain are canceled; and `serve` returns, or raises, when no handler runs any more.
 
 `umbel.aio.serving` is the same for tasks; what the two share is here.
 """
@@ -11,7 +11,6 @@ raises, when no handler runs any more.
 from __future__ import annotations
 
 import sys
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, final
@@ -36,7 +35,6 @@ from umbel.handle import (
     register,
 )
 from umbel.server_rules import (
-    MOST_QUEUED,
     Retries,
     Room,
     is_past,
@@ -65,6 +63,7 @@ def serve(
     *,
     limit: int | None = None,
     grace: float = CLOSE_GRACE,
+    drain_backlog: bool = False,
 ) -> None:
     """Accept streams, and run *handler* for each in a coroutine of its own.
 
@@ -72,11 +71,10 @@ def serve(
     raises is closed hard; the error is logged, and the other handlers go on. If the
     process runs out of descriptors, accepting pauses until one is free.
 
-    To stop it, cancel the caller: it accepts those who have connected already, stops
-    listening, handlers may go on for *grace* seconds, and any that remain are canceled.
-    A signal that raises in here, as with `exit_on_signal`, does the same; a second one
-    cuts the grace short. If somebody else closes the listener, that is a stop, too; but
-    those in its backlog are lost.
+    To stop it, close the listener, from anywhere, or cancel the caller: it stops
+    listening, running handlers may go on for *grace* seconds, and any that remain are
+    canceled. A signal that raises in here, as with `exit_on_signal`, does the same; a
+    second one cuts the grace short.
 
     Args:
         handle: a listener. Owned by this call: closed when it returns or raises, except
@@ -89,6 +87,10 @@ def serve(
             None: any number.
         grace: seconds that running handlers have after a stop; also how long the
             orderly close of each stream may take.
+        drain_backlog: when canceled or interrupted, it accepts until nobody is left,
+            within the grace, before it stops listening: for a server that another has
+            taken over from. Where other processes accept from the same listener, those
+            in its backlog are theirs.
 
     Raises:
         BadHandleError: EBADF, *handle* is not open. If it is closed later, that is a
@@ -108,7 +110,7 @@ def serve(
         own; Go's http.Server.Shutdown, with a grace.
     """
     require_plain(handler, _ASYNC_ADVICE)
-    server = _Server(handle, handler, Room(limit), grace)
+    server = _Server(handle, handler, Room(limit), grace, drain_backlog)
     try:
         server.accept_all(deadline)
     finally:
@@ -127,6 +129,7 @@ class _Server:
         handler: Callable[[StreamHandle], object],
         room: Room,
         grace: float,
+        drains_backlog: bool,
     ) -> None:
         check_seconds(grace, "grace")
         self._listening = require_listener(handle)
@@ -136,6 +139,7 @@ class _Server:
         self._handler = handler
         self._room = room
         self._grace = grace
+        self._drains_backlog = drains_backlog
         # Not `bundle`, which a canceled caller may not call: the listener is ours now.
         hub = current_hub()
         handlers = Bundle(hub)
@@ -210,45 +214,44 @@ class _Server:
             report_parting(self._address, error)
 
     def stop(self, deadline: int) -> bool:
-        """Stop listening, wait for the grace, cancel; tell whether any had to be."""
+        """End as said at the top; tell whether any handlers had to be canceled."""
         until = soonest(within(self._grace), deadline)
-        queued: deque[StreamHandle] = deque()
         try:
             with _held_up():
                 try:
-                    self._take_queue(queued, until)
+                    if self._drains_backlog:
+                        self._drain_backlog(until)
                 finally:
                     self._stop_listening(until)
-                while queued:
-                    self._wait_for_room(until)
-                    self._start(queued.popleft())
                 lookup(self._handlers, Bundle).wait(until)
         except DeadlineError:
-            report_cut(self._address, self._room.count + len(queued))
+            report_cut(self._address, self._room.count)
             return True
         finally:
-            while queued:
-                hclose_if_open(queued.popleft())
             # With what stopped it: the end of the program gives way to no failure.
             handlers = lookup(self._handlers, Bundle)
             handlers.leave(self._handlers, sys.exc_info()[1])
         return False
 
-    def _take_queue(self, queued: deque[StreamHandle], until: int) -> None:
-        """Accept those who have connected already: a close would reset them."""
-        if self._handle not in open_handles or is_past(until):
-            return
-        # Nobody is there any more; or no descriptor is left, or it fails again.
-        with suppress(Exception):
-            while len(queued) < MOST_QUEUED:
-                queued.append(accept(self._handle, 0))
-
-    def _wait_for_room(self, until: int) -> None:
-        while self._room.is_full:
-            me = checkpoint()
-            with self._room.waiting(me):
-                if self._room.is_full:  # still, though we may have let others run
-                    me.hub.park(until)
+    def _drain_backlog(self, until: int) -> None:
+        try:
+            while self._handle in open_handles:
+                while self._room.is_full:
+                    self._wait_for_end(until)
+                try:
+                    stream = accept(self._handle, 0)
+                except DeadlineError:
+                    return  # nobody is left
+                except OSError as error:
+                    pause = self._retries.after(error, until)
+                    with suppress(DeadlineError):  # it is only the pause that is over
+                        self._wait_for_end(pause)
+                else:
+                    self._start(stream)
+        except DeadlineError:
+            raise
+        except OSError as error:  # it comes again each time
+            report_parting(self._address, error)
 
     def _stop_listening(self, until: int) -> None:
         if self._handle in open_handles:

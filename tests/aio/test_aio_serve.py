@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
@@ -860,7 +861,7 @@ def test_a_crew_of_trio_forgets_the_scopes_of_those_that_have_ended() -> None:
 
 
 @pytest.mark.parametrize("limit", [None, 1])
-def test_a_stop_serves_those_who_have_connected_already(
+def test_a_server_that_drains_serves_those_who_have_connected_already(
     loop: Loop, limit: int | None, tmp_path: Path
 ) -> None:
     async def main() -> None:
@@ -871,14 +872,14 @@ def test_a_stop_serves_those_who_have_connected_already(
             await clients[0].send(b"x")
             assert await clients[0].receive_exactly(1, soon()) == b"x"
             server.cancel()
-            while listener in open_handles:
-                await loop.sleep(0.01)
             for client in clients:
                 await client.send(b"abc")
                 assert await client.receive_exactly(3, soon()) == b"abc"
                 await client.close(soon())
 
-        await loop.beside(lambda: aio.serve(listener, echo, limit=limit), talk)
+        serve = partial(aio.serve, listener, echo, limit=limit, drain_backlog=True)
+        await loop.beside(serve, talk)
+        assert listener not in open_handles
 
     loop.run(main)
 
@@ -894,8 +895,10 @@ def test_those_whom_the_grace_leaves_no_time_are_closed(
             await clients[0].send(b"x")
             assert await clients[0].receive_exactly(1, soon()) == b"x"
             server.cancel()
+            assert await clients[0].receive(1, soon()) == b""
+            with pytest.raises(umbel.BrokenStreamError):
+                await clients[1].receive(1, soon())
             for client in clients:
-                assert await client.receive(1, soon()) == b""
                 client.abort()
 
         await loop.beside(lambda: aio.serve(listener, echo, limit=1, grace=0.05), talk)

@@ -800,36 +800,40 @@ def test_a_handler_with_a_yield_is_told_in_the_log(
 
 
 @pytest.mark.parametrize("limit", [None, 1])
-def test_a_stop_serves_those_who_have_connected_already(
+def test_a_server_that_drains_serves_those_who_have_connected_already(
     listener: umbel.ListenerHandle, limit: int | None
 ) -> None:
     busy = connect(listener)
-    server = umbel.go(partial(umbel.serve, limit=limit), listener, echo)
+    serve = partial(umbel.serve, limit=limit, drain_backlog=True)
+    server = umbel.go(serve, listener, echo)
     umbel.bsend(busy, b"x")
     assert umbel.brecv(busy, 1, soon()) == b"x"
     queued = [connect(listener) for _ in range(3)]
 
     stopping = umbel.go(umbel.hclose, server)
-    while listener in open_handles:
-        umbel.msleep(umbel.within(0.001))
     for client in (busy, *queued):
         umbel.bsend(client, b"abc")
         assert umbel.brecv(client, 3, soon()) == b"abc"
         umbel.close(client, soon())
     umbel.bundle_wait(stopping, soon())
     umbel.hclose(stopping)
+    assert listener not in open_handles
 
 
 def test_those_whom_the_grace_leaves_no_time_are_closed(tmp_path: Path) -> None:
     listener = umbel.listen(f"ipc:{tmp_path}/x.sock")
     busy, queued = connect(listener), connect(listener)
-    with serving(listener, echo, limit=1, grace=0.05):
-        umbel.bsend(busy, b"x")
-        assert umbel.brecv(busy, 1, soon()) == b"x"
+    serve = partial(umbel.serve, limit=1, grace=0.05, drain_backlog=True)
+    server = umbel.go(serve, listener, echo)
+    umbel.bsend(busy, b"x")
+    assert umbel.brecv(busy, 1, soon()) == b"x"
+    umbel.hclose(server)
 
-    for client in (busy, queued):
-        assert umbel.receive(client, 1, soon()) == b""
-        umbel.hclose(client)
+    assert umbel.receive(busy, 1, soon()) == b""
+    with pytest.raises(umbel.BrokenStreamError):
+        umbel.receive(queued, 1, soon())
+    umbel.hclose(busy)
+    umbel.hclose(queued)
     assert not set(open_handles) & {int(listener)}
 
 
@@ -850,7 +854,8 @@ def test_a_server_is_replaced_under_load_and_nobody_is_cut_off(
                 answered += 1
 
     def serve(listener: umbel.ListenerHandle) -> umbel.BundleHandle:
-        return umbel.go(partial(umbel.serve, limit=limit), listener, echo)
+        drain = partial(umbel.serve, limit=limit, drain_backlog=True)
+        return umbel.go(drain, listener, echo)
 
     with umbel.bundle() as clients:
         server = serve(umbel.listen(address))

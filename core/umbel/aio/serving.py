@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager, suppress
 from functools import partial
@@ -18,7 +17,6 @@ from umbel.deadline import FOREVER, check_seconds, soonest, within
 from umbel.errors import BadHandleError, DeadlineError
 from umbel.handle import CLOSE_GRACE, hclose_if_open, open_handles
 from umbel.server_rules import (
-    MOST_QUEUED,
     Retries,
     Room,
     ends_program,
@@ -43,6 +41,7 @@ async def serve(
     *,
     limit: int | None = None,
     grace: float = CLOSE_GRACE,
+    drain_backlog: bool = False,
 ) -> None:
     """Accept streams, and run *handler* for each in a task of its own.
 
@@ -60,6 +59,8 @@ async def serve(
             grace.
         limit: how many may be served at once. None: any number.
         grace: seconds that running handlers have after a stop.
+        drain_backlog: as of `umbel.serve`. In asyncio, cancel the task that serves: at
+            the end of `asyncio.run` it would keep the loop for the grace.
 
     Raises:
         BadHandleError: EBADF, *handle* is not open. If it is closed later, that is a
@@ -78,7 +79,7 @@ async def serve(
     Source:
         own; see `umbel.serve`.
     """
-    await serve_by(_make_crew(), handle, handler, deadline, limit, grace)
+    await serve_by(_make_crew(), handle, handler, deadline, limit, grace, drain_backlog)
 
 
 async def serve_by(
@@ -88,9 +89,10 @@ async def serve_by(
     deadline: int,
     limit: int | None,
     grace: float,
+    drains_backlog: bool = False,
 ) -> None:
     """Serve by the tasks of *crew*; otherwise as `serve`."""
-    server = _Server(handle, handler, crew, Room(limit), grace)
+    server = _Server(handle, handler, crew, Room(limit), grace, drains_backlog)
     stopped_by: BaseException | None = None
     has_cut = False
     try:
@@ -183,6 +185,7 @@ class _Server:
         crew: Crew,
         room: Room,
         grace: float,
+        drains_backlog: bool,
     ) -> None:
         check_seconds(grace, "grace")
         self._host = enter()
@@ -194,6 +197,7 @@ class _Server:
         self._crew = crew
         self._room = room
         self._grace = grace
+        self._drains_backlog = drains_backlog
         self._failures: list[BaseException] = []
 
     async def accept_all(self, deadline: int) -> None:
@@ -282,31 +286,38 @@ class _Server:
     async def stop(self, deadline: int) -> bool:
         """Stop listening, wait for the grace; tell whether some must be canceled."""
         until = soonest(within(self._grace), deadline)
-        queued: deque[AsyncStreamHandle] = deque()
         with self._crew.held_up():
             try:
-                await self._take_queue(queued, until)
+                if self._drains_backlog:
+                    await self._drain_backlog(until)
                 await self._stop_listening(until)
-                while queued:
-                    await self._wait_while(lambda: self._room.is_full, until)
-                    self._start(queued.popleft())
-                await self._wait_while(lambda: self._room.count > 0, until)
+                await self._wait_for_all(until)
             except DeadlineError:
-                report_cut(self._address, self._room.count + len(queued))
+                report_cut(self._address, self._room.count)
                 return True
             finally:
                 hclose_if_open(self._handle)  # canceled again before it could be closed
-                while queued:
-                    hclose_if_open(queued.popleft())
         return False
 
-    async def _take_queue(self, queued: deque[AsyncStreamHandle], until: int) -> None:
-        """As that of `umbel.serve`."""
-        if self._handle not in open_handles or is_past(until):
-            return
-        with suppress(Exception):
-            while len(queued) < MOST_QUEUED:
-                queued.append(await accept(self._handle, 0))
+    async def _drain_backlog(self, until: int) -> None:
+        try:  # as in `umbel.serve`
+            while self._handle in open_handles:
+                while self._room.is_full:
+                    await self._wait_for_end(until)
+                try:
+                    stream = await accept(self._handle, 0)
+                except DeadlineError:
+                    return
+                except OSError as error:
+                    pause = self._retries.after(error, until)
+                    with suppress(DeadlineError):
+                        await self._wait_for_end(pause)
+                else:
+                    self._start(stream)
+        except DeadlineError:
+            raise
+        except OSError as error:
+            report_parting(self._address, error)
 
     async def _stop_listening(self, until: int) -> None:
         if self._handle in open_handles:
@@ -315,8 +326,8 @@ class _Server:
             except OSError as error:
                 report_parting(self._address, error)
 
-    async def _wait_while(self, is_so: Callable[[], bool], until: int) -> None:
-        while is_so():
+    async def _wait_for_all(self, until: int) -> None:
+        while self._room.count:
             me = self._host.new_guest()
             with self._room.waiting(me):
                 await self._host.park(me, until)
