@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import errno
 import os
+import socket
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from umbel._kernel.current import checkpoint
+from umbel.errors import NotSupportedError
 from umbel.ipc import ipc_listener_fromfd
 from umbel.streams.listener import ListenerHandle
 from umbel.tcp import tcp_listener_fromfd
 
 #: The first descriptor that is passed (SD_LISTEN_FDS_START).
 FIRST: Final = 3
+_ADOPTERS: Final[dict[int | None, Callable[[int], ListenerHandle]]] = {
+    socket.AF_UNIX: ipc_listener_fromfd,
+    socket.AF_INET: tcp_listener_fromfd,
+    socket.AF_INET6: tcp_listener_fromfd,
+}
 _VARIABLES: Final = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 
 
@@ -20,8 +28,9 @@ def activated_listeners() -> list[tuple[str, ListenerHandle]]:
     """Take over the listeners that the service manager has passed to us.
 
     Call it once: it removes the variables that describe them, so that a child does not
-    take them for its own. What is no listener of ipc or tcp is left alone, such as a
-    connection, or datagrams: if there may be some, read the variables before.
+    take them for its own. What is no listener of ipc or tcp, such as a connection or
+    datagrams, is left alone, as is one of a scheme that is forbidden: if there may be
+    some, read the variables before.
 
     Returns:
         the name (FileDescriptorName=) and the handle of each, in the order of the unit;
@@ -45,18 +54,25 @@ def activated_listeners() -> list[tuple[str, ListenerHandle]]:
         os.environ.pop(name, None)
     found = []
     for index, fd in enumerate(fds):
-        listener = _adopt(fd)
-        if listener is not None:
+        adopt = _ADOPTERS.get(_family_of_listener(fd))
+        if adopt is not None:
             name = shown[index] if index < len(shown) else "unknown"
-            found.append((name, listener))
+            with suppress(NotSupportedError):  # that transport is forbidden here
+                found.append((name, adopt(fd)))
     return found
 
 
-def _adopt(fd: int) -> ListenerHandle | None:
-    for adopt in (ipc_listener_fromfd, tcp_listener_fromfd):
-        try:
-            return adopt(fd)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-    return None
+def _family_of_listener(fd: int) -> int | None:
+    mode = os.get_blocking(fd)
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError:
+        return None  # no socket
+    try:
+        is_stream = sock.type == socket.SOCK_STREAM
+        if is_stream and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            return sock.family
+        return None
+    finally:
+        sock.detach()
+        os.set_blocking(fd, mode)  # which Python changes where it has a default timeout

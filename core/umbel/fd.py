@@ -19,7 +19,13 @@ from umbel._kernel.hub import Hub
 from umbel._kernel.poller import READABLE, WRITABLE
 from umbel._kernel.watch import Watch
 from umbel.deadline import FOREVER
-from umbel.errors import EXHAUSTED, BadHandleError, BusyError, DeadlineError
+from umbel.errors import (
+    EXHAUSTED,
+    BadHandleError,
+    BusyError,
+    DeadlineError,
+    no_deadline,
+)
 
 #: Watches by their descriptor that fdin and fdout made, for the time of their waiting.
 _lent: Final[dict[int, dict[Watch, None]]] = {}
@@ -245,6 +251,8 @@ def fdout(fd: int, deadline: int = FOREVER) -> None:
 
 
 def _wait(fd: int, direction: int, wanted: int, deadline: int) -> None:
+    if not isinstance(deadline, int):
+        raise no_deadline(deadline)
     hub = checkpoint().hub
     watch = hub.watches.find(fd)
     if watch is not None:

@@ -259,7 +259,7 @@ def receive_handle(
 
     Only receive from a process that you trust: what it sends names one of your
     transports, and a path. A socket file is removed with the listener only if a process
-    of our own user has sent it, and if it is still that file.
+    of our own user has made this connection, and if it is still that file.
 
     Args:
         handle: a local stream.

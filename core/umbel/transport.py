@@ -132,8 +132,8 @@ class AdoptContext(Record):
         fd: the descriptor; the endpoint's on success, else still the caller's.
         is_listener: whether it must listen; otherwise it must be connected.
         state: that of `Transfer`, if it came from another process.
-        is_trusted: that process was of our own user, who could do to our files whatever
-            *state* makes us do.
+        is_trusted: its connection was made by our own user, who could do to our files
+            whatever *state* makes us do.
     """
 
     address: Address

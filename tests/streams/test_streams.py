@@ -645,6 +645,8 @@ def test_what_is_no_deadline_is_told_as_such_and_loses_nothing(
 
     for call in (
         lambda: umbel.receive(left, deadline=bad),
+        lambda: umbel.msleep(bad),
+        lambda: umbel.fdin(left.fileno(), bad),
         lambda: asyncio.run(receive()),
     ):
         with pytest.raises(TypeError, match=r"a deadline is an int.*within\(seconds\)"):

@@ -100,6 +100,23 @@ def test_so_are_listeners_of_tcp_and_what_is_none_is_left_alone(
     assert out == "['first', 'third'] False\n"
 
 
+def test_one_of_a_scheme_that_is_forbidden_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UMBEL_ALLOW", "ipc")
+    one, two = listening(tmp_path / "one"), listening(None)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as low:
+        other = socket.socket(fileno=_high(low))
+    sockets = two, other, one
+
+    with one, two, other, start("mine", *sockets, names="a:b:c") as service:
+        with umbel.ipc_connect(tmp_path / "one") as client:
+            assert umbel.brecv(client, 9, umbel.within(20)) == b"activated"
+        assert service.stdout is not None
+        assert service.stdout.read() == "['c'] False\n"
+        assert service.wait(20) == 0
+
+
 def test_a_gap_among_the_descriptors_is_not_filled_by_our_own(tmp_path: Path) -> None:
     code = (
         "import os, umbel\n"

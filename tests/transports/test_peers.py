@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import os
 import pickle
@@ -402,3 +403,18 @@ def test_peers_that_are_sent_away_without_end_keep_no_accept_from_its_deadline(
         with pytest.raises(umbel.DeadlineError):
             accept(listener, umbel.within(0.01))
         assert umbel.now() < far_off
+
+
+def test_who_has_no_descriptor_to_find_out_lets_nobody_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def read(name: str) -> io.StringIO:
+        if name == "/proc/self/uid_map":
+            raise OSError(errno.EMFILE, "no descriptor is left")
+        return io.StringIO("65534")
+
+    monkeypatch.setattr(users, "open", read, raising=False)
+    monkeypatch.setattr(os, "geteuid", lambda: 65534)
+
+    with pytest.raises(OSError, match="no descriptor is left"):
+        umbel.same_user(umbel.PeerIdentity(1, 65534, 65534))

@@ -60,3 +60,12 @@ def test_a_record_is_what_type_checkers_take_it_for() -> None:
     assert str(inspect.signature(Point)) == "(x: 'int', y: 'int' = 5)"
     # One that is made otherwise says how.
     assert "drain_limit" in inspect.signature(CloseContext).parameters
+
+
+def test_a_subclass_may_put_its_fields_where_a_call_can_not() -> None:
+    class Solid(Point):
+        z: int  # type: ignore[misc]  # which Python allows
+        y: int = 7
+
+    assert repr(Solid(1, z=3)) == "Solid(x=1, y=7, z=3)"
+    inspect.signature(Solid)  # whatever it is

@@ -14,7 +14,7 @@ Rules that hold between any two statements here:
   or the error to raise where it waits. The first to do so wins.
 * `pending` is an error that has yet to reach the coroutine. `Canceled` stays
   there for good; any other is raised once.
-* Only `post` and `reach` may be called from another thread.
+* Only `post`, `reach` and `wake` may be called from another thread.
 
 What is not here: bundles, channels, handles. They are built on `park`,
 `unpark` and `interrupt`.

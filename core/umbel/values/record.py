@@ -23,17 +23,19 @@ class _Signature:
         hints: dict[str, object] = {}
         for base in reversed(kind.__mro__):
             hints.update(getattr(base, "__annotations__", {}))
-        return Signature(
-            [
-                Parameter(
-                    name,
-                    Parameter.POSITIONAL_OR_KEYWORD,
-                    default=getattr(kind, name, Parameter.empty),
-                    annotation=hints[name],
-                )
-                for name in kind._names
-            ]
-        )
+        parameters = [
+            Parameter(
+                name,
+                Parameter.POSITIONAL_OR_KEYWORD,
+                default=getattr(kind, name, Parameter.empty),
+                annotation=hints[name],
+            )
+            for name in kind._names
+        ]
+        try:
+            return Signature(parameters)
+        except ValueError:  # a subclass has put one without a default behind others
+            return None
 
 
 @dataclass_transform(frozen_default=True, eq_default=False)
@@ -45,9 +47,10 @@ class Record:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        # As type checkers know it, to whom this is a dataclass.
-        cls._names += tuple(cls.__annotations__)
-        type.__setattr__(cls, "__match_args__", cls._names)
+        cls._names = tuple(dict.fromkeys((*cls._names, *cls.__annotations__)))
+        if "__match_args__" not in cls.__dict__:
+            # As type checkers know it, to whom this is a dataclass.
+            type.__setattr__(cls, "__match_args__", cls._names)
 
     def __init__(self, *values: object, **named: object) -> None:
         names = self._names
