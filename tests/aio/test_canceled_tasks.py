@@ -170,6 +170,22 @@ def test_a_value_that_was_handed_to_a_canceled_task_is_received_next(
     right.abort()
 
 
+def test_a_choice_that_had_sent_as_its_task_was_canceled_gives_nothing_back() -> None:
+    left, right = umbel.chmake(int)
+    got: list[int] = []
+
+    async def send() -> None:
+        await aio.run_blocking(umbel.choose, [umbel.Send(right, 7)])
+
+    asyncio.run(canceled_in_hand_over(send, lambda: got.append(umbel.chrecv(left, 0))))
+
+    assert got == [7]
+    with pytest.raises(umbel.DeadlineError):
+        umbel.choose([umbel.Recv(left), umbel.Recv(right)], 0)
+    left.abort()
+    right.abort()
+
+
 def test_it_goes_to_who_waits_already() -> None:
     left, right = umbel.chmake(int)
 

@@ -40,6 +40,12 @@ def test_a_canceled_coroutine_leaves_nothing_of_trio_unawaited() -> None:
     trio.run(go_and_cancel, wait_after_a_cancellation)
 
 
+def test_nor_does_a_wait_where_nobody_hosts_the_caller() -> None:
+    with pytest.raises(RuntimeError, match="coroutines of umbel's in a host loop"):
+        aio.wait(nothing())
+    gc.collect()
+
+
 def test_what_a_canceled_coroutine_would_wait_for_is_canceled() -> None:
     async def main() -> None:
         task = asyncio.create_task(asyncio.sleep(PATIENCE))

@@ -761,12 +761,15 @@ def test_a_signal_in_the_middle_of_an_exchange_ends_it(tmp_path: Path) -> None:
     os.close(write_end)
 
 
-def test_an_output_that_nobody_reads_is_an_error_not_a_hang(tmp_path: Path) -> None:
+@pytest.mark.parametrize("keep", [(), ("--keep",)], ids=["once", "keep"])
+def test_an_output_that_nobody_reads_is_an_error_not_a_hang(
+    tmp_path: Path, keep: tuple[str, ...]
+) -> None:
     path = tmp_path / "x.sock"
     read_end, write_end = os.pipe()
     os.close(read_end)
 
-    with listening(path, stdout=write_end) as process:
+    with listening(path, *keep, stdout=write_end) as process:
         os.close(write_end)
         client = umbel.ipc_connect(path)
         umbel.bsend(client, b"into the void")

@@ -191,6 +191,29 @@ def test_a_connection_is_kept_for_the_next_request(address: Address) -> None:
         assert len(state.connections) == 1
 
 
+def test_it_is_kept_no_longer_than_the_limits_say(
+    address: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[umbel.StreamHandle] = []
+    connect = umbel.connect
+
+    def note(to: Address, deadline: int) -> umbel.StreamHandle:
+        opened.append(connect(to, deadline))
+        return opened[-1]
+
+    monkeypatch.setattr(umbel, "connect", note)
+    transport = UmbelTransport(address, limits=httpx.Limits(keepalive_expiry=0.001))
+    with (
+        serving(address),
+        httpx.Client(transport=transport, base_url=HERE) as client,
+    ):
+        for _ in range(2):
+            client.get("/")
+            umbel.msleep(umbel.within(0.01))
+
+    assert len(opened) == 2
+
+
 def test_a_stream_of_a_response_may_be_left_early(address: Address) -> None:
     with (
         serving(address),
@@ -437,6 +460,48 @@ def test_a_server_that_hangs_up_is_a_protocol_error(address: Address) -> None:
         umbel.close(listener)
 
 
+@contextmanager
+def breaking_off(address: Address) -> Iterator[None]:
+    """Serve halves of bodies."""
+
+    def break_off(stream: umbel.StreamHandle) -> None:
+        umbel.receive(stream)
+        umbel.bsend(stream, b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf")
+
+    listener = umbel.listen(address)
+    thread = threading.Thread(target=umbel.serve, args=(listener, break_off))
+    thread.start()
+    try:
+        yield
+    finally:
+        umbel.hclose(listener)
+        thread.join(PATIENCE)
+
+
+def test_so_is_one_that_hangs_up_in_the_middle_of_a_body(address: Address) -> None:
+    with (
+        breaking_off(address),
+        httpx.Client(transport=UmbelTransport(address)) as client,
+        pytest.raises(httpx.RemoteProtocolError, match="complete message body"),
+    ):
+        client.get(HERE)
+
+
+def test_so_is_one_that_hangs_up_in_the_middle_of_a_body_in_any_loop(
+    address: Address, backend: str
+) -> None:
+    async def main() -> None:
+        transport = AsyncUmbelTransport(address)
+        async with httpx.AsyncClient(transport=transport) as client:
+            with pytest.raises(
+                httpx.RemoteProtocolError, match="complete message body"
+            ):
+                await client.get(HERE)
+
+    with breaking_off(address):
+        anyio.run(main, backend=backend)
+
+
 def test_tls_is_refused(address: Address) -> None:
     async def main() -> None:
         async with httpx.AsyncClient(transport=AsyncUmbelTransport(address)) as client:
@@ -463,6 +528,42 @@ def test_a_negative_grace_is_refused_and_leaves_the_listener_open(
         with pytest.raises(ValueError, match="grace is -1"):
             UmbelServer(config, listener, grace=-1)
         assert listener.address == address
+
+
+def test_a_server_owns_its_listener(address: Address) -> None:
+    listener = umbel.listen(address)
+    server = make_server(listener)
+
+    with pytest.raises(umbel.BadHandleError):
+        umbel.accept(listener, 0)
+
+    server.close()
+    umbel.hclose(umbel.listen(address))
+
+
+def test_requests_see_what_the_start_of_the_application_has_left(
+    address: Address,
+) -> None:
+    async def remember(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            scope["state"]["greeting"] = b"hello"
+            await live(receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200})
+        body = scope["state"].get("greeting")
+        await send({"type": "http.response.body", "body": body})
+
+    async def main() -> None:
+        config = uvicorn.Config(remember, log_config=None, access_log=False)
+        server = UmbelServer(config, umbel.listen(address), grace=0.05)
+        task = asyncio.create_task(server.serve())
+        async with httpx.AsyncClient(transport=AsyncUmbelTransport(address)) as client:
+            response = await client.get(HERE)
+        server.should_exit = True
+        await task
+        assert response.content == b"hello"
+
+    asyncio.run(main())
 
 
 def test_an_application_is_stopped_if_its_server_can_not_listen(

@@ -94,6 +94,23 @@ def test_a_message_may_be_longer_than_any_buffer(
     run(main, backend)
 
 
+def test_what_a_message_does_not_say_is_not_sent(ends: Ends, backend: str) -> None:
+    left, right = ends
+    message = JSONRPCNotification(jsonrpc="2.0", method="notifications/initialized")
+
+    async def main() -> bytes:
+        async with mcp_streams(left) as (_, outbound):
+            await outbound.send(SessionMessage(message))
+            line = await aio.receive(right)
+            umbel.done(right)
+        return line
+
+    assert json.loads(anyio.run(main, backend=backend)) == {
+        "jsonrpc": "2.0",
+        "method": "notifications/initialized",
+    }
+
+
 def test_many_clients_are_served_at_once(address: Address, backend: str) -> None:
     async def main() -> None:
         totals: list[object] = []

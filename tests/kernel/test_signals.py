@@ -56,6 +56,26 @@ def test_a_signal_runs_all_that_cleans_up(
     assert not path.exists()
 
 
+def test_who_asks_for_it_twice_can_still_fork_and_be_ended() -> None:
+    code = """
+import os, signal
+import umbel
+umbel.exit_on_signal()
+umbel.exit_on_signal(signal.SIGUSR1)
+pid = os.fork()
+if not pid:
+    os.kill(os.getpid(), signal.SIGTERM)
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGTERM
+os.kill(os.getpid(), signal.SIGTERM)
+umbel.msleep(umbel.within(20))
+"""
+    with python(code) as process:
+        out, err = process.communicate(timeout=30)
+
+    assert (process.returncode, out, err) == (128 + signal.SIGTERM, "", "")
+
+
 def test_a_forked_child_is_ended_at_once_whichever_thread_forked_it() -> None:
     code = """
 import os, signal, threading, warnings
@@ -585,15 +605,25 @@ for handle in (near, far, stream, peer, other, other_peer):
     assert run_python(code) == f"DeadlineError\n{error}\n"
 
 
-def test_a_handler_can_not_wait_for_a_channel_while_another_call_waits() -> None:
-    code = """
+@pytest.mark.parametrize(
+    "call",
+    [
+        "other.receive(umbel.within(5))",
+        "umbel.choose([umbel.Recv(other)], umbel.within(5))",
+    ],
+    ids=["receive", "choose"],
+)
+def test_a_handler_can_not_wait_for_a_channel_while_another_call_waits(
+    call: str,
+) -> None:
+    code = f"""
 import signal
 import umbel
 near, far = umbel.chmake()
 other, _other = umbel.chmake()
 def wait(number, frame):
     try:
-        other.receive(umbel.within(5))
+        {call}
     except RuntimeError as error:
         print("handler" in str(error))
         sending.append(umbel.go(far.send, 42))

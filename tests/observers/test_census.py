@@ -78,6 +78,17 @@ def test_every_kind_of_handle_is_listed_with_its_place() -> None:
         umbel.hclose(handle)
 
 
+def test_a_listener_that_is_accepting_is_told_from_one_that_is_not() -> None:
+    def states() -> list[str]:
+        return [line.state for line in umbel.census().handles if line.number == x]
+
+    with umbel.listen("mem://x") as x:
+        assert states() == ["open"]
+        with umbel.go(umbel.accept, x) as accepting:
+            assert states() == ["accepting"]
+            umbel.hclose(accepting)
+
+
 def test_a_coroutine_is_listed_with_what_it_waits_on_and_where(ends: Ends) -> None:
     def wait() -> None:
         umbel.receive(ends[0])
@@ -528,6 +539,25 @@ def test_top_of_what_is_no_census_says_so(tmp_path: Path, answer: bytes) -> None
     assert "no census there" in result.stderr
     assert "UMBEL_PLUGINS=census" in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_top_escapes_what_its_output_has_no_letters_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    address = f"ipc:{tmp_path}/x.sock"
+    line = [5, "listener", "mem://grün", "open", 0, 0, ""]
+
+    def serve(stream: umbel.StreamHandle) -> None:
+        assert umbel.receive(stream) == b""
+        umbel.bsend(stream, json.dumps([7, [line], []]).encode())
+
+    with umbel.listen(address) as listener, umbel.go(umbel.serve, listener, serve):
+        result = umbel.to_thread(lambda: top(address, "--once"))
+        umbel.hclose(listener)
+
+    assert result.returncode == 0, result.stderr
+    assert "mem://gr\\xfcn" in result.stdout
 
 
 def test_top_of_what_never_ends_says_that_it_is_no_census(

@@ -257,6 +257,20 @@ def test_a_deadline_of_a_receive_is_no_error(registry: CollectorRegistry) -> Non
     assert values(registry, "umbel_errors_total", "verb", "errno") == {}
 
 
+def test_nor_is_a_cancellation(registry: CollectorRegistry) -> None:
+    left, right = umbel.pair("ipc")
+    for receive in calls(
+        lambda: umbel.receive(left),
+        lambda: umbel.receive_with_fds(right),
+        lambda: umbel.brecv(left, bytearray(5)),
+    ):
+        umbel.hclose(umbel.go(receive))
+    umbel.hclose(left)
+    umbel.hclose(right)
+
+    assert values(registry, "umbel_errors_total", "verb", "errno") == {}
+
+
 def test_a_listener_that_is_closed_while_it_accepts_is_no_error(
     registry: CollectorRegistry, listener: umbel.ListenerHandle
 ) -> None:
@@ -359,13 +373,19 @@ print('umbel_opened_total{outcome="ok",scheme="mem",verb="pair"} 2.0' in text)
 """
 
 
-def free_place() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return f"127.0.0.1:{server.getsockname()[1]}"
+def free_place(host: str = "127.0.0.1") -> str:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.create_server((host, 0), family=family) as server:
+            port = server.getsockname()[1]
+    except OSError:
+        pytest.skip("this machine has none")
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def test_the_environment_says_where_they_are_served() -> None:
-    place = free_place()
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_the_environment_says_where_they_are_served(host: str) -> None:
+    place = free_place(host)
 
     out = run_python(
         f"place = {place!r}\n{SERVED}", UMBEL_PLUGINS="metrics", UMBEL_METRICS=place

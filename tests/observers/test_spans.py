@@ -117,6 +117,17 @@ def test_being_canceled_is_told_and_is_no_error(
     assert span.status.status_code is StatusCode.UNSET
 
 
+def test_so_is_a_listener_that_is_closed_while_it_accepts(
+    exporter: InMemorySpanExporter, listener: umbel.ListenerHandle, scheme: str
+) -> None:
+    with umbel.go(umbel.serve, listener, umbel.hclose):
+        umbel.close(listener)
+
+    (span,) = spans(exporter, f"accept {scheme}")
+    assert facts(span)["error.type"] == "EBADF"
+    assert span.status.status_code is StatusCode.UNSET
+
+
 def test_a_span_lies_within_the_callers_own(
     exporter: InMemorySpanExporter, provider: TracerProvider
 ) -> None:

@@ -230,7 +230,11 @@ except OSError as error:
 # Spans.
 
 
-@pytest.mark.parametrize("env", [{}, {"UMBEL_TRACE_OTEL": ""}], ids=["unset", "empty"])
+@pytest.mark.parametrize(
+    "env",
+    [{}, {"UMBEL_TRACE_OTEL": ""}, {"UMBEL_TRACE_OTEL": "0"}],
+    ids=["unset", "empty", "zero"],
+)
 def test_opentelemetry_is_imported_only_when_spans_are_asked_for(
     env: dict[str, str],
 ) -> None:

@@ -324,9 +324,10 @@ def test_two_distributions_with_one_scheme_are_named_and_not_imported(
     ("call", "env"),
     [
         ("umbel.prefer('twin', 'Second_Twin')", {}),
+        ("umbel.prefer('twin', 'second.twin')", {}),
         ("", {"UMBEL_PREFER": "mem=umbel, twin=second-twin"}),
     ],
-    ids=["call", "environment"],
+    ids=["call", "dotted", "environment"],
 )
 def test_one_of_two_can_be_preferred(
     folder: str, call: str, env: dict[str, str]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import TypeVar, cast
 from unittest.mock import create_autospec
 
@@ -137,6 +137,12 @@ class Awaited(End):
         """Be no such function as core calls."""
 
 
+class Generating(End):
+    async def done(self, deadline: int) -> AsyncIterator[None]:  # type: ignore[override]
+        """As `Awaited`; it runs even less of it."""
+        yield
+
+
 class Placeless(Ear):
     def __init__(self) -> None:
         super().__init__()
@@ -154,6 +160,7 @@ NO_STREAM = {
     f"an object of class {__name__}.Deaf, which has no receive_into": Deaf,
     "has no done, query": Dumb,
     "Awaited, whose done only gives a coroutine": Awaited,
+    "Generating, whose done only gives a coroutine or generator": Generating,
     f"class {__name__}.Ear, which has no send": Ear,
     f"the class {__name__}.End (make": lambda: End,
 }
@@ -374,6 +381,32 @@ def test_a_second_end_without_a_handle_closes_the_first(giving: Giving) -> None:
 
     assert all(end.is_aborted for end in ends)
     assert not umbel.census().handles
+
+
+def test_a_first_end_without_a_handle_closes_the_second(giving: Giving) -> None:
+    class Broken(End):
+        def query(self, kind: type[T]) -> T | None:
+            raise RuntimeError("query broke")
+
+    ends = (Broken(), End())
+    giving.given = lambda: ends
+
+    with pytest.raises(RuntimeError, match="query broke"):
+        umbel.pair("giving")
+
+    assert all(end.is_aborted for end in ends)
+    assert not umbel.census().handles
+
+
+def test_a_class_in_the_place_of_a_stream_is_not_aborted(
+    giving: Giving, caplog: pytest.LogCaptureFixture
+) -> None:
+    giving.given = lambda: End
+
+    with pytest.raises(umbel.PluginError, match="make an object of it"):
+        umbel.connect("giving:x")
+
+    assert not caplog.records
 
 
 def test_streams_with_methods_of_their_own_are_streams(giving: Giving) -> None:

@@ -30,6 +30,8 @@ from umbel.spi import (
     PairContext,
     SocketListener,
     SocketStream,
+    Stream,
+    StreamProxy,
     adopt_socket,
     hookimpl,
     shut_down,
@@ -666,6 +668,63 @@ def test_ctrl_c_in_a_wrapper_leaves_no_descriptor_and_others_are_told(
     assert isinstance(outer.outcomes[hook].error, KeyboardInterrupt)
     assert (hook in inner.outcomes) is (when == "after")
     assert open_descriptors() == before
+
+
+def test_what_had_failed_before_ctrl_c_in_a_wrapper_is_told_with_it(
+    own: OwnTransport,
+) -> None:
+    own.failing, own.failure = "connect", lambda: PermissionError("not here")
+
+    with (
+        plugins(Interrupted("connect", "after")),
+        pytest.raises(KeyboardInterrupt) as caught,
+    ):
+        session()
+
+    assert isinstance(caught.value.__context__, PermissionError)
+
+
+class Layer(StreamProxy):
+    """A stream that tells when it is aborted."""
+
+    def __init__(self, inner: Stream, name: str, log: list[str]) -> None:
+        super().__init__(inner)
+        self.name = name
+        self.log = log
+
+    def abort(self) -> None:
+        self.log.append(self.name)
+        super().abort()
+
+
+class Layering(Wrapping):
+    def __init__(self, name: str, log: list[str]) -> None:
+        self.name = name
+        self.log = log
+
+    def around(self, hook: str, context: object) -> Around:
+        outcome = yield None
+        if hook != "connect":
+            return None
+        assert isinstance(outcome.value, (SocketStream, Layer))
+        return Outcome(Layer(outcome.value, self.name, self.log))
+
+
+@pytest.mark.usefixtures("own")
+def test_of_what_wrappers_have_made_the_outermost_is_freed_first() -> None:
+    log: list[str] = []
+
+    with (
+        plugins(
+            Refusing("connect", lambda: PermissionError("not here")),
+            Layering("outer", log),
+            Layering("inner", log),
+        ),
+        pytest.raises(PermissionError),
+    ):
+        session()
+
+    assert log[:2] == ["outer", "inner"]
 
 
 # No reference cycles.

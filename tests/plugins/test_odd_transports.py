@@ -392,6 +392,39 @@ def test_a_transports_own_words_are_told(
             umbel.receive(handle)
 
 
+def test_so_they_are_if_a_close_is_late() -> None:
+    class Wordy(Odd):
+        def done(self, deadline: int) -> None:
+            raise umbel.DeadlineError("wake the modem")
+
+    with (
+        opened(Wordy()) as handle,
+        pytest.raises(umbel.DeadlineError, match="wake the modem"),
+    ):
+        umbel.close(handle)
+
+
+def test_a_close_that_drains_and_never_waits_lets_others_run() -> None:
+    has_run = False
+
+    class Endless(Odd):
+        chunks = 0
+
+        def receive_into(self, buffer: memoryview, deadline: int) -> int:
+            self.chunks += 1
+            return 0 if has_run or self.chunks > 10_000 else 1
+
+    def run() -> None:
+        nonlocal has_run
+        umbel.yield_()
+        has_run = True
+
+    with opened(Endless()) as handle, umbel.go(run):
+        umbel.close(handle)
+
+        assert has_run
+
+
 def test_an_end_inside_a_layer_is_no_end_of_the_stream() -> None:
     class Cut(Odd):
         def receive_into(self, buffer: memoryview, deadline: int) -> int:

@@ -371,6 +371,19 @@ except umbel.NotSupportedError:
     assert run_python(code, UMBEL_ALLOW=",") == "blocked\n"
 
 
+@pytest.mark.parametrize("text", ["*", "ipc, *"])
+def test_a_star_forbids_all(text: str) -> None:
+    code = """
+import umbel
+for scheme in ("mem", "ipc"):
+    try:
+        umbel.pair(scheme)
+    except umbel.NotSupportedError:
+        print(scheme)
+"""
+    assert run_python(code, UMBEL_DISABLE=text) == "mem\nipc\n"
+
+
 def test_what_is_blocked_stays_so_when_it_is_allowed() -> None:
     code = """
 umbel.block("mem")

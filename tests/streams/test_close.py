@@ -32,6 +32,7 @@ from umbel import CloseReport, aio, spi
 from umbel._kernel.current import current_hub
 from umbel.handle import lookup
 from umbel.plugins import add_plugin, remove_plugin
+from umbel.shutdown import GLANCE
 from umbel.streams.connection import find_connection
 from umbel.streams.listener import AcceptUse, Listening
 
@@ -79,6 +80,27 @@ def test_a_peer_that_goes_on_reading_holds_up_a_close_for_a_moment_only(
     assert umbel.now() - start < 10_000
     assert umbel.brecv(right, 10) == b"read later"
     umbel.hclose(right)
+
+
+def test_it_holds_up_none_that_has_no_time_or_has_seen_its_end() -> None:
+    def at_once(stream: umbel.StreamHandle) -> None:
+        assert umbel.close(stream, 0).consumed is False
+
+    def see_its_end(stream: umbel.StreamHandle) -> None:
+        assert umbel.receive(stream) == b""
+        assert umbel.close(stream).consumed is False
+
+    for close in (at_once, see_its_end):
+        took = []
+        for _ in range(5):  # a busy machine makes anything late now and then
+            left, right = umbel.ipc_pair()
+            umbel.bsend(left, b"read later")
+            umbel.done(right)
+            start = umbel.now()
+            close(left)
+            took.append(umbel.now() - start)
+            umbel.hclose(right)
+        assert min(took) < 1000 * GLANCE / 2
 
 
 def test_a_closed_stream_has_no_descriptor(ends: Ends) -> None:

@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -594,6 +595,20 @@ def test_transfers_grow_the_send_buffer_of_ipc_unless_told_otherwise() -> None:
         rooms.append(fill(left))
         umbel.hclose(left)
         umbel.hclose(right)
+
+    assert rooms[1] > 2 * rooms[0]
+
+
+def test_so_do_those_of_streams_that_are_accepted(tmp_path: Path) -> None:
+    rooms = []
+    for size in (0, 1 << 20):
+        address = f"ipc:{tmp_path}/x.sock"
+        with umbel.listen(address, buffer_size=size) as listener:
+            client = umbel.connect(address)
+            server = umbel.accept(listener)
+        rooms.append(fill(server))
+        umbel.hclose(client)
+        umbel.hclose(server)
 
     assert rooms[1] > 2 * rooms[0]
 

@@ -80,6 +80,24 @@ def test_listeners_are_taken_over_by_name(tmp_path: Path) -> None:
     assert (tmp_path / "one").exists()  # it is the manager's
 
 
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [("", ["unknown", "unknown"]), ("first", ["first", "unknown"])],
+    ids=["none", "one"],
+)
+def test_a_listener_without_a_name_is_unknown(
+    tmp_path: Path, names: str, found: list[str]
+) -> None:
+    one, two = listening(tmp_path / "one"), listening(tmp_path / "two")
+
+    with one, two, start("mine", one, two, names=names) as service:
+        for name in ("one", "two"):
+            with umbel.ipc_connect(tmp_path / name) as client:
+                assert umbel.brecv(client, 9, umbel.within(20)) == b"activated"
+        assert service.stdout is not None
+        assert service.stdout.readline() == f"{found} False\n"
+
+
 def test_so_are_listeners_of_tcp_and_what_is_none_is_left_alone(
     tmp_path: Path,
 ) -> None:

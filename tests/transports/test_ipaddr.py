@@ -123,6 +123,21 @@ def test_an_interface_may_have_any_name() -> None:
     assert run_in_own_network(setup, code) == "::1 1\n"
 
 
+def test_the_address_of_a_link_is_given_if_there_is_no_better_one() -> None:
+    code = """if True:
+        import subprocess, umbel
+        add = "ip", "addr", "add", "dev", "lo"
+        ask = lambda: umbel.ipaddr_local("lo", 1, umbel.IPADDR_IPV6).host
+        subprocess.run([*add, "fe80::2/64"], check=True)
+        near = ask()
+        subprocess.run([*add, "2001:db8::1/64"], check=True)
+        print(near, ask())
+    """
+    setup = "ip link set lo up && ip addr del ::1 dev lo"
+
+    assert run_in_own_network(setup, code) == "fe80::2%lo 2001:db8::1\n"
+
+
 # Errors of the caller.
 
 

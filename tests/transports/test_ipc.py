@@ -171,6 +171,14 @@ def test_connecting_to_what_is_no_socket_says_what_it_is(
         umbel.ipc_connect(tmp_path / "x")
 
 
+def test_a_folder_that_is_a_link_to_nowhere_need_not_be_made(tmp_path: Path) -> None:
+    (tmp_path / "folder").symlink_to(tmp_path / "nowhere")
+
+    for call in (umbel.ipc_listen, umbel.ipc_connect):
+        with pytest.raises(FileNotFoundError, match="mend the path"):
+            call(tmp_path / "folder" / "x.sock")
+
+
 def test_a_long_path_without_its_folder_says_so(tmp_path: Path) -> None:
     path = tmp_path / ("d" * 100) / "x.sock"
 
@@ -1126,6 +1134,19 @@ def test_after_a_takeover_nobody_is_named_who_may_have_lost_the_path(
             umbel.ipc_listen(path)
 
         assert caught.value.errno == errno.EADDRINUSE
+
+
+def test_a_takeover_elsewhere_keeps_nobody_from_being_named(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    taken, held = tmp_path / "elsewhere" / "x.sock", tmp_path / "x.sock"
+
+    with (
+        umbel.ipc_listen(taken),
+        umbel.listen(f"ipc:{taken}", takeover=True),
+        umbel.ipc_listen(held),
+        pytest.raises(OSError, match=f"live process {os.getpid()}:"),
+    ):
+        umbel.ipc_listen(held)
 
 
 TAKE_OVER = """

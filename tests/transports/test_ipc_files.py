@@ -6,6 +6,7 @@ import errno
 import fcntl
 import grp
 import os
+import re
 import socket
 import stat
 from collections.abc import Callable
@@ -238,6 +239,24 @@ def test_a_stale_file_of_another_user_is_told_from_a_live_listeners(
     assert words in out
     assert "live process" not in out
     assert out.endswith("['x.sock']\n")
+
+
+def test_who_holds_a_name_is_named_though_it_is_not_to_be_tried() -> None:
+    code = """if True:
+        import os, tempfile
+        import umbel
+        umbel.hclose(umbel.listen("ipc:@load"))
+        if os.getuid() == 0:
+            os.setuid(65534)
+        with tempfile.TemporaryDirectory() as folder:
+            with umbel.listen(f"ipc:{folder}/x.sock", mode=0):
+                try:
+                    umbel.listen(f"ipc:{folder}/x.sock")
+                except OSError as error:
+                    print(error, os.getpid())
+        """
+
+    assert re.search(r"in use by the live process (\d+): .* \1\n", run_python(code))
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")

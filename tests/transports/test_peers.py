@@ -202,6 +202,22 @@ def test_a_peer_for_whom_the_question_fails_is_sent_away_and_the_next_is_served(
     assert record.exc_info[0] is KeyError
 
 
+@pytest.mark.parametrize("kind", [MemoryError, RecursionError])
+def test_what_is_who_accepts_fault_is_raised_there(
+    tmp_path: Path, kind: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    def allow(_: umbel.PeerIdentity) -> bool:
+        raise kind
+
+    with umbel.listen(f"ipc:{tmp_path}/x.sock", allow=allow) as listener:
+        client = umbel.connect(listener.address)
+        with pytest.raises(kind):
+            umbel.accept(listener, umbel.within(5))
+        umbel.hclose(client)
+
+    assert not caplog.records
+
+
 def test_peers_that_the_question_fails_for_hold_up_no_server(tmp_path: Path) -> None:
     path = tmp_path / "x.sock"
     asked: list[umbel.PeerIdentity] = []

@@ -153,6 +153,22 @@ def test_a_connection_can_be_tried_without_waiting(
         umbel.hclose(end)
 
 
+def test_an_accept_that_is_interrupted_leaves_no_stream(
+    listener: umbel.ListenerHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    client = umbel.tcp_connect(umbel.tcp_address(listener))
+    monkeypatch.setattr("umbel.tcp.hquery", interrupt)
+
+    with pytest.raises(KeyboardInterrupt):
+        umbel.tcp_accept(listener, umbel.within(20))
+
+    assert [line.number for line in umbel.census().handles] == [listener, client]
+    umbel.hclose(client)
+
+
 # Adopting.
 
 
