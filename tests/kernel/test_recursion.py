@@ -25,6 +25,7 @@ LIMIT = sys.getrecursionlimit()
 IS_MONITORED = sys.version_info >= (3, 12) and bool(
     sys.monitoring.get_tool(sys.monitoring.COVERAGE_ID)
 )
+pytestmark = pytest.mark.skipif(IS_MONITORED, reason="coverage is measured")
 
 
 def at_depth(depth: int, call: Callable[[], object]) -> None:
@@ -82,7 +83,6 @@ def test_bundles_nest_as_deep_as_there_is_memory() -> None:
     assert ended == 401
 
 
-@pytest.mark.skipif(IS_MONITORED, reason="coverage is measured")
 def test_who_hits_the_limit_in_a_verb_loses_no_event_of_others() -> None:
     count = 160
     got: list[int] = []
