@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import socket
-from collections.abc import Callable
-from contextlib import suppress
 from typing import Final
 
 from umbel._kernel.current import checkpoint
@@ -16,11 +14,6 @@ from umbel.tcp import tcp_listener_fromfd
 
 #: The first descriptor that is passed (SD_LISTEN_FDS_START).
 FIRST: Final = 3
-_ADOPTERS: Final[dict[int | None, Callable[[int], ListenerHandle]]] = {
-    socket.AF_UNIX: ipc_listener_fromfd,
-    socket.AF_INET: tcp_listener_fromfd,
-    socket.AF_INET6: tcp_listener_fromfd,
-}
 _VARIABLES: Final = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 
 
@@ -54,25 +47,20 @@ def activated_listeners() -> list[tuple[str, ListenerHandle]]:
         os.environ.pop(name, None)
     found = []
     for index, fd in enumerate(fds):
-        adopt = _ADOPTERS.get(_family_of_listener(fd))
-        if adopt is not None:
+        listener = _adopt(fd)
+        if listener is not None:
             name = shown[index] if index < len(shown) else "unknown"
-            with suppress(NotSupportedError):  # that transport is forbidden here
-                found.append((name, adopt(fd)))
+            found.append((name, listener))
     return found
 
 
-def _family_of_listener(fd: int) -> int | None:
-    mode = os.get_blocking(fd)
-    try:
-        sock = socket.socket(fileno=fd)
-    except OSError:
-        return None  # no socket
-    try:
-        is_stream = sock.type == socket.SOCK_STREAM
-        if is_stream and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            return sock.family
-        return None
-    finally:
-        sock.detach()
-        os.set_blocking(fd, mode)  # which Python changes where it has a default timeout
+def _adopt(fd: int) -> ListenerHandle | None:
+    for adopt in (ipc_listener_fromfd, tcp_listener_fromfd):
+        try:
+            return adopt(fd)
+        except NotSupportedError:
+            pass  # that transport is forbidden here
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+    return None

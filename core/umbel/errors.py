@@ -187,6 +187,12 @@ def no_deadline(value: object) -> TypeError:
     return as_refusal(TypeError(message))
 
 
+def require_deadline(value: object) -> None:
+    """Refuse what is no deadline, where none is compared before it is used."""
+    if not isinstance(value, int):
+        raise no_deadline(value)
+
+
 def require_plain(function: object, instead: str) -> None:
     """Refuse an async function where nobody would await what it gives.
 

@@ -24,7 +24,7 @@ from umbel.errors import (
     BadHandleError,
     BusyError,
     DeadlineError,
-    no_deadline,
+    require_deadline,
 )
 
 #: Watches by their descriptor that fdin and fdout made, for the time of their waiting.
@@ -251,8 +251,7 @@ def fdout(fd: int, deadline: int = FOREVER) -> None:
 
 
 def _wait(fd: int, direction: int, wanted: int, deadline: int) -> None:
-    if not isinstance(deadline, int):
-        raise no_deadline(deadline)
+    require_deadline(deadline)
     hub = checkpoint().hub
     watch = hub.watches.find(fd)
     if watch is not None:

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Final, final
+from contextlib import contextmanager
+from typing import Final, final
 
 from umbel._kernel.current import checkpoint, current_hub
 from umbel.coroutines.bundle_handle import BundleHandle
@@ -49,9 +49,6 @@ from umbel.streams.listener import (
     accept,
 )
 from umbel.streams.stream import StreamHandle
-
-if TYPE_CHECKING:
-    pass
 
 _ASYNC_ADVICE: Final = "umbel.aio.serve takes such handlers, in asyncio and trio"
 
@@ -150,7 +147,7 @@ class _Server:
         """Start a handler for each stream; return when the listener is closed."""
         while True:
             try:
-                stream = self._next(deadline)
+                stream = self._next(deadline, deadline)
             except BadHandleError:
                 if self._handle in open_handles:
                     raise  # of something else
@@ -167,13 +164,15 @@ class _Server:
             self._end(stream)
             raise
 
-    def _next(self, deadline: int) -> StreamHandle:
+    def _next(self, deadline: int, accept_by: int) -> StreamHandle:
         while True:
             while self._room.is_full:
                 self._wait_for_end(deadline)
             try:
-                stream = accept(self._handle, deadline)
+                stream = accept(self._handle, accept_by)
             except OSError as error:
+                if isinstance(error, DeadlineError) and is_past(accept_by):
+                    raise
                 until = self._retries.after(error, deadline)
             else:
                 self._retries.note_success()
@@ -234,24 +233,17 @@ class _Server:
         return False
 
     def _drain_backlog(self, until: int) -> None:
-        try:
-            while self._handle in open_handles:
-                while self._room.is_full:
-                    self._wait_for_end(until)
-                try:
-                    stream = accept(self._handle, 0)
-                except DeadlineError:
-                    return  # nobody is left
-                except OSError as error:
-                    pause = self._retries.after(error, until)
-                    with suppress(DeadlineError):  # it is only the pause that is over
-                        self._wait_for_end(pause)
-                else:
-                    self._start(stream)
-        except DeadlineError:
-            raise
-        except OSError as error:  # it comes again each time
-            report_parting(self._address, error)
+        while self._handle in open_handles:
+            try:
+                stream = self._next(until, 0)
+            except DeadlineError:
+                if self._room.is_full:
+                    raise  # the grace is over
+                return  # nobody is left
+            except OSError as error:  # it comes again each time
+                report_parting(self._address, error)
+                return
+            self._start(stream)
 
     def _stop_listening(self, until: int) -> None:
         if self._handle in open_handles:

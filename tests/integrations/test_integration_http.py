@@ -118,6 +118,20 @@ def server(address: Address) -> Iterator[UmbelServer]:
         yield found
 
 
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[umbel.StreamHandle]:
+    """Give those that `umbel.connect` has made since."""
+    found: list[umbel.StreamHandle] = []
+    connect = umbel.connect
+
+    def note(to: Address, deadline: int) -> umbel.StreamHandle:
+        found.append(connect(to, deadline))
+        return found[-1]
+
+    monkeypatch.setattr(umbel, "connect", note)
+    return found
+
+
 # The two together.
 
 
@@ -192,16 +206,8 @@ def test_a_connection_is_kept_for_the_next_request(address: Address) -> None:
 
 
 def test_it_is_kept_no_longer_than_the_limits_say(
-    address: Address, monkeypatch: pytest.MonkeyPatch
+    address: Address, opened: list[umbel.StreamHandle]
 ) -> None:
-    opened: list[umbel.StreamHandle] = []
-    connect = umbel.connect
-
-    def note(to: Address, deadline: int) -> umbel.StreamHandle:
-        opened.append(connect(to, deadline))
-        return opened[-1]
-
-    monkeypatch.setattr(umbel, "connect", note)
     transport = UmbelTransport(address, limits=httpx.Limits(keepalive_expiry=0.001))
     with (
         serving(address),
@@ -272,16 +278,8 @@ def test_a_server_that_was_replaced_is_found_anew(address: Address) -> None:
 
 
 def test_a_connection_that_the_program_has_closed_is_made_anew(
-    address: Address, monkeypatch: pytest.MonkeyPatch
+    address: Address, opened: list[umbel.StreamHandle]
 ) -> None:
-    opened: list[umbel.StreamHandle] = []
-    connect = umbel.connect
-
-    def note(to: Address, deadline: int) -> umbel.StreamHandle:
-        opened.append(connect(to, deadline))
-        return opened[-1]
-
-    monkeypatch.setattr(umbel, "connect", note)
     with (
         serving(address),
         httpx.Client(transport=UmbelTransport(address), base_url=HERE) as client,

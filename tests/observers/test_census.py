@@ -15,7 +15,7 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -783,6 +783,19 @@ def test_top_believes_no_other_user(monkeypatch: pytest.MonkeyPatch) -> None:
 MUCH = bytes(20_000)
 
 
+@pytest.fixture(params=["plain", "without attempts"])
+def counted(request: pytest.FixtureRequest, scheme: str) -> Iterator[Ends]:
+    """Give a pair of streams; the second kind makes no attempts."""
+    is_plain = request.param == "plain"
+    with nullcontext() if is_plain else faults.plan():
+        left, right = umbel.pair(scheme)
+    yield left, right
+    umbel.hclose(left)
+    umbel.hclose(right)
+    if not is_plain:
+        remove_plugin(faults.NAME)
+
+
 @pytest.mark.parametrize(
     "send",
     [
@@ -794,22 +807,15 @@ MUCH = bytes(20_000)
     ],
     ids=["bsend", "bsendl", "aio.bsend", "aio.bsendl", "send_with_fds"],
 )
-@pytest.mark.parametrize("is_plain", [True, False])
 def test_whatever_sends_is_counted(
-    scheme: str, is_plain: bool, send: Callable[[umbel.StreamHandle], None]
+    counted: Ends, send: Callable[[umbel.StreamHandle], None]
 ) -> None:
-    # The second has no attempts.
-    with nullcontext() if is_plain else faults.plan():
-        left, right = umbel.pair(scheme)
+    left, _ = counted
 
     send(left)
 
     (line,) = (found for found in umbel.census().handles if found.number == left)
     assert line.bytes_out == len(MUCH)
-    umbel.hclose(left)
-    umbel.hclose(right)
-    if not is_plain:
-        remove_plugin(faults.NAME)
 
 
 @pytest.mark.parametrize(
@@ -824,22 +830,16 @@ def test_whatever_sends_is_counted(
     ],
     ids=["brecv", "fill", "skip", "aio.brecv", "aio.fill", "receive_with_fds"],
 )
-@pytest.mark.parametrize("is_plain", [True, False])
 def test_whatever_is_received_is_counted(
-    scheme: str, is_plain: bool, receive: Callable[[umbel.StreamHandle], object]
+    counted: Ends, receive: Callable[[umbel.StreamHandle], object]
 ) -> None:
-    with nullcontext() if is_plain else faults.plan():
-        left, right = umbel.pair(scheme)
+    left, right = counted
     umbel.bsend(left, MUCH)
 
     receive(right)
 
     (line,) = (found for found in umbel.census().handles if found.number == right)
     assert line.bytes_in == len(MUCH)
-    umbel.hclose(left)
-    umbel.hclose(right)
-    if not is_plain:
-        remove_plugin(faults.NAME)
 
 
 @pytest.mark.parametrize(

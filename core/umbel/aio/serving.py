@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from functools import partial
 from types import CoroutineType, TracebackType
 from typing import Final, Protocol, final
@@ -204,7 +204,7 @@ class _Server:
         """Start a handler for each stream; return when the listener is closed."""
         while True:
             try:
-                stream = await self._next(deadline)
+                stream = await self._next(deadline, deadline)
             except BadHandleError:
                 if self._handle in open_handles:
                     raise  # of something else
@@ -221,13 +221,15 @@ class _Server:
             self._end(stream)
             raise
 
-    async def _next(self, deadline: int) -> AsyncStreamHandle:
+    async def _next(self, deadline: int, accept_by: int) -> AsyncStreamHandle:
         while True:
             while self._room.is_full:
                 await self._wait_for_end(deadline)
             try:
-                stream = await accept(self._handle, deadline)
+                stream = await accept(self._handle, accept_by)
             except OSError as error:
+                if isinstance(error, DeadlineError) and is_past(accept_by):
+                    raise
                 until = self._retries.after(error, deadline)
             else:
                 self._retries.note_success()
@@ -300,24 +302,17 @@ class _Server:
         return False
 
     async def _drain_backlog(self, until: int) -> None:
-        try:  # as in `umbel.serve`
-            while self._handle in open_handles:
-                while self._room.is_full:
-                    await self._wait_for_end(until)
-                try:
-                    stream = await accept(self._handle, 0)
-                except DeadlineError:
-                    return
-                except OSError as error:
-                    pause = self._retries.after(error, until)
-                    with suppress(DeadlineError):
-                        await self._wait_for_end(pause)
-                else:
-                    self._start(stream)
-        except DeadlineError:
-            raise
-        except OSError as error:
-            report_parting(self._address, error)
+        while self._handle in open_handles:  # as in `umbel.serve`
+            try:
+                stream = await self._next(until, 0)
+            except DeadlineError:
+                if self._room.is_full:
+                    raise
+                return
+            except OSError as error:
+                report_parting(self._address, error)
+                return
+            self._start(stream)
 
     async def _stop_listening(self, until: int) -> None:
         if self._handle in open_handles:

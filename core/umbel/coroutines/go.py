@@ -12,7 +12,7 @@ from umbel.coroutines.bundles import Bundle
 from umbel.coroutines.member import Member
 from umbel.coroutines.with_block import lenient_checkpoint
 from umbel.deadline import FOREVER
-from umbel.errors import DeadlineError, no_deadline
+from umbel.errors import DeadlineError, require_deadline
 from umbel.handle import lookup, open_handles, refusal, register
 
 P = ParamSpec("P")
@@ -135,8 +135,7 @@ def msleep(deadline: int) -> None:
         libdill msleep(3).
     """
     hub = checkpoint().hub
-    if not isinstance(deadline, int):
-        raise no_deadline(deadline)
+    require_deadline(deadline)
     if 0 <= deadline <= hub.clock():
         hub.yield_now()
         return

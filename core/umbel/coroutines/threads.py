@@ -14,7 +14,7 @@ from umbel.coroutines.bundles import Bundle
 from umbel.coroutines.future import Future
 from umbel.coroutines.member import ASYNC_ADVICE, Member
 from umbel.deadline import FOREVER
-from umbel.errors import no_deadline, system_error, unawaited
+from umbel.errors import require_deadline, system_error, unawaited
 from umbel.handle import lookup, open_handles
 
 if TYPE_CHECKING:
@@ -97,8 +97,7 @@ def to_thread(function: Callable[[], R], deadline: int = FOREVER) -> R:
         own; asyncio.to_thread with a deadline.
     """
     # The look is for programs that no type checker reads.
-    if not isinstance(deadline, int):
-        raise no_deadline(deadline)
+    require_deadline(deadline)
     future = Future[R](checkpoint())
     thread = threading.Thread(
         target=_work,

@@ -16,11 +16,6 @@ def listed_in(variable: str) -> list[str]:
     return [name for name in dict.fromkeys(names) if name]
 
 
-def names_in(variable: str) -> set[str]:
-    """Read such a list where its order means nothing."""
-    return set(listed_in(variable))
-
-
 def _require_name(name: str, source: str = "") -> None:
     """EINVAL if no transport can have that name, so that to forbid it forbids none."""
     if not is_scheme(name):
@@ -29,7 +24,7 @@ def _require_name(name: str, source: str = "") -> None:
 
 
 def _schemes_in(variable: str) -> set[str]:
-    names = names_in(variable)
+    names = set(listed_in(variable))
     for name in names - {"*"}:
         _require_name(name, f"{variable}: ")
     return names
